@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test test-slow lint bench protos lock clean
+
+help: ## Lists the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cutover needs Python >= 3.11; run: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: .venv/installed ## Makes .venv with everything in it, the cutover command included
+
+demo: install ## A model release on real data, from first shadow copy to flip and back
+	@$(BIN)/python -m loadtests.demo
+
+test: install ## The tests, without those marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install ## The slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: install ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runtime; needs h2load (nghttp2-client)
+	@$(BIN)/python -m tests.bench
+
+protos: install ## Regenerates the protobuf modules
+	$(BIN)/python -m protos.generate
+
+lock: ## Pins what pyproject.toml allows today into requirements.lock; needs uv
+	uv pip compile --universal --all-extras --no-header --no-annotate --no-emit-index-url --generate-hashes --upgrade \
+		--quiet pyproject.toml --output-file requirements.lock
+
+clean: ## Removes .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

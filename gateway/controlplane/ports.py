@@ -1,0 +1,48 @@
+"""What the deciding half of the control plane asks of the doing half, and what both know of a version."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from gateway.routing.snapshot import Release, Tensor
+
+
+class VersionStatus(msgspec.Struct, frozen=True):
+    """One version found in the models directory, and its live pool if it has one."""
+
+    model: str
+    version: int
+    digest: str
+    """SHA-256 over the version's files, hex."""
+    state: str
+    """`found`, `loading`, `ready`, `failed` or `missing` (named by a release, folder gone)."""
+    error: str = ""
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    batched: bool = False
+    instances_ready: int = 0
+    instances: int = 0
+    restarts: int = 0
+
+
+class Fleet(Protocol):
+    """Worker pools and proxies, as the release logic sees them."""
+
+    async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        """Returns when the version's pool is loaded, warmed and healthy; starts it if need be.
+
+        The pool is kept for at least a minute even if no release names it yet.
+        Raises NotFound (no such model or version) or Refused (it cannot be loaded; the message says why).
+        """
+
+    async def serve(self, releases: Mapping[str, Release]) -> None:
+        """Makes pools match what the releases (policies and rollback policies) name, publishes a snapshot, and returns when
+        every proxy has applied it or was replaced. After the return no proxy admits a request under an older release.
+        """
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every known version, ordered by model and version."""
+
+    def problems(self) -> list[str]:
+        """One line per file or folder in the models directory that is not a version, with the remedy."""

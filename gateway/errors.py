@@ -1,0 +1,140 @@
+"""The error tree. An error knows its gRPC status and whether a retry may help; whoever meets it need not inspect it.
+
+CutoverError
++-- RequestError          something is wrong with one call; becomes its gRPC status
+|   +-- InvalidRequest    INVALID_ARGUMENT     malformed message, tensor, parameter; etag absent
+|   +-- NotFound          NOT_FOUND            no such model or version
+|   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
+|   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
+|   +-- TooLarge          RESOURCE_EXHAUSTED   message above the configured limit
+|   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
+|   +-- Cancelled         CANCELLED            the caller left
+|   +-- InferenceFailed   INTERNAL             the model raised
+|   +-- NoSuchMethod      UNIMPLEMENTED        unknown service or method
+|   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
+|   +-- Stale             ABORTED              the etag names another state; read again
+|   +-- StoreFailed       UNAVAILABLE          the store did not answer
++-- StartupError          the gateway cannot start; one line and a remedy, exit code 2
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """gRPC status codes (grpc/grpc doc/statuscodes.md)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class CutoverError(Exception):
+    """Anything Cutover raises on purpose. `str(error)` is one line fit for the person it concerns."""
+
+
+class RequestError(CutoverError):
+    """Something is wrong with one call."""
+
+    code: ClassVar[Code] = Code.UNKNOWN
+    retryable: ClassVar[bool] = False
+
+
+class InvalidRequest(RequestError):
+    """The call itself is malformed: message, tensor, parameter, or a change without an etag."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class NotFound(RequestError):
+    """No such model or version."""
+
+    code = Code.NOT_FOUND
+
+
+class NotReady(RequestError):
+    """The version is loading, failed to load, or lost its worker twice."""
+
+    code = Code.UNAVAILABLE
+    retryable = True
+
+
+class QueueFull(RequestError):
+    """A bounded queue is full. `pushback_ms` travels as `grpc-retry-pushback-ms` (gRFC A6)."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    retryable = True
+
+    def __init__(self, message: str, pushback_ms: int) -> None:
+        super().__init__(message)
+        self.pushback_ms = pushback_ms
+
+
+class TooLarge(RequestError):
+    """A message is larger than the configured limit."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class Late(RequestError):
+    """The caller's deadline passed before an answer was there."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+class Cancelled(RequestError):
+    """The caller left."""
+
+    code = Code.CANCELLED
+
+
+class InferenceFailed(RequestError):
+    """The model raised while it ran."""
+
+    code = Code.INTERNAL
+
+
+class NoSuchMethod(RequestError):
+    """Unknown service or method."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class Refused(RequestError):
+    """The release refuses the command; nothing changed."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class Stale(RequestError):
+    """The etag names a state that is no longer current."""
+
+    code = Code.ABORTED
+    retryable = True
+
+
+class StoreFailed(RequestError):
+    """The store did not answer; nothing was acknowledged."""
+
+    code = Code.UNAVAILABLE
+    retryable = True
+
+
+class StartupError(CutoverError):
+    """The gateway cannot start: one line that names the thing and the remedy."""
+
+    exit_code: ClassVar[int] = 2

@@ -1,0 +1,10 @@
+"""Assignment: which bucket a unit falls into, and which arm owns the bucket. Vectors: DESIGN of the project, README."""
+
+import mmh3
+
+from gateway.routing.snapshot import BUCKETS
+
+
+def bucket(salt: str, unit: str) -> int:
+    """MurmurHash3 x86_32 of the UTF-8 bytes of `"{salt}:{unit}"`, seed 0, scaled to 0..9999."""
+    return (mmh3.hash(f"{salt}:{unit}".encode(), 0, signed=False) * BUCKETS) >> 32

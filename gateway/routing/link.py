@@ -1,0 +1,110 @@
+"""Messages between the control process and a proxy, over a Unix socket in a private directory.
+
+Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control process
+answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once every request
+admitted from then on sees that snapshot.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+
+LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 256 << 20
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First message of a proxy."""
+
+    index: int
+    pid: int
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening"):
+    """The proxy accepts connections."""
+
+    port: int
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied"):
+    """Every request admitted from now on sees this epoch or a later one."""
+
+    epoch: int
+
+
+class ProxyFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The proxy cannot go on; one line."""
+
+    error: str
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """Settings of a proxy; sent once, before the first Publish."""
+
+    host: str
+    port: int
+    max_message_bytes: int
+    max_streams: int
+    """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS)."""
+    max_in_flight: int
+    """Requests in one proxy that have no answer yet."""
+    max_queue: int
+    """Requests waiting in one lane."""
+    max_shadow_queue: int
+    """Copies waiting in one shadow lane."""
+    worker_wait_ms: int
+    """How long a request waits for a worker to come back before UNAVAILABLE."""
+    server_name: str
+    server_version: str
+
+
+class Publish(msgspec.Struct, frozen=True, tag="publish"):
+    """The snapshot to serve from now on."""
+
+    snapshot: Snapshot
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Stop accepting, finish what is in flight within the grace, report once more, exit 0."""
+
+    grace_ms: int
+
+
+FromProxy = Hello | Listening | Applied | ProxyFailed | Report
+FromControl = Configure | Publish | Drain
+
+_encoder = msgspec.msgpack.Encoder()
+from_proxy = msgspec.msgpack.Decoder(FromProxy)
+from_control = msgspec.msgpack.Decoder(FromControl)
+
+
+def encode(message: FromProxy | FromControl) -> bytes:
+    """One frame."""
+    body = _encoder.encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+class Frames:
+    """Cuts a byte stream into message bodies."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yields each complete body. Raises ValueError when a length exceeds MAX_FRAME_BYTES."""
+        self._buffer += data
+        while len(self._buffer) >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(self._buffer)
+            if size > MAX_FRAME_BYTES:
+                raise ValueError(f"link frame of {size} bytes")
+            if len(self._buffer) < LENGTH.size + size:
+                return
+            body = bytes(self._buffer[LENGTH.size : LENGTH.size + size])
+            del self._buffer[: LENGTH.size + size]
+            yield body

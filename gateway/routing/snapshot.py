@@ -1,0 +1,114 @@
+"""The snapshot: every release and every pool, immutable, swapped whole."""
+
+import msgspec
+
+BUCKETS = 10_000
+"""Assignment resolution: hundredths of a percent."""
+
+STABLE = "stable"
+STANDBY = "standby"
+SHADOW = "shadow"
+
+
+class Range(msgspec.Struct, frozen=True, array_like=True):
+    """Half-open range of buckets, `0 <= start < end <= BUCKETS`."""
+
+    start: int
+    end: int
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """A candidate version and the buckets it owns, oldest range first (shrinking gives back the newest)."""
+
+    version: int
+    ranges: tuple[Range, ...]
+
+    @property
+    def arm(self) -> str:
+        return canary_arm(self.version)
+
+    @property
+    def basis_points(self) -> int:
+        return sum(owned.end - owned.start for owned in self.ranges)
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """A version that gets copies; `rate` in (0, 1] is the share of requests copied."""
+
+    version: int
+    rate: float
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Which version answers whom."""
+
+    stable: int
+    canaries: tuple[Canary, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
+    standby: int | None = None
+    salt: str = ""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A model's routing policy with its revision. `rollback` is what stood before the last flip."""
+
+    model: str
+    revision: int
+    policy: Policy
+    rollback: Policy | None = None
+    updated_ms: int = 0
+    """Milliseconds since the epoch."""
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """How one model picks units, from configuration."""
+
+    unit_metadata: tuple[str, ...] = ("x-user-id",)
+    """Metadata keys tried in order."""
+    unit_parameters: tuple[str, ...] = ("user_id",)
+    """Request parameters tried in order, after metadata."""
+    no_unit: str = "per-request"
+    """`per-request` (random bucket) or `stable`."""
+    allow_forced: bool = True
+    """Whether metadata `cutover-arm` may force an arm."""
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One input or output of a model. `datatype` is the protocol's word (FP32, BYTES...); -1 in `shape`: any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """The worker processes of one version. Shadow copies have a pool of their own, at idle CPU priority."""
+
+    model: str
+    version: int
+    shadow: bool
+    state: str
+    """`loading`, `ready` or `failed`."""
+    error: str = ""
+    addresses: tuple[str, ...] = ()
+    """Unix socket paths of the workers that are ready now; a restarted worker gets a new path."""
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    batched: bool = False
+    """Requests may be joined along axis 0, which every input and output then has."""
+    max_batch_rows: int = 1
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything a proxy needs. `epoch` orders the snapshots of one control process."""
+
+    epoch: int
+    releases: tuple[Release, ...] = ()
+    assignments: dict[str, Assignment] = {}
+    """By model; absent: the default `Assignment()`."""
+    pools: tuple[Pool, ...] = ()
+
+
+def canary_arm(version: int) -> str:
+    """The name of the arm a canary version answers under."""
+    return f"canary-{version}"

@@ -1,0 +1,1 @@
+"""Bytes on a client socket. Knows RPC, not inference: services meet it only through `gateway.transport.call`."""

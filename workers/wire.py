@@ -1,0 +1,61 @@
+"""The frame format between a proxy and a worker, shared by both sides.
+
+A frame is a HEADER and then `length` bytes: one or more sections. A section carries tensors of one batch:
+
+    SECTION (u16 signature size, u16 tensor count, u32 rows), u32 byte size of each tensor, signature, tensors' bytes
+
+The signature is JSON, `[["X","FP32",[30]], ...]`: name, datatype (the protocol's word), shape. When the pool is batched the
+shape leaves out axis 0, which is `rows`; else it is whole and `rows` is 1. Equal signatures are equal bytes, so that both
+sides parse each only once. Tensors are row-major little-endian; BOOL is one byte; BYTES elements are u32 length + payload.
+
+    RUN        proxy -> worker   one section: inputs
+    COMPARE    proxy -> worker   two sections: inputs, and what production answered to them (all outputs it sent)
+    RESULT     worker -> proxy   one section: all outputs of the model, in the model's order; `micros` inside ONNX Runtime
+    COMPARED   worker -> proxy   a COMPARISON
+    ERROR      worker -> proxy   UTF-8 text for the caller; `flags` is the gRPC code (3 input refused, 13 model failed)
+
+Frames of one connection are answered in order, each with its own `batch` number.
+"""
+
+import struct
+from typing import Final
+
+HEADER: Final = struct.Struct("<IIBBHI")
+"""length of what follows, batch, kind, flags, zero, micros"""
+SECTION: Final = struct.Struct("<HHI")
+"""signature size, tensor count, rows"""
+SIZE: Final = struct.Struct("<I")
+COMPARISON: Final = struct.Struct("<IIIId")
+"""rows compared, rows that agree, 1 if the answers have other names, dtypes or shapes (then nothing was compared), zero,
+maximum absolute difference over floating-point outputs"""
+
+RUN: Final = 1
+COMPARE: Final = 2
+RESULT: Final = 3
+COMPARED: Final = 4
+ERROR: Final = 5
+
+MAX_FRAME_BYTES: Final = 0xFFFF_FFFF
+
+FIXED_SIZES: Final[dict[str, int]] = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "BF16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
+"""Bytes per element; BYTES has none."""
+
+
+def section(signature: bytes, rows: int, tensors: list[bytes]) -> list[bytes]:
+    """The pieces of one section, to be joined behind a HEADER. Tensors are not copied."""
+    sizes = struct.pack(f"<{len(tensors)}I", *map(len, tensors))
+    return [SECTION.pack(len(signature), len(tensors), rows), sizes, signature, *tensors]
