@@ -1,0 +1,35 @@
+"""The proxy process: `python -m gateway.dataplane --control SOCKET --index N`. Started by the control process."""
+
+import argparse
+import os
+import signal
+import sys
+
+import uvloop
+
+from gateway.dataplane.proxy import Proxy
+
+
+def main() -> int:
+    """Parses the arguments and serves."""
+    parser = argparse.ArgumentParser(
+        prog="cutover-proxy", description="One proxy of a gateway; `cutover serve` starts it."
+    )
+    parser.add_argument("--control", required=True, help="Unix socket of the control process")
+    parser.add_argument("--index", type=int, required=True, help="which proxy of the gateway this is")
+    arguments = parser.parse_args()
+    # Ctrl-C reaches the whole process group; the control process decides who stops when.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def run() -> int:
+        return await Proxy(arguments.control, arguments.index).run(os.getpid())
+
+    try:
+        return uvloop.run(run())
+    except OSError as error:
+        sys.stderr.write(f"proxy {arguments.index}: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A connection to one worker: frames out, answers in, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.dataplane.job import Batch
+from workers import wire
+
+DEPTH: Final = 2
+"""Batches in flight at one worker: one runs, one waits in its socket so that the hop hides behind the compute."""
+
+log = structlog.get_logger(__name__)
+
+
+class Channel(asyncio.Protocol):
+    """Sends batches to one worker. When it dies, every batch in flight gets `on_lost`, oldest first."""
+
+    def __init__(self, address: str, on_free: Callable[[], None], on_gone: Callable[["Channel"], None]) -> None:
+        self.address = address
+        self.in_flight: deque[Batch] = deque()
+        self.retiring = False
+        self._on_free = on_free
+        self._on_gone = on_gone
+        self._transport: asyncio.WriteTransport | None = None
+        self._chunks: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    @property
+    def connected(self) -> bool:
+        """The worker is there."""
+        return self._transport is not None
+
+    def has_room(self, *, exclusive: bool) -> bool:
+        """Whether a batch may be sent now."""
+        if self._transport is None or self.retiring:
+            return False
+        waiting = self.in_flight
+        return not waiting or (not exclusive and len(waiting) < DEPTH and not waiting[0].exclusive)
+
+    def send(self, batch: Batch, now_s: float) -> None:
+        """Puts the batch on the wire."""
+        assert self._transport is not None  # noqa: S101 - has_room said so
+        batch.sent_s = now_s
+        self.in_flight.append(batch)
+        self._transport.write(batch.frame)
+
+    def retire(self) -> None:
+        """Closes once nothing is in flight."""
+        self.retiring = True
+        if not self.in_flight and self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self._on_free()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        lost, self.in_flight = self.in_flight, deque()
+        # The lane puts lost jobs back at the front of its queue, so the newest go first to keep their order.
+        for batch in reversed(lost):
+            batch.on_lost(batch)
+        self._on_gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._chunks:
+            self._chunks.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        position, end, header = 0, len(data), wire.HEADER.size
+        while end - position >= header:
+            length, number, kind, flags, _, micros = wire.HEADER.unpack_from(data, position)
+            stop = position + header + length
+            if stop > end:
+                self._need = header + length
+                break
+            self._answered(number, kind, flags, micros, data, position + header, stop)
+            position = stop
+        else:
+            self._need = header
+        if position < end:
+            self._chunks.append(data[position:] if position else data)
+            self._have = end - position
+
+    def _answered(  # noqa: PLR0913 - the fields of a frame, unpacked once
+        self, number: int, kind: int, flags: int, micros: int, data: bytes, start: int, stop: int
+    ) -> None:
+        if not self.in_flight:
+            self._close_broken("an answer to nothing")
+            return
+        batch = self.in_flight.popleft()
+        if number != batch.number:
+            self.in_flight.appendleft(batch)
+            self._close_broken(f"an answer to batch {number} instead of {batch.number}")
+            return
+        if self.retiring:
+            self.retire()
+        else:
+            self._on_free()
+        if kind == wire.ERROR:
+            batch.on_error(batch, flags, data[start:stop].decode(errors="replace"))
+        else:
+            batch.on_answer(batch, kind, micros, data, start, stop)
+
+    def _close_broken(self, what: str) -> None:
+        log.error("worker sent garbage; its connection is closed", address=self.address, what=what)
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,197 @@
+"""A lane: the queue and batcher for one version in one proxy.
+
+Batching is work-conserving: an idle worker takes what is there at once; while it is busy, the next batch grows.
+Requests that were lost with their worker, or whose batch failed, run alone: the one that is to blame fails alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from gateway.dataplane import answer
+from gateway.dataplane.channel import Channel
+from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Job, Load, run_frame
+from gateway.dataplane.plan import Plans
+from gateway.dataplane.tap import BatchTap
+from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
+from gateway.routing.snapshot import Pool
+
+MAX_BATCH_BYTES: Final = 64 << 20
+PUSHBACK_MS: Final = 100
+"""What a refused client is told to wait before it retries."""
+
+
+class Lane:
+    """Jobs for one live pool. `mirror(batch, data, start, stop)` sees every answered batch when it is set."""
+
+    __slots__ = (
+        "_channels", "_load", "_loop", "_max_queue", "_queue", "_scheduled", "_wait_s", "mirror", "plans", "pool",
+        "tap",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
+        self.pool = pool
+        self.plans = Plans(pool)
+        self.tap = BatchTap(pool.model, pool.version, shadow=False)
+        self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
+        self._load = load
+        self._loop = loop
+        self._max_queue = max_queue
+        self._wait_s = wait_s
+        self._queue: deque[Job] = deque()
+        self._channels: tuple[Channel, ...] = ()
+        self._scheduled = False
+
+    @property
+    def queued(self) -> int:
+        """Jobs waiting for a worker."""
+        return len(self._queue)
+
+    @property
+    def ready(self) -> bool:
+        """A worker is connected."""
+        return any(channel.connected for channel in self._channels)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is in flight."""
+        return not self._queue and not any(channel.in_flight for channel in self._channels)
+
+    def update(self, pool: Pool, channels: tuple[Channel, ...]) -> None:
+        """Takes a new description of the same pool."""
+        if (pool.inputs, pool.outputs, pool.batched) != (self.pool.inputs, self.pool.outputs, self.pool.batched):
+            self.plans = Plans(pool)
+        self.pool = pool
+        self._channels = channels
+        self.schedule()
+
+    def submit(self, job: Job) -> None:
+        """Queues the job. Raises QueueFull, or NotReady when the pool has failed."""
+        if len(self._queue) >= self._max_queue:
+            raise QueueFull(
+                f"{self.pool.model} version {self.pool.version}: {self._max_queue} requests wait already", PUSHBACK_MS
+            )
+        if self.pool.state == "failed" and not self._channels:
+            raise NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {self.pool.error}")
+        self._queue.append(job)
+        self._load.in_flight += 1
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def schedule(self) -> None:
+        """Pumps in this or the next turn of the loop."""
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        while self._queue:
+            channel = self._free_channel(exclusive=self._queue[0].alone)
+            if channel is None:
+                return
+            now_s = monotonic()
+            jobs, rows = self._take(now_s)
+            if not jobs:
+                return
+            batch = Batch(run_frame(jobs, rows), rows, jobs, self._answered, self._failed, self._lost)
+            batch.exclusive = jobs[0].alone
+            channel.send(batch, now_s)
+
+    def _free_channel(self, *, exclusive: bool) -> Channel | None:
+        best = None
+        for channel in self._channels:
+            if channel.has_room(exclusive=exclusive):
+                if not channel.in_flight:
+                    return channel
+                best = channel
+        return best
+
+    def _take(self, now_s: float) -> tuple[list[Job], int]:
+        """The next jobs that may run together, and their rows; late and cancelled ones are answered instead."""
+        jobs: list[Job] = []
+        queue = self._queue
+        rows = size = 0
+        while queue:
+            job = queue[0]
+            if job.call.closed or job.call.deadline_s <= now_s:
+                queue.popleft()
+                self._expire(job, now_s)
+                continue
+            plan = job.plan
+            if jobs:
+                first = jobs[0].plan
+                if plan is not first and plan.signature != first.signature:
+                    break
+                if job.alone or rows + plan.rows > self.pool.max_batch_rows or size + plan.size > MAX_BATCH_BYTES:
+                    break
+            queue.popleft()
+            jobs.append(job)
+            rows += plan.rows
+            size += plan.size
+            if job.alone or not plan.joinable:
+                break
+        return jobs, rows
+
+    def _expire(self, job: Job, now_s: float) -> None:
+        self._load.in_flight -= 1
+        job.fail(Late("the deadline passed before the request was run"), now_s)
+
+    def _answered(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+        self._load.in_flight -= len(batch.jobs)
+        self.tap.add(batch.rows, micros)
+        if answer.deliver(batch, data, start, stop) and self.mirror is not None:
+            self.mirror(batch, data, start, stop)
+
+    def _failed(self, batch: Batch, code: int, text: str) -> None:
+        """The model raised. Whoever shared the batch is innocent until run alone."""
+        if len(batch.jobs) > 1:
+            self._requeue(batch.jobs)
+            return
+        (job,) = batch.jobs
+        self._load.in_flight -= 1
+        error = InvalidRequest(text) if code == Code.INVALID_ARGUMENT else InferenceFailed(text)
+        job.fail(error, monotonic())
+
+    def _lost(self, batch: Batch) -> None:
+        """The worker died. Each request gets one more attempt, alone."""
+        again = []
+        now_s = monotonic()
+        for job in batch.jobs:
+            job.attempts += 1
+            if job.attempts < MAX_ATTEMPTS:
+                again.append(job)
+                continue
+            self._load.in_flight -= 1
+            job.fail(NotReady(f"{self.pool.model} version {self.pool.version}: the worker died twice"), now_s)
+        self._load.retries += len(again)
+        self._requeue(again)
+
+    def _requeue(self, jobs: list[Job]) -> None:
+        for job in reversed(jobs):
+            job.alone = True
+            self._queue.appendleft(job)
+        self.schedule()
+
+    def sweep(self, now_s: float) -> None:
+        """Answers what waited too long, in the queue or in flight, and forgets callers that left."""
+        waits = not self.ready
+        kept: deque[Job] = deque()
+        for job in self._queue:
+            if job.call.closed or job.call.deadline_s <= now_s:
+                self._expire(job, now_s)
+            elif waits and now_s - job.call.arrived_s > self._wait_s:
+                self._load.in_flight -= 1
+                reason = self.pool.error or "no worker is up"
+                job.fail(NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {reason}"), now_s)
+            else:
+                kept.append(job)
+        self._queue = kept
+        for channel in self._channels:
+            for batch in channel.in_flight:
+                for job in batch.jobs:
+                    if job.call.deadline_s <= now_s and not job.call.closed:
+                        job.fail(Late("the deadline passed while the request was run"), now_s)

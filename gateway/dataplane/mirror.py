@@ -1,0 +1,160 @@
+"""Copies of real requests to shadow versions, compared with the answers production gave.
+
+A copy starts when production has answered: the shadow's worker gets the inputs and production's outputs in one frame,
+runs the model at idle priority and sends back only the comparison. Whole batches are copied as they went over the wire,
+so a copy costs the proxy a few bytes of header. Nothing here touches a call: a shadow can neither delay nor fail one.
+"""
+
+import asyncio
+import json
+from collections import deque
+from random import random
+from time import monotonic
+from typing import Final
+
+from gateway.dataplane.channel import Channel
+from gateway.dataplane.job import Batch, next_number
+from gateway.dataplane.tap import BatchTap, ShadowTap
+from gateway.routing.snapshot import Pool
+from workers import wire
+
+MAX_QUEUE_BYTES: Final = 64 << 20
+_BODY: Final = wire.HEADER.size
+
+
+class ShadowLane:
+    """The bounded queue of copies for one shadow version. What does not fit is dropped and counted."""
+
+    __slots__ = (
+        "_bytes", "_channels", "_copies", "_fits", "_loop", "_max_queue", "_queue", "_scheduled", "batches", "pool",
+        "tap",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, max_queue: int) -> None:
+        self.pool = pool
+        self.tap = ShadowTap(pool.model, pool.version)
+        self.batches = BatchTap(pool.model, pool.version, shadow=True)
+        self._loop = loop
+        self._max_queue = max_queue
+        self._queue: deque[tuple[Batch, float, int]] = deque()
+        self._copies = 0
+        self._bytes = 0
+        self._channels: tuple[Channel, ...] = ()
+        self._scheduled = False
+        self._fits: dict[bytes, bool] = {}
+
+    @property
+    def queued(self) -> int:
+        """Copies waiting."""
+        return self._copies
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is in flight."""
+        return not self._queue and not any(channel.in_flight for channel in self._channels)
+
+    def update(self, pool: Pool, channels: tuple[Channel, ...]) -> None:
+        """Takes a new description of the same pool."""
+        self.pool = pool
+        self._channels = channels
+        self._fits.clear()
+        self.schedule()
+
+    def offer(self, batch: Batch, data: bytes, start: int, stop: int) -> None:
+        """Copies an answered batch: its RUN frame, and production's RESULT section in data[start:stop]."""
+        copies = len(batch.jobs)
+        self.tap.copies += copies
+        length = len(batch.frame) - _BODY + stop - start
+        if self._copies + copies > self._max_queue or self._bytes + length > MAX_QUEUE_BYTES or not self._channels:
+            self.tap.dropped += copies
+            return
+        if not self._accepts(batch.frame):
+            self.tap.incomparable += copies
+            return
+        header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
+        frame = b"".join((header, memoryview(batch.frame)[_BODY:], memoryview(data)[start:stop]))
+        copy = Batch(frame, batch.rows, [], self._compared, self._failed, self._lost)
+        self._queue.append((copy, monotonic(), copies))
+        self._copies += copies
+        self._bytes += len(frame)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Pumps in the next turn of the loop, after what production has to do in this one."""
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        while self._queue:
+            channel = next((free for free in self._channels if free.has_room(exclusive=False)), None)
+            if channel is None:
+                return
+            batch, queued_s, copies = self._queue.popleft()
+            self._copies -= copies
+            self._bytes -= len(batch.frame)
+            channel.send(batch, queued_s)
+
+    def _accepts(self, frame: bytes) -> bool:
+        """Whether production's inputs are this version's inputs, too."""
+        signature_size, count, _ = wire.SECTION.unpack_from(frame, _BODY)
+        begin = _BODY + wire.SECTION.size + 4 * count
+        signature = frame[begin : begin + signature_size]
+        fits = self._fits.get(signature)
+        if fits is None:
+            if len(self._fits) >= 1024:
+                self._fits.clear()
+            fits = self._fits[signature] = _fits(signature, self.pool)
+        return fits
+
+    def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+        if kind != wire.COMPARED or stop - start != wire.COMPARISON.size:
+            self.tap.failed += 1
+            return
+        rows, agreed, incomparable, _, difference = wire.COMPARISON.unpack_from(data, start)
+        tap = self.tap
+        tap.compared += rows
+        tap.agreed += agreed
+        tap.incomparable += incomparable
+        tap.max_abs_difference = max(tap.max_abs_difference, difference)
+        tap.answered(int((monotonic() - batch.sent_s) * 1e6))
+        self.batches.add(batch.rows, micros)
+
+    def _failed(self, batch: Batch, code: int, text: str) -> None:
+        self.tap.failed += max(batch.rows, 1)
+
+    def _lost(self, batch: Batch) -> None:
+        self.tap.failed += max(batch.rows, 1)
+
+
+class Mirror:
+    """Copies the batches of one production lane to its shadow lanes, each at its own rate.
+
+    The rate is drawn per batch: every request has the same chance, and the copies stay joined.
+    """
+
+    __slots__ = ("_targets",)
+
+    def __init__(self, targets: tuple[tuple[ShadowLane, float], ...]) -> None:
+        self._targets = targets
+
+    def __call__(self, batch: Batch, data: bytes, start: int, stop: int) -> None:
+        for lane, rate in self._targets:
+            if rate >= 1.0 or random() < rate:  # noqa: S311 - sampling, not secrecy
+                lane.offer(batch, data, start, stop)
+
+
+def _fits(signature: bytes, pool: Pool) -> bool:
+    expected = {tensor.name: tensor for tensor in pool.inputs}
+    given = json.loads(signature)
+    if len(given) != len(expected):
+        return False
+    for name, datatype, shape in given:
+        tensor = expected.get(name)
+        if tensor is None or tensor.datatype != datatype:
+            return False
+        inner = tensor.shape[1:] if pool.batched else tensor.shape
+        if len(inner) != len(shape) or any(wanted not in (-1, size) for wanted, size in zip(inner, shape, strict=True)):
+            return False
+    return True

@@ -1,0 +1,172 @@
+"""Plans: how requests with one head travel to one pool, checked and laid out once. Pure."""
+
+import json
+from collections.abc import Sequence
+from math import prod
+from typing import Final
+
+from gateway.errors import InvalidRequest
+from gateway.oip import reply
+from gateway.oip.contents import ELEMENT_BYTES, count_elements
+from gateway.oip.request import Head, Input, Raw
+from gateway.routing.snapshot import Pool, Tensor
+
+
+class ReplyShape:
+    """How an answer to one plan is cut out of a result.
+
+    head: fields 1, 2, 5 of the response. parts: per requested output (index in the result, what stands before the raw
+    tensor, byte size of the raw tensor); both are empty for BYTES, whose size differs from row to row.
+    """
+
+    __slots__ = ("head", "parts")
+
+    def __init__(self, head: bytes, parts: tuple[tuple[int, bytes, int], ...]) -> None:
+        self.head = head
+        self.parts = parts
+
+
+class Plan:
+    """One head, checked against one pool.
+
+    signature: of the wire section (equal for everything that may be joined); rows: of one request; order: index of the
+    request's raw tensor for each input of the model; sizes: expected bytes, None for BYTES; elements: expected count.
+    """
+
+    __slots__ = ("elements", "joinable", "order", "outputs", "pool", "replies", "rows", "signature", "size", "sizes")
+
+    def __init__(self, head: Head, pool: Pool) -> None:
+        given = {tensor.name: index for index, tensor in enumerate(head.inputs)}
+        _check_names(head, pool)
+        for spec in pool.inputs:
+            _check_input(head.inputs[given[spec.name]], spec)
+        self.pool = pool
+        self.order = tuple(given[spec.name] for spec in pool.inputs)
+        ordered = [head.inputs[index] for index in self.order]
+        self.rows = _rows(ordered) if pool.batched else 1
+        self.joinable = pool.batched and self.rows > 0
+        skip = 1 if pool.batched else 0
+        self.signature = signature([(tensor.name, tensor.datatype, tensor.shape[skip:]) for tensor in ordered])
+        self.elements = tuple(prod(tensor.shape) for tensor in ordered)
+        self.sizes = tuple(
+            None if tensor.datatype == "BYTES" else count * ELEMENT_BYTES[tensor.datatype]
+            for tensor, count in zip(ordered, self.elements, strict=True)
+        )
+        self.size = sum(size or 0 for size in self.sizes)
+        self.outputs = head.outputs
+        self.replies: dict[bytes, ReplyShape] = {}
+
+    def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
+        """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""
+        if len(raw) != len(self.order):
+            raise InvalidRequest(
+                f"{len(raw)} raw_input_contents for {len(self.order)} inputs; send one for each, in the order of inputs"
+            )
+        if len(raw) == 1:
+            if len(raw[0]) != self.sizes[0]:
+                self._check_size(0, raw[0])
+            return raw
+        ordered = [raw[index] for index in self.order]
+        for index, tensor in enumerate(ordered):
+            if len(tensor) != self.sizes[index]:
+                self._check_size(index, tensor)
+        return ordered
+
+    def _check_size(self, index: int, tensor: Raw) -> None:
+        name, expected = self.pool.inputs[index].name, self.sizes[index]
+        if expected is not None:
+            raise InvalidRequest(f"input '{name}': {len(tensor)} bytes, but its shape and datatype take {expected}")
+        found = count_elements(tensor)
+        if found < 0:
+            raise InvalidRequest(f"input '{name}': BYTES elements need a 4-byte little-endian length each")
+        if found != self.elements[index]:
+            raise InvalidRequest(f"input '{name}': {found} elements, but its shape takes {self.elements[index]}")
+
+    def reply_shape(self, outputs_signature: bytes) -> ReplyShape:
+        """The shape of answers cut out of results with this signature. Raises InvalidRequest for an unknown output."""
+        shape = self.replies.get(outputs_signature)
+        if shape is None:
+            shape = self.replies[outputs_signature] = self._make_reply_shape(json.loads(outputs_signature))
+        return shape
+
+    def _make_reply_shape(self, outputs: list[tuple[str, str, list[int]]]) -> ReplyShape:
+        index_of = {name: index for index, (name, _, _) in enumerate(outputs)}
+        rows = (self.rows,) if self.pool.batched else ()
+        wanted = self.outputs or tuple(index_of)
+        described: list[tuple[str, str, tuple[int, ...]]] = []
+        parts: list[tuple[int, bytes, int]] = []
+        for name in wanted:
+            index = index_of[name]
+            _, datatype, inner = outputs[index]
+            shape = (*rows, *inner)
+            described.append((name, datatype, shape))
+            if datatype == "BYTES":
+                parts.append((index, b"", 0))
+            else:
+                size = prod(shape) * ELEMENT_BYTES[datatype]
+                parts.append((index, reply.raw_prefix(size), size))
+        return ReplyShape(reply.head(self.pool.model, self.pool.version, described), tuple(parts))
+
+
+MAX_PLANS: Final = 1024
+
+
+class Plans:
+    """The plans of one pool by head, bounded."""
+
+    __slots__ = ("_known", "pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._known: dict[Head, Plan] = {}
+
+    def get(self, head: Head) -> Plan:
+        """Raises InvalidRequest when the head does not fit the pool."""
+        plan = self._known.get(head)
+        if plan is None:
+            plan = Plan(head, self.pool)
+            if head.cached:
+                if len(self._known) >= MAX_PLANS:
+                    self._known.clear()
+                self._known[head] = plan
+        return plan
+
+
+def signature(tensors: Sequence[tuple[str, str, Sequence[int]]]) -> bytes:
+    """The wire signature of a section (see workers.wire)."""
+    return json.dumps(
+        [[name, datatype, list(shape)] for name, datatype, shape in tensors], separators=(",", ":")
+    ).encode()
+
+
+def _check_names(head: Head, pool: Pool) -> None:
+    expected = [tensor.name for tensor in pool.inputs]
+    given = [tensor.name for tensor in head.inputs]
+    for name in given:
+        if name not in expected:
+            raise InvalidRequest(f"input '{name}' is unknown; {pool.model} takes {', '.join(expected)}")
+    for name in expected:
+        if name not in given:
+            raise InvalidRequest(f"input '{name}' is missing; {pool.model} takes {', '.join(expected)}")
+    offered = [tensor.name for tensor in pool.outputs]
+    for name in head.outputs:
+        if name not in offered:
+            raise InvalidRequest(f"output '{name}' is unknown; {pool.model} gives {', '.join(offered)}")
+
+
+def _check_input(tensor: Input, spec: Tensor) -> None:
+    if tensor.datatype != spec.datatype:
+        raise InvalidRequest(f"input '{spec.name}': datatype {tensor.datatype}, but the model takes {spec.datatype}")
+    fits = len(tensor.shape) == len(spec.shape) and all(
+        wanted in (-1, size) for size, wanted in zip(tensor.shape, spec.shape, strict=True)
+    )
+    if not fits:
+        raise InvalidRequest(f"input '{spec.name}': shape {list(tensor.shape)}, but the model takes {list(spec.shape)}")
+
+
+def _rows(tensors: Sequence[Input]) -> int:
+    rows = {tensor.shape[0] for tensor in tensors}
+    if len(rows) > 1:
+        sizes = ", ".join(f"'{tensor.name}' {tensor.shape[0]}" for tensor in tensors)
+        raise InvalidRequest(f"the inputs differ in axis 0 (the batch): {sizes}")
+    return rows.pop()

@@ -1,0 +1,199 @@
+"""The data plane's state: routes, lanes and channels, made to match each snapshot."""
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+
+from gateway.dataplane.channel import Channel
+from gateway.dataplane.job import Load
+from gateway.dataplane.lane import Lane
+from gateway.dataplane.mirror import Mirror, ShadowLane
+from gateway.dataplane.pipeline import NO_ARM, Pipeline
+from gateway.dataplane.route import Route
+from gateway.dataplane.tap import Series
+from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
+
+log = structlog.get_logger(__name__)
+
+PoolKey = tuple[str, int, bool]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of one proxy."""
+
+    max_in_flight: int = 8192
+    max_queue: int = 2048
+    max_shadow_queue: int = 1024
+    worker_wait_s: float = 10.0
+
+
+class Plane:
+    """Owns every lane and channel of the proxy. `apply` is the one place where routing changes."""
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._load = Load(settings.max_in_flight)
+        self._series: dict[tuple[str, int, str], Series] = {}
+        self._lanes: dict[PoolKey, Lane] = {}
+        self._shadows: dict[PoolKey, ShadowLane] = {}
+        self._channels: dict[PoolKey, dict[str, Channel]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.snapshot = Snapshot(epoch=0)
+        self.pipeline = Pipeline(self._load, self._series_of("", 0, NO_ARM))
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Every request admitted after the return sees this snapshot."""
+        pools = {(pool.model, pool.version, pool.shadow): pool for pool in snapshot.pools}
+        for key, pool in pools.items():
+            self._update_pool(key, pool)
+        for release in snapshot.releases:
+            for version in _live_versions(release):
+                key = (release.model, version, False)
+                if key not in self._lanes:  # named by a release, but its pool is not known yet
+                    self._update_pool(key, Pool(release.model, version, shadow=False, state="loading"))
+        routes = {}
+        for release in snapshot.releases:
+            assignment = snapshot.assignments.get(release.model) or Assignment()
+            routes[release.model.encode()] = self._route(release, assignment)
+        for lane in self._lanes.values():
+            lane.mirror = None
+        for release in snapshot.releases:
+            self._lanes[release.model, release.policy.stable, False].mirror = self._mirror(release)
+        self.pipeline.routes = routes
+        self.snapshot = snapshot
+
+    def _route(self, release: Release, assignment: Assignment) -> Route:
+        model = release.model
+        return Route(
+            release,
+            assignment,
+            lambda version: self._lanes[model, version, False],
+            lambda version, arm: self._series_of(model, version, arm),
+        )
+
+    def _mirror(self, release: Release) -> Mirror | None:
+        targets = []
+        for shadow in release.policy.shadows:
+            lane = self._shadows.get((release.model, shadow.version, True))
+            if lane is not None:
+                targets.append((lane, shadow.rate))
+        return Mirror(tuple(targets)) if targets else None
+
+    def _series_of(self, model: str, version: int, arm: str) -> Series:
+        key = (model, version, arm)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = Series(model, version, arm)
+        return series
+
+    def _update_pool(self, key: PoolKey, pool: Pool) -> None:
+        settings = self._settings
+        lane: Lane | ShadowLane | None
+        if pool.shadow:
+            lane = self._shadows.get(key)
+            if lane is None:
+                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue)
+        else:
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = Lane(pool, self._load, self._loop, settings.max_queue, settings.worker_wait_s)
+                self._lanes[key] = lane
+        channels = self._channels.setdefault(key, {})
+        for address in [address for address in channels if address not in pool.addresses]:
+            channels.pop(address).retire()
+        for address in pool.addresses:
+            if address not in channels:
+                channels[address] = self._open(key, lane, address)
+        lane.update(pool, tuple(channels.values()))
+
+    def _open(self, key: PoolKey, lane: Lane | ShadowLane, address: str) -> Channel:
+        channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone))
+        task = self._loop.create_task(self._connect(channel))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return channel
+
+    async def _connect(self, channel: Channel) -> None:
+        try:
+            await self._loop.create_unix_connection(lambda: channel, channel.address)
+        except OSError as error:
+            # The worker died meanwhile; the control process will publish its successor.
+            log.warning("cannot reach a worker", address=channel.address, error=str(error))
+
+    def _forget(self, key: PoolKey, channel: Channel) -> None:
+        channels = self._channels.get(key, {})
+        if channels.get(channel.address) is channel:
+            del channels[channel.address]
+            lane = self._shadows.get(key) if key[2] else self._lanes.get(key)
+            if lane is not None:
+                lane.update(lane.pool, tuple(channels.values()))
+
+    def _retire(self) -> None:
+        """Drops lanes that the snapshot does not name any more, once they are idle and counted."""
+        keep = {(pool.model, pool.version, pool.shadow) for pool in self.snapshot.pools}
+        keep |= {(r.model, version, False) for r in self.snapshot.releases for version in _live_versions(r)}
+        for lanes in (self._lanes, self._shadows):
+            for key in [key for key, lane in lanes.items() if key not in keep and lane.idle]:
+                del lanes[key]
+                for channel in self._channels.pop(key, {}).values():
+                    channel.retire()
+
+    def ready(self, model: str, version: int) -> bool:
+        """Whether a worker of the live version is connected."""
+        lane = self._lanes.get((model, version, False))
+        return lane is not None and lane.ready
+
+    def pool(self, model: str, version: int) -> Pool | None:
+        """What is known of a live version."""
+        lane = self._lanes.get((model, version, False))
+        return lane.pool if lane is not None else None
+
+    @property
+    def settled(self) -> bool:
+        """Every released model can answer or has failed; false before the first snapshot."""
+        return self.snapshot.epoch > 0 and all(
+            lane.ready or lane.pool.state == "failed"
+            for release in self.snapshot.releases
+            for lane in [self._lanes[release.model, release.policy.stable, False]]
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer."""
+        return self._load.in_flight
+
+    def sweep(self) -> None:
+        """The coarse sweep for deadlines; called a few times a second."""
+        now_s = monotonic()
+        for lane in self._lanes.values():
+            lane.sweep(now_s)
+
+    def report(self, connections: int) -> Report:
+        """The increments since the last report."""
+        batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
+        queued: dict[str, int] = {}
+        for (model, _, _), lane in self._lanes.items():
+            queued[model] = queued.get(model, 0) + lane.queued
+        retries, self._load.retries = self._load.retries, 0
+        shadows = [lane.tap.take() for lane in self._shadows.values()]
+        self._retire()
+        return Report(
+            series=tuple(series for tap in self._series.values() if (series := tap.take())),
+            batches=tuple(batches for tap in batch_taps if (batches := tap.take())),
+            shadows=tuple(shadow for shadow in shadows if shadow),
+            retries=retries,
+            in_flight=self._load.in_flight,
+            queued=queued,
+            connections=connections,
+        )
+
+
+def _live_versions(release: Release) -> set[int]:
+    policy = release.policy
+    versions = {policy.stable, *(canary.version for canary in policy.canaries)}
+    return versions | {policy.standby} if policy.standby is not None else versions

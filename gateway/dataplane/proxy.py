@@ -1,0 +1,141 @@
+"""A proxy process: one link to the control process, one transport, one plane.
+
+It serves from its last snapshot whatever happens to the control process, and exits when told to drain.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+from typing import Final
+
+import structlog
+
+from gateway.dataplane.plane import Plane, Settings
+from gateway.dataplane.service import DataService
+from gateway.routing import link
+from gateway.transport.h2.server import H2Server, Limits, listen
+
+log = structlog.get_logger(__name__)
+
+REPORT_EVERY_S: Final = 1.0
+SWEEP_EVERY_S: Final = 0.1
+ORPHAN_GRACE_MS: Final = 20_000
+"""For a drain that no control process gave: SIGTERM to the proxy itself."""
+
+
+class Proxy:
+    """Runs until drained. `run` returns the exit code."""
+
+    def __init__(self, control: str, index: int) -> None:
+        self._control = control
+        self._index = index
+        self._loop = asyncio.get_running_loop()
+        self._drain: asyncio.Future[int] = self._loop.create_future()
+        self._plane: Plane | None = None
+        self._service: DataService | None = None
+        self._server: H2Server | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self, pid: int) -> int:
+        """Serves until the control process says Drain or SIGTERM comes."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._begin_drain, ORPHAN_GRACE_MS)
+        reader, self._writer = await asyncio.open_unix_connection(self._control)
+        self._send(link.Hello(self._index, pid))
+        follow = self._loop.create_task(self._follow(reader))
+        try:
+            waiting: set[asyncio.Future[object]] = {follow, self._drain}  # type: ignore[arg-type] # results are unused
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if follow.done() and (error := follow.exception()) is not None:
+                self._send(link.ProxyFailed(f"{error}"))
+                await self._flush()
+                raise error
+            grace_ms = await self._drain  # the link may end before: go on serving
+            await self._finish(grace_ms)
+        finally:
+            follow.cancel()
+        return 0
+
+    async def _follow(self, reader: asyncio.StreamReader) -> None:
+        frames = link.Frames()
+        while data := await reader.read(1 << 18):
+            for body in frames.feed(data):
+                await self._take(link.from_control.decode(body))
+        log.warning("the control process is gone; serving its last snapshot")
+
+    async def _take(self, message: link.FromControl) -> None:
+        match message:
+            case link.Configure():
+                self._configuration = message
+                settings = Settings(
+                    max_in_flight=message.max_in_flight,
+                    max_queue=message.max_queue,
+                    max_shadow_queue=message.max_shadow_queue,
+                    worker_wait_s=message.worker_wait_ms / 1000,
+                )
+                self._plane = Plane(settings, self._loop)
+                self._service = DataService(self._plane, message.server_name, message.server_version)
+            case link.Publish(snapshot):
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._plane.apply(snapshot)
+                self._send(link.Applied(snapshot.epoch))
+                if self._server is None:
+                    await self._listen()
+            case link.Drain(grace_ms):
+                self._begin_drain(grace_ms)
+
+    async def _listen(self) -> None:
+        assert self._service is not None  # noqa: S101 - Configure always comes first
+        settings = self._configuration
+        limits = Limits(max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams)
+        self._server = await listen(bound(settings.host, settings.port), self._service, limits)
+        self._send(link.Listening(self._server.port))
+        gc.collect()
+        gc.freeze()  # what is alive now stays; the collector need not look at it again
+        gc.set_threshold(100_000, 50, 100)
+        self._sweep()
+        self._report()
+
+    def _sweep(self) -> None:
+        assert self._plane is not None  # noqa: S101 - started by _listen
+        self._plane.sweep()
+        self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _report(self) -> None:
+        assert self._plane is not None  # noqa: S101 - started by _listen
+        assert self._server is not None  # noqa: S101
+        self._send(self._plane.report(self._server.connections))
+        self._loop.call_later(REPORT_EVERY_S, self._report)
+
+    def _send(self, message: link.FromProxy) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(link.encode(message))
+
+    async def _flush(self) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            await self._writer.drain()
+
+    def _begin_drain(self, grace_ms: int) -> None:
+        if not self._drain.done():
+            self._drain.set_result(grace_ms)
+
+    async def _finish(self, grace_ms: int) -> None:
+        if self._service is not None:
+            self._service.draining = True
+        if self._server is not None and self._plane is not None:
+            await self._server.drain(grace_ms / 1000)
+            self._send(self._plane.report(self._server.connections))
+        if self._writer is not None:
+            self._writer.close()
+            await self._writer.wait_closed()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A TCP socket that shares its port with the other proxies (SO_REUSEPORT)."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,154 @@
+"""What happened, as plain integers: counted on the hot path, taken once a second as increments."""
+
+from gateway.observe.histogram import BUCKET_COUNT, index
+from gateway.routing.outcome import BatchReport, SeriesReport, ShadowReport
+
+
+class Series:
+    """Requests of one (model, version, arm). The hot path adds to the attributes directly."""
+
+    __slots__ = (
+        "arm", "codes", "latency", "latency_max_us", "latency_sum_us", "model", "ok", "queue", "queue_max_us",
+        "queue_sum_us", "version",
+    )  # fmt: skip
+
+    def __init__(self, model: str, version: int, arm: str) -> None:
+        self.model = model
+        self.version = version
+        self.arm = arm
+        self._clear()
+
+    def _clear(self) -> None:
+        self.ok = 0
+        self.codes: dict[int, int] = {}
+        self.latency = [0] * BUCKET_COUNT
+        self.latency_sum_us = 0
+        self.latency_max_us = 0
+        self.queue = [0] * BUCKET_COUNT
+        self.queue_sum_us = 0
+        self.queue_max_us = 0
+
+    def failed(self, code: int, latency_us: int) -> None:
+        """Counts an answer that is not OK."""
+        self.codes[code] = self.codes.get(code, 0) + 1
+        self._latency(latency_us)
+
+    def _latency(self, latency_us: int) -> None:
+        self.latency[index(latency_us)] += 1
+        self.latency_sum_us += latency_us
+        self.latency_max_us = max(self.latency_max_us, latency_us)
+
+    def take(self) -> SeriesReport | None:
+        """The increments since the last take; None when there are none."""
+        if not self.ok and not self.codes:
+            return None
+        codes = self.codes | {0: self.ok} if self.ok else self.codes
+        report = SeriesReport(
+            model=self.model,
+            version=self.version,
+            arm=self.arm,
+            codes=codes,
+            latency=_sparse(self.latency),
+            latency_sum_us=self.latency_sum_us,
+            latency_max_us=self.latency_max_us,
+            queue=_sparse(self.queue),
+            queue_sum_us=self.queue_sum_us,
+            queue_max_us=self.queue_max_us,
+        )
+        self._clear()
+        return report
+
+
+class BatchTap:
+    """Batches sent to one pool."""
+
+    __slots__ = ("batches", "compute_us", "model", "rows", "shadow", "sizes", "version")
+
+    def __init__(self, model: str, version: int, *, shadow: bool) -> None:
+        self.model = model
+        self.version = version
+        self.shadow = shadow
+        self._clear()
+
+    def _clear(self) -> None:
+        self.batches = 0
+        self.rows = 0
+        self.sizes: dict[int, int] = {}
+        self.compute_us = 0
+
+    def add(self, rows: int, compute_us: int) -> None:
+        """Counts one answered batch."""
+        self.batches += 1
+        self.rows += rows
+        self.compute_us += compute_us
+        size = rows.bit_length()
+        self.sizes[size] = self.sizes.get(size, 0) + 1
+
+    def take(self) -> BatchReport | None:
+        """The increments since the last take; None when there are none."""
+        if not self.batches:
+            return None
+        report = BatchReport(
+            model=self.model,
+            version=self.version,
+            shadow=self.shadow,
+            batches=self.batches,
+            rows=self.rows,
+            sizes=self.sizes,
+            compute_us=self.compute_us,
+        )
+        self._clear()
+        return report
+
+
+class ShadowTap:
+    """Copies to one shadow version."""
+
+    __slots__ = (
+        "agreed", "compared", "copies", "dropped", "failed", "incomparable", "latency", "latency_max_us",
+        "latency_sum_us", "max_abs_difference", "model", "version",
+    )  # fmt: skip
+
+    def __init__(self, model: str, version: int) -> None:
+        self.model = model
+        self.version = version
+        self._clear()
+
+    def _clear(self) -> None:
+        self.copies = self.compared = self.agreed = self.dropped = self.failed = self.incomparable = 0
+        self.max_abs_difference = 0.0
+        self.latency: dict[int, int] = {}
+        self.latency_sum_us = 0
+        self.latency_max_us = 0
+
+    def answered(self, latency_us: int) -> None:
+        """Counts the time one group of copies took."""
+        bucket = index(latency_us)
+        self.latency[bucket] = self.latency.get(bucket, 0) + 1
+        self.latency_sum_us += latency_us
+        self.latency_max_us = max(self.latency_max_us, latency_us)
+
+    def take(self) -> ShadowReport | None:
+        """The increments since the last take; None when there are none."""
+        if not (self.copies or self.dropped or self.failed or self.incomparable or self.compared):
+            return None
+        report = ShadowReport(
+            model=self.model,
+            version=self.version,
+            copies=self.copies,
+            compared=self.compared,
+            agreed=self.agreed,
+            dropped=self.dropped,
+            failed=self.failed,
+            incomparable=self.incomparable,
+            max_abs_difference=self.max_abs_difference,
+            latency=self.latency,
+            latency_sum_us=self.latency_sum_us,
+            latency_max_us=self.latency_max_us,
+        )
+        self._clear()
+        return report
+
+
+def _sparse(counts: list[int]) -> dict[int, int]:
+    return {bucket: count for bucket, count in enumerate(counts) if count}

@@ -1,0 +1,4 @@
+"""The Open Inference Protocol in bytes, pure: read ModelInferRequest without copying tensors, write ModelInferResponse.
+
+`request` reads, `contents` turns typed contents into raw ones, `reply` writes. The fast path makes no protobuf object.
+"""

@@ -1,0 +1,236 @@
+"""Reads a ModelInferRequest: one pass over the top-level tags; what repeats from call to call is read from a cache.
+
+Clients send the same `inputs` and `outputs` submessages again and again, so their bytes together (the head) are a
+dictionary key; only ids, parameters and tensors change. Anything unusual (typed contents, unknown fields, other wire
+types, another order) is left to the protobuf library: slower, same answer. Tensors above COPY_LIMIT_BYTES are views.
+"""
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from gateway.errors import InvalidRequest
+from gateway.oip.contents import ELEMENT_BYTES, to_raw
+from protos import inference_pb2 as pb
+
+COPY_LIMIT_BYTES: Final = 16_384
+"""Below this a slice is cheaper than a view."""
+CACHED_HEADS: Final = 4096
+CACHED_BYTES: Final = 2048
+"""Larger heads are parsed each time: a peer cannot grow the cache beyond CACHED_HEADS x CACHED_BYTES."""
+
+Raw = bytes | memoryview
+
+_MODEL, _VERSION, _ID, _PARAMETERS, _RAW = 0x0A, 0x12, 0x1A, 0x22, 0x3A
+_HEAD_TAGS = b"\x2a\x32"
+"""`inputs` and `outputs`"""
+
+
+class Input:
+    """One input tensor without its contents. `shape` has no negative size; `datatype` is a word of the protocol."""
+
+    __slots__ = ("datatype", "name", "shape")
+
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+        self.name = name
+        self.datatype = datatype
+        self.shape = shape
+
+
+class Head:
+    """All inputs and requested outputs of a request. Equal bytes give the same object, so it serves as a cache key.
+
+    outputs: the names asked for, in order; empty: all.
+    """
+
+    __slots__ = ("cached", "inputs", "outputs")
+
+    def __init__(self, inputs: tuple[Input, ...], outputs: tuple[str, ...], cached: bool) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.cached = cached
+
+
+class Request:
+    """One ModelInferRequest: names still UTF-8 bytes, parameters still encoded, one raw entry per input."""
+
+    __slots__ = ("head", "id", "model", "parameters", "raw", "version")
+
+    def __init__(self, model: bytes, version: bytes, id_: bytes, parameters: bytes, head: Head, raw: list[Raw]) -> None:
+        self.model = model
+        self.version = version
+        self.id = id_
+        self.parameters = parameters
+        self.head = head
+        self.raw = raw
+
+
+class _Unusual(Exception):
+    """The fast path gives up; the protobuf library decides."""
+
+
+_heads: dict[bytes, Head] = {}
+_head_sizes: dict[bytes, int] = {}
+"""By model: the size of the head seen last, to find the next one with a single slice."""
+_NO_HEAD: Final = Head((), (), True)
+
+
+def read(message: bytes) -> Request:
+    """Raises InvalidRequest naming what is wrong."""
+    try:
+        return _read_fast(message)
+    except (IndexError, _Unusual):
+        return _read_slow(message)
+
+
+def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no calls: this runs for every request
+    end = len(message)
+    position = 0
+    model = version = id_ = parameters = b""
+    head = None
+    raw: list[Raw] = []
+    while position < end:
+        start = position
+        tag = message[position]
+        if tag in _HEAD_TAGS:
+            if head is not None or raw:
+                raise _Unusual
+            position += _head_sizes.get(model, 0)
+            found = _heads.get(message[start:position]) if position < end and message[position] == _RAW else None
+            if found is None:
+                position = _skip_head(message, start, end)
+                found = _head(message[start:position])
+                if found.cached:
+                    _remember_size(model, position - start)
+            head = found
+            continue
+        size = message[position + 1]
+        position += 2
+        if size > 127:
+            size, position = _long_size(message, position, size)
+        stop = position + size
+        if stop > end:
+            raise _Unusual
+        if tag == _RAW:
+            raw.append(message[position:stop] if size <= COPY_LIMIT_BYTES else memoryview(message)[position:stop])
+        elif tag == _MODEL:
+            model = message[position:stop]
+        elif tag == _VERSION:
+            version = message[position:stop]
+        elif tag == _ID:
+            id_ = message[position:stop]
+        elif tag == _PARAMETERS:
+            parameters += message[start:stop]
+        else:
+            raise _Unusual
+        position = stop
+    return Request(model, version, id_, parameters, head or _NO_HEAD, raw)
+
+
+def _long_size(message: bytes, position: int, first: int) -> tuple[int, int]:
+    """The rest of a multi-byte length: (size, position behind it)."""
+    size, shift = first & 127, 7
+    while True:
+        byte = message[position]
+        position += 1
+        size |= (byte & 127) << shift
+        if byte < 128:
+            return size, position
+        shift += 7
+        if shift > 28:
+            raise _Unusual
+
+
+def _skip_head(message: bytes, position: int, end: int) -> int:
+    """The position behind the run of `inputs` and `outputs` that starts here."""
+    while position < end and message[position] in _HEAD_TAGS:
+        size = message[position + 1]
+        position += 2
+        if size > 127:
+            size, position = _long_size(message, position, size)
+        position += size
+    if position > end:
+        raise _Unusual
+    return position
+
+
+def _remember_size(model: bytes, size: int) -> None:
+    if len(_head_sizes) >= CACHED_HEADS or len(model) > 256:
+        _head_sizes.clear()
+    _head_sizes[model] = size
+
+
+def _head(encoded: bytes) -> Head:
+    head = _heads.get(encoded)
+    if head is not None:
+        return head
+    try:
+        message = pb.ModelInferRequest.FromString(encoded)
+    except DecodeError as error:
+        raise InvalidRequest("the message is not a ModelInferRequest") from error
+    if any(tensor.HasField("contents") for tensor in message.inputs):
+        raise _Unusual
+    head = _parse_head(message, cached=len(encoded) <= CACHED_BYTES)
+    if head.cached:
+        if len(_heads) >= CACHED_HEADS:
+            _heads.clear()
+        _heads[encoded] = head
+    return head
+
+
+def _parse_head(message: pb.ModelInferRequest, *, cached: bool) -> Head:
+    for tensor in message.inputs:
+        if "shared_memory_region" in tensor.parameters:
+            raise InvalidRequest(f"input '{tensor.name}': shared memory is not served; send raw_input_contents")
+        if tensor.datatype != "BYTES" and tensor.datatype not in ELEMENT_BYTES:
+            raise InvalidRequest(f"input '{tensor.name}': unknown datatype '{tensor.datatype}'")
+        if any(size < 0 for size in tensor.shape):
+            raise InvalidRequest(f"input '{tensor.name}': shape {list(tensor.shape)} has a negative size")
+    for output in message.outputs:
+        for parameter in ("classification", "shared_memory_region"):
+            if parameter in output.parameters:
+                raise InvalidRequest(f"output '{output.name}': parameter '{parameter}' is not served")
+    for kind, names in (("input", [i.name for i in message.inputs]), ("output", [o.name for o in message.outputs])):
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidRequest(f"{kind} '{twice}' is given twice")
+    inputs = tuple(Input(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs)
+    return Head(inputs, tuple(output.name for output in message.outputs), cached)
+
+
+def _read_slow(message: bytes) -> Request:
+    try:
+        parsed = pb.ModelInferRequest.FromString(message)
+    except DecodeError as error:
+        raise InvalidRequest("the message is not a ModelInferRequest") from error
+    typed = [tensor.name for tensor in parsed.inputs if tensor.HasField("contents")]
+    raw: list[Raw] = list(parsed.raw_input_contents)
+    if typed and raw:
+        raise InvalidRequest(f"input '{typed[0]}' has typed contents beside raw_input_contents; send one kind only")
+    if typed:
+        raw = [to_raw(tensor.name, tensor.datatype, tensor.contents) for tensor in parsed.inputs]
+        for tensor in parsed.inputs:
+            tensor.ClearField("contents")
+    head = _head(pb.ModelInferRequest(inputs=parsed.inputs, outputs=parsed.outputs).SerializeToString())
+    parameters = pb.ModelInferRequest(parameters=parsed.parameters).SerializeToString()
+    return Request(parsed.model_name.encode(), parsed.model_version.encode(), parsed.id.encode(), parameters, head, raw)
+
+
+def text(name: str, value: bytes) -> str:
+    """Decodes a string field. Raises InvalidRequest when it is not UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{name} is not UTF-8") from error
+
+
+def parameters(request: Request) -> dict[str, bool | int | str | float]:
+    """The request's parameters by name."""
+    if not request.parameters:
+        return {}
+    try:
+        entries = pb.ModelInferRequest.FromString(request.parameters).parameters
+    except DecodeError as error:
+        raise InvalidRequest("the request's parameters cannot be read") from error
+    chosen = {name: (value, value.WhichOneof("parameter_choice")) for name, value in entries.items()}
+    return {name: getattr(value, kind) for name, (value, kind) in chosen.items() if kind}
