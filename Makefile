@@ -37,9 +37,11 @@ bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runti
 protos: install ## Regenerates the protobuf modules
 	$(BIN)/python -m protos.generate
 
-lock: ## Pins what pyproject.toml allows today into requirements.lock; needs uv
-	uv pip compile --universal --all-extras --no-header --no-annotate --no-emit-index-url --generate-hashes --upgrade \
-		--quiet pyproject.toml --output-file requirements.lock
+UV_COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --generate-hashes
+
+lock: ## Pins what pyproject.toml allows today: everything, and what a container needs; needs uv
+	$(UV_COMPILE) --upgrade --all-extras pyproject.toml --output-file requirements.lock
+	sed -E '/--hash/d; s/ \\$$//' requirements.lock | $(UV_COMPILE) --constraints - pyproject.toml --output-file deploy/requirements.lock
 
 clean: ## Removes .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,203 @@
+"""Prints one table: Cutover in several shapes, a grpc.aio echo, ONNX Runtime in a loop, and the ratios between them.
+
+usage: python -m tests.bench [--quick]
+"""
+
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+
+from protos.inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.bench import load
+from tests.bench.gateway import Gateway, make_models, running, write_payload
+from tests.bench.load import BenchError, Load
+from tests.bench.processes import cpu_s
+
+QUICK = "--quick" in sys.argv
+REQUESTS = 20_000 if QUICK else 100_000
+ONE_AT_A_TIME = 1_000 if QUICK else 4_000
+PACED_S = 4 if QUICK else 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. CPU in microseconds per request."""
+
+    name: str
+    rate: float
+    one_at_a_time: float
+    proxy_us: float
+    worker_us: float
+    p99_ms: float
+
+
+class Bench:
+    """Collects rows while it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = make_models(folder)
+        self.payload = folder / "payload"
+        self.request = write_payload(self.payload)
+        self.rows: list[Row] = []
+        self.ort: dict[int, float] = {}
+
+    def run_ort(self) -> None:
+        """ONNX Runtime alone, batch 1 and 32."""
+        for batch in (1, 32):
+            say(f"ONNX Runtime in a loop, batch {batch}")
+            command = [sys.executable, "-m", "tests.bench.ort_loop", str(self.model), str(batch)]
+            self.ort[batch] = float(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+
+    def run_echo(self) -> None:
+        """The grpc.aio echo; its reply is the request."""
+        say("grpc.aio echo")
+        command = [sys.executable, "-m", "tests.bench.echo_aio"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None
+                port = int(process.stdout.readline())
+                size = len(self.request.SerializeToString())
+                self._row("grpc.aio echo, no inference", port, size, lambda: (cpu_s(process.pid), 0.0), REQUESTS // 10)
+            finally:
+                process.terminate()
+
+    def run_gateway(self, name: str, proxies: int, prepare: Callable[[Gateway], None] | None = None) -> None:
+        """One shape of the gateway, with every answer's status counted by the gateway, too."""
+        say(f"Cutover, {name}")
+        with running(self.folder, proxies=proxies) as gateway:
+            if prepare is not None:
+                prepare(gateway)
+            size = self._check(gateway)
+            sent = self._row(f"Cutover, {name}", gateway.grpc, size, lambda: gateway.cpu_s()[:2], REQUESTS)
+            counted = gateway.settled("cutover_requests_total", "OK", sent + 1)
+            if counted != {"OK": sent + 1}:
+                raise BenchError(f"{sent + 1} requests sent, but the gateway counted {counted}")
+
+    def run_shadow_latency(self) -> tuple[Load, Load]:
+        """Production's latency at a moderate paced load, without and with everything shadowed."""
+        say("production's latency with and without 100 % shadow")
+        with running(self.folder, proxies=1) as gateway:
+            size = self._check(gateway)
+            rate = 2000
+            load.run(gateway.grpc, self.payload, size, requests=rate, connections=4, streams=16, rate=rate)
+            without = self._paced(gateway, size, rate)
+            gateway.cutover("shadow", "set", "mlp", "2", "--rate", "1.0", "--reason", "bench")
+            shadowed = self._paced(gateway, size, rate)
+            copies = gateway.settled("cutover_shadow_copies_total", "compared", rate * PACED_S)
+            say(f"  copies by result: {copies}")
+        return without, shadowed
+
+    def _paced(self, gateway: Gateway, size: int, rate: int) -> Load:
+        count = rate * PACED_S
+        return load.run(gateway.grpc, self.payload, size, requests=count, connections=4, streams=16, rate=rate)
+
+    def _check(self, gateway: Gateway) -> int:
+        """One real answer; its size is the same for every request of the bench."""
+        with grpc.insecure_channel(f"127.0.0.1:{gateway.grpc}") as channel:
+            reply = GRPCInferenceServiceStub(channel).ModelInfer(self.request, timeout=30)
+        if len(reply.raw_output_contents) != 2:
+            raise BenchError(f"unexpected answer: {reply}")
+        return len(reply.SerializeToString())
+
+    def _row(self, name: str, port: int, size: int, cpu: Callable[[], tuple[float, float]], requests: int) -> int:
+        warm_up = requests // 10
+        load.run(port, self.payload, size, requests=warm_up, connections=4, streams=16)
+        before = cpu()
+        many = load.run(port, self.payload, size, requests=requests, connections=4, streams=16)
+        after = cpu()
+        single = load.run(port, self.payload, size, requests=ONE_AT_A_TIME, connections=1, streams=1)
+        proxy_us, worker_us = ((end - start) / requests * 1e6 for start, end in zip(before, after, strict=True))
+        self.rows.append(Row(name, many.rate, single.rate, proxy_us, worker_us, many.quantile_ms(0.99)))
+        return warm_up + requests + ONE_AT_A_TIME
+
+
+def canary(gateway: Gateway) -> None:
+    """A tenth of the users to version 2."""
+    gateway.cutover("canary", "set", "mlp", "2", "--percent", "10", "--reason", "bench")
+
+
+def shadow(gateway: Gateway) -> None:
+    """A copy of everything to version 2."""
+    gateway.cutover("shadow", "set", "mlp", "2", "--rate", "1.0", "--reason", "bench")
+
+
+def canary_and_shadow(gateway: Gateway) -> None:
+    """Both."""
+    canary(gateway)
+    shadow(gateway)
+
+
+def say(text: str) -> None:
+    """Progress on stderr; the table goes to stdout."""
+    sys.stderr.write(f"{text}\n")
+
+
+def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
+    """The Markdown lines of the result."""
+    echo = next(row for row in bench.rows if row.name.startswith("grpc.aio"))
+    yield f"{datetime.now(UTC):%Y-%m-%d}, {_cpu_name()}, {platform.python_implementation()} {platform.python_version()}"
+    yield ""
+    yield "| what | requests/s, 4×16 | requests/s, 1×1 | proxy CPU µs | worker CPU µs | p99 ms, 4×16 | × ORT | × grpc.aio |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in bench.rows:
+        yield (
+            f"| {row.name} | {row.rate:,.0f} | {row.one_at_a_time:,.0f} | {row.proxy_us:.1f} | {row.worker_us:.1f} "
+            f"| {row.p99_ms:.2f} | {row.rate / bench.ort[1]:.2f} | {row.rate / echo.rate:.1f} |"
+        )
+    for batch, rate in bench.ort.items():
+        yield f"| ONNX Runtime in a loop, batch {batch} | {rate:,.0f} rows | | | | | {rate / bench.ort[1]:.2f} | |"
+    yield ""
+    yield "Paced at 2,000 requests/s: | p50 ms | p90 ms | p99 ms"
+    for name, run in (("without shadow", without), ("100 % shadow", shadowed)):
+        yield f"{name} | {run.quantile_ms(0.5):.2f} | {run.quantile_ms(0.9):.2f} | {run.quantile_ms(0.99):.2f}"
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
+        yield Path(folder)
+
+
+def _cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} × {names[0] if names else platform.machine()}"
+
+
+def main() -> int:
+    """Runs everything; exit code 1 with one line when something is not as it should be."""
+    started = time.monotonic()
+    try:
+        load.require_h2load()
+        with workshop() as folder:
+            bench = Bench(folder)
+            bench.run_ort()
+            bench.run_echo()
+            bench.run_gateway("1 proxy", 1)
+            bench.run_gateway("2 proxies", 2)
+            bench.run_gateway("1 proxy, 10 % canary", 1, canary)
+            bench.run_gateway(
+                "1 proxy, 10 % canary, 100 % shadow", 1, lambda gateway: (canary(gateway), shadow(gateway))[0]
+            )
+            without, shadowed = bench.run_shadow_latency()
+            sys.stdout.write("\n".join(table(bench, without, shadowed)) + "\n")
+    except BenchError as error:
+        say(f"bench: {error}")
+        return 1
+    say(f"took {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
