@@ -1,0 +1,77 @@
+"""The audit log is a hash chain: each event's hash covers the hash before it, so no event can be changed, dropped or
+put in without every later hash being wrong. Pure.
+
+hash = SHA-256 (hex) of the previous event's hash (64 zeros before the first) followed by the event as JSON: every field
+but `hash`, keys sorted, no spaces, UTF-8, which `json.dumps(fields, sort_keys=True, separators=(",", ":"),
+ensure_ascii=False)` gives.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.controlplane.release import Fact
+from gateway.routing.snapshot import Release
+
+GENESIS = "0" * 64
+"""The hash before the first event."""
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event before the store gives it its place. `before` (may be empty) and `after` are JSON of releases."""
+
+    time_ms: int
+    actor: str
+    verb: str
+    model: str
+    revision: int
+    reason: str
+    request_id: str
+    before: str
+    after: str
+
+
+class AuditEvent(Draft, frozen=True):
+    """One line of the audit log. Sequences are 1, 2, 3… over all models of a store."""
+
+    sequence: int
+    hash: str
+
+
+def draft(fact: Fact, *, actor: str, reason: str, request_id: str) -> Draft:
+    """The event of one fact."""
+    return Draft(
+        time_ms=fact.after.updated_ms,
+        actor=actor,
+        verb=fact.verb,
+        model=fact.after.model,
+        revision=fact.after.revision,
+        reason=reason,
+        request_id=request_id,
+        before=_json(fact.before) if fact.before.revision else "",
+        after=_json(fact.after),
+    )
+
+
+def link(previous_hash: str, sequence: int, event: Draft) -> AuditEvent:
+    """The event with its place in the chain."""
+    fields = {name: getattr(event, name) for name in Draft.__struct_fields__} | {"sequence": sequence}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return AuditEvent(**fields, hash=hashlib.sha256(previous_hash.encode() + text.encode()).hexdigest())
+
+
+def verify(events: Iterable[AuditEvent], previous_hash: str = GENESIS, sequence: int = 1) -> str | None:
+    """What is wrong with the chain, in one line, or None. Events oldest first, the first one with that sequence."""
+    for event in events:
+        if event.sequence != sequence:
+            return f"audit event {sequence} is missing: {event.sequence} follows {sequence - 1}"
+        if link(previous_hash, sequence, event).hash != event.hash:
+            return f"audit event {sequence} was changed: its hash does not match"
+        previous_hash, sequence = event.hash, sequence + 1
+    return None
+
+
+def _json(release: Release) -> str:
+    return msgspec.json.encode(release).decode()

@@ -1,0 +1,38 @@
+"""Which pools must be ready before a command may take effect. Pure.
+
+Only what a command gives more traffic to must be ready: taking traffic away from a broken version always works.
+"""
+
+from typing import NamedTuple
+
+from gateway.controlplane.commands import Command, Flip, PrepareStandby, Rollback, SetCanary, SetShadow
+from gateway.routing.snapshot import Release
+
+
+class Needed(NamedTuple):
+    """A pool; shadow copies have pools of their own."""
+
+    version: int
+    shadow: bool
+
+
+def pools_needed(release: Release, command: Command) -> tuple[Needed, ...]:
+    """Pools that `Fleet.prepare` must bring up first, given the release the command will be applied to."""
+    policy = release.policy
+    match command:
+        case SetShadow(version=version, rate=rate):
+            lower = any(shadow.version == version and shadow.rate > rate for shadow in policy.shadows)
+            return () if lower else (Needed(version, shadow=True),)
+        case SetCanary(version=version, basis_points=share):
+            lower = any(canary.version == version and canary.basis_points > share for canary in policy.canaries)
+            return () if lower else (Needed(version, shadow=False),)
+        case PrepareStandby(version=version):
+            return (Needed(version, shadow=False),)
+        case Flip() if policy.standby is not None:
+            return (Needed(policy.standby, shadow=False),)
+        case Rollback() if release.rollback is not None:
+            # Whoever answers clients must be ready; a shadow or standby that is not must never hold up a way back.
+            answering = (release.rollback.stable, *(canary.version for canary in release.rollback.canaries))
+            return tuple(Needed(version, shadow=False) for version in answering)
+        case _:
+            return ()
