@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,9 @@ import grpc
 
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench import load
-from tests.bench.gateway import Gateway, make_models, running, write_payload
 from tests.bench.load import BenchError, Load
-from tests.bench.processes import cpu_s
+from tests.bench.workload import make_models, write_payload
+from tests.serving import Gateway, ServingError, cpu_s, serving
 
 QUICK = "--quick" in sys.argv
 REQUESTS = 20_000 if QUICK else 100_000
@@ -74,32 +74,36 @@ class Bench:
     def run_gateway(self, name: str, proxies: int, prepare: Callable[[Gateway], None] | None = None) -> None:
         """One shape of the gateway, with every answer's status counted by the gateway, too."""
         say(f"Cutover, {name}")
-        with running(self.folder, proxies=proxies) as gateway:
+        with self._serving(proxies) as gateway:
             if prepare is not None:
                 prepare(gateway)
             size = self._check(gateway)
-            sent = self._row(f"Cutover, {name}", gateway.grpc, size, lambda: gateway.cpu_s()[:2], REQUESTS)
-            counted = gateway.settled("cutover_requests_total", "OK", sent + 1)
-            if counted != {"OK": sent + 1}:
-                raise BenchError(f"{sent + 1} requests sent, but the gateway counted {counted}")
+            sent = 1 + self._row(f"Cutover, {name}", gateway.grpc, size, lambda: _cpu(gateway), REQUESTS)
+            good = gateway.wait_metric("cutover_requests_total", sent, code="OK")
+            if good != sent or gateway.metric("cutover_requests_total") != sent:
+                raise BenchError(f"{sent} requests sent, but the gateway counted {good:.0f} good answers")
 
     def run_shadow_latency(self) -> tuple[Load, Load]:
         """Production's latency at a moderate paced load, without and with everything shadowed."""
         say("production's latency with and without 100 % shadow")
-        with running(self.folder, proxies=1) as gateway:
+        with self._serving(1) as gateway:
             size = self._check(gateway)
             rate = 2000
             load.run(gateway.grpc, self.payload, size, requests=rate, connections=4, streams=16, rate=rate)
             without = self._paced(gateway, size, rate)
             gateway.cutover("shadow", "set", "mlp", "2", "--rate", "1.0", "--reason", "bench")
             shadowed = self._paced(gateway, size, rate)
-            copies = gateway.settled("cutover_shadow_copies_total", "compared", rate * PACED_S)
-            say(f"  copies by result: {copies}")
+            copies = gateway.wait_metric("cutover_shadow_copies_total", rate * PACED_S, result="compared")
+            say(f"  {copies:.0f} of {rate * PACED_S} requests compared")
         return without, shadowed
 
     def _paced(self, gateway: Gateway, size: int, rate: int) -> Load:
         count = rate * PACED_S
         return load.run(gateway.grpc, self.payload, size, requests=count, connections=4, streams=16, rate=rate)
+
+    def _serving(self, proxies: int) -> AbstractContextManager[Gateway]:
+        state = self.folder / f"state-{len(self.rows)}"
+        return serving(self.folder / "models", state, "--proxies", str(proxies))
 
     def _check(self, gateway: Gateway) -> int:
         """One real answer; its size is the same for every request of the bench."""
@@ -147,7 +151,7 @@ def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
     echo = next(row for row in bench.rows if row.name.startswith("grpc.aio"))
     yield f"{datetime.now(UTC):%Y-%m-%d}, {_cpu_name()}, {platform.python_implementation()} {platform.python_version()}"
     yield ""
-    yield "| what | requests/s, 4×16 | requests/s, 1×1 | proxy CPU µs | worker CPU µs | p99 ms, 4×16 | × ORT | × grpc.aio |"
+    yield "| what | 4×16 req/s | 1×1 req/s | proxy µs CPU | worker µs CPU | 4×16 p99 ms | × ORT | × grpc.aio |"
     yield "|---|---|---|---|---|---|---|---|"
     for row in bench.rows:
         yield (
@@ -162,11 +166,9 @@ def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
         yield f"{name} | {run.quantile_ms(0.5):.2f} | {run.quantile_ms(0.9):.2f} | {run.quantile_ms(0.99):.2f}"
 
 
-@contextmanager
-def workshop() -> Iterator[Path]:
-    """A temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
-        yield Path(folder)
+def _cpu(gateway: Gateway) -> tuple[float, float]:
+    """CPU time of all proxies and of all workers."""
+    return sum(map(cpu_s, gateway.proxies())), sum(map(cpu_s, gateway.workers()))
 
 
 def _cpu_name() -> str:
@@ -180,19 +182,17 @@ def main() -> int:
     started = time.monotonic()
     try:
         load.require_h2load()
-        with workshop() as folder:
-            bench = Bench(folder)
+        with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
+            bench = Bench(Path(folder))
             bench.run_ort()
             bench.run_echo()
             bench.run_gateway("1 proxy", 1)
             bench.run_gateway("2 proxies", 2)
             bench.run_gateway("1 proxy, 10 % canary", 1, canary)
-            bench.run_gateway(
-                "1 proxy, 10 % canary, 100 % shadow", 1, lambda gateway: (canary(gateway), shadow(gateway))[0]
-            )
+            bench.run_gateway("1 proxy, 10 % canary, 100 % shadow", 1, canary_and_shadow)
             without, shadowed = bench.run_shadow_latency()
             sys.stdout.write("\n".join(table(bench, without, shadowed)) + "\n")
-    except BenchError as error:
+    except (BenchError, ServingError) as error:
         say(f"bench: {error}")
         return 1
     say(f"took {time.monotonic() - started:.0f} s")
