@@ -18,6 +18,12 @@ COPY_LIMIT_BYTES: Final = 16_384
 CACHED_HEADS: Final = 4096
 CACHED_BYTES: Final = 2048
 """Larger heads are parsed each time: a peer cannot grow the cache beyond CACHED_HEADS x CACHED_BYTES."""
+MAX_MODEL_BYTES: Final = 256
+"""The size of the head is remembered only for names up to this."""
+MAX_DIMENSIONS: Final = 64
+"""Of one tensor; numpy's limit."""
+JOINED_PARAMETERS_BYTES: Final = 4096
+"""Parameters are joined one by one up to this, which would take quadratic time for many."""
 
 Raw = bytes | memoryview
 
@@ -119,7 +125,11 @@ def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no
             version = message[position:stop]
         elif tag == _ID:
             id_ = message[position:stop]
+            if not id_.isascii():  # the reply repeats it, so it must be checked
+                raise _Unusual
         elif tag == _PARAMETERS:
+            if len(parameters) > JOINED_PARAMETERS_BYTES:
+                raise _Unusual
             parameters += message[start:stop]
         else:
             raise _Unusual
@@ -155,7 +165,9 @@ def _skip_head(message: bytes, position: int, end: int) -> int:
 
 
 def _remember_size(model: bytes, size: int) -> None:
-    if len(_head_sizes) >= CACHED_HEADS or len(model) > 256:
+    if len(model) > MAX_MODEL_BYTES:
+        return
+    if len(_head_sizes) >= CACHED_HEADS:
         _head_sizes.clear()
     _head_sizes[model] = size
 
@@ -184,18 +196,28 @@ def _parse_head(message: pb.ModelInferRequest, *, cached: bool) -> Head:
             raise InvalidRequest(f"input '{tensor.name}': shared memory is not served; send raw_input_contents")
         if tensor.datatype != "BYTES" and tensor.datatype not in ELEMENT_BYTES:
             raise InvalidRequest(f"input '{tensor.name}': unknown datatype '{tensor.datatype}'")
+        if len(tensor.shape) > MAX_DIMENSIONS:
+            raise InvalidRequest(
+                f"input '{tensor.name}': {len(tensor.shape)} dimensions; a tensor has at most {MAX_DIMENSIONS}"
+            )
         if any(size < 0 for size in tensor.shape):
             raise InvalidRequest(f"input '{tensor.name}': shape {list(tensor.shape)} has a negative size")
     for output in message.outputs:
         for parameter in ("classification", "shared_memory_region"):
             if parameter in output.parameters:
                 raise InvalidRequest(f"output '{output.name}': parameter '{parameter}' is not served")
-    for kind, names in (("input", [i.name for i in message.inputs]), ("output", [o.name for o in message.outputs])):
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InvalidRequest(f"{kind} '{twice}' is given twice")
+    _refuse_twice("input", [tensor.name for tensor in message.inputs])
+    _refuse_twice("output", [output.name for output in message.outputs])
     inputs = tuple(Input(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs)
     return Head(inputs, tuple(output.name for output in message.outputs), cached)
+
+
+def _refuse_twice(kind: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidRequest(f"{kind} '{name}' is given twice")
+        seen.add(name)
 
 
 def _read_slow(message: bytes) -> Request:
