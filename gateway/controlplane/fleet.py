@@ -1,0 +1,235 @@
+"""Worker pools and proxies of one gateway: `ports.Fleet` with local processes."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.controlplane.instance import WorkerHost
+from gateway.controlplane.pools import CHANGED_FILES, PoolKey, WorkerPool
+from gateway.controlplane.ports import VersionStatus
+from gateway.controlplane.proxies import Proxies
+from gateway.controlplane.registry import Registry
+from gateway.controlplane.repository import Key
+from gateway.controlplane.settings import FleetSettings, WorkerOverrides
+from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.version import Version
+from gateway.errors import NotFound, Refused
+from gateway.routing.snapshot import Policy, Pool, Release, Snapshot
+
+log = structlog.get_logger()
+
+TEND_S: Final = 1.0
+
+
+def pools_named(releases: Iterable[Release]) -> set[PoolKey]:
+    """The warm set: live pools of both the policy and the one to roll back to, shadow pools of the policy."""
+    named: set[PoolKey] = set()
+    for release in releases:
+        for policy in filter(None, (release.policy, release.rollback)):
+            named |= {(release.model, version, False) for version in _live_versions(policy)}
+        named |= {(release.model, shadow.version, True) for shadow in release.policy.shadows}
+    return named
+
+
+def _live_versions(policy: Policy) -> set[int]:
+    versions = {policy.stable, *(canary.version for canary in policy.canaries)}
+    return versions if policy.standby is None else versions | {policy.standby}
+
+
+class LocalFleet:
+    """Runs what the releases name and tells the proxies. See `ports.Fleet` for the promises."""
+
+    def __init__(self, registry: Registry, proxies: Proxies, host: WorkerHost, settings: FleetSettings) -> None:
+        self._registry = registry
+        self._proxies = proxies
+        self._host = host
+        self._settings = settings
+        self._releases: dict[str, Release] = {}
+        self._pools: dict[PoolKey, WorkerPool] = {}
+        self._leaving: dict[PoolKey, asyncio.Task[None]] = {}
+        self._ending: set[WorkerPool] = set()
+        self._stale = False
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        """Begins to look after the pools."""
+        self._tasks.start(self._tend(), "fleet")
+
+    async def close(self) -> None:
+        """Ends every worker after the frame it works on."""
+        await self._tasks.close()
+        pools = {*self._pools.values(), *self._ending}
+        self._pools.clear()
+        await asyncio.gather(*(pool.stop() for pool in pools))
+
+    async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        found = self._require(model, version)
+        if found.error:
+            raise Refused(f"{model} version {version} cannot be loaded: {found.error}")
+        pool = self._ensure(found, shadow=shadow)
+        await pool.prepare(self._settings.keep_prepared_s)
+
+    async def serve(self, releases: Mapping[str, Release]) -> None:
+        self._releases = dict(releases)
+        self._reconcile()
+        await self._publish()
+
+    def registry_changed(self) -> None:
+        """The models directory holds something else than before."""
+        self._reconcile()
+        self._publish_soon()
+
+    async def until_settled(self) -> None:
+        """Returns when every pool is ready or has failed."""
+        await asyncio.gather(*(pool.until_settled() for pool in list(self._pools.values())))
+
+    @property
+    def ready(self) -> bool:
+        """Every proxy listens and every release's stable version can answer."""
+        stable = [self._pools.get((model, release.policy.stable, False)) for model, release in self._releases.items()]
+        return self._proxies.all_listening and all(pool is not None and pool.addresses for pool in stable)
+
+    def problems(self) -> list[str]:
+        changed = [
+            f"{model}/{version}: {CHANGED_FILES}"
+            for (model, version, _), pool in self._pools.items()
+            if (found := self._registry.find(model, version)) and found.digest != pool.digest
+        ]
+        gone = [
+            f"{model}/{version}: a release names it, but its folder is gone or is no version; put it back"
+            for model, version, _ in pools_named(self._releases.values())
+            if not self._registry.find(model, version)
+        ]
+        return sorted({*self._registry.problems, *changed, *gone})
+
+    def statuses(self) -> list[VersionStatus]:
+        named = {(model, version) for model, version, _ in pools_named(self._releases.values())}
+        return [self._status(key) for key in sorted(named | set(self._registry.versions))]
+
+    def _status(self, key: Key) -> VersionStatus:
+        found = self._registry.find(*key)
+        pool = self._pools.get((*key, False))
+        if pool is None:
+            shadow = self._pools.get((*key, True))
+            state = "missing" if found is None else "failed" if found.error else "found"
+            error = (
+                found.error
+                if found and found.error
+                else f"as a shadow: {shadow.error}"
+                if shadow and shadow.error
+                else ""
+            )
+            return VersionStatus(*key, found.digest if found else "", state, error)
+        public = pool.snapshot()
+        return VersionStatus(
+            *(*key, pool.digest),
+            state="missing" if found is None and not public.addresses else public.state,
+            error=public.error,
+            inputs=public.inputs,
+            outputs=public.outputs,
+            batched=public.batched,
+            instances_ready=len(public.addresses),
+            instances=len(pool.instances),
+            restarts=pool.restarts,
+        )
+
+    def _require(self, model: str, version: int) -> Version:
+        if found := self._registry.find(model, version):
+            return found
+        if versions := self._registry.versions_of(model):
+            known = ", ".join(map(str, versions))
+            raise NotFound(f"model {model} has no version {version}; it has {known}")
+        models = ", ".join(sorted({name for name, _ in self._registry.versions})) or "none"
+        raise NotFound(f"there is no model {model}; models: {models}")
+
+    def _ensure(self, found: Version, *, shadow: bool) -> WorkerPool:
+        """The running pool of a version; one that never managed to load starts over when its files are others now."""
+        key = (*found.key, shadow)
+        self._stay(key)
+        pool = self._pools.get(key)
+        if pool and (pool.was_ready or pool.digest == found.digest):
+            return pool
+        if pool:
+            self._tasks.start(self._end(pool), f"end {key}")
+        overrides = self._settings.models.get(found.model, WorkerOverrides())
+        settings = found.settings.over(overrides.over(self._settings.workers))
+        log.info(
+            "starting workers", model=found.model, version=found.version, shadow=shadow, instances=settings.instances
+        )
+        self._pools[key] = WorkerPool(found, settings, self._host, self._publish_soon, shadow=shadow)
+        return self._pools[key]
+
+    def _reconcile(self) -> None:
+        """Starts what is named and can start; lets go what is not named and was not prepared lately."""
+        named = pools_named(self._releases.values())
+        for key in named:
+            found = self._registry.find(key[0], key[1])
+            if found and not found.error:
+                self._ensure(found, shadow=key[2])
+            else:
+                self._stay(key)
+        for key, pool in self._pools.items():
+            pool.found(self._registry.find(key[0], key[1]))
+            if key not in named and not pool.kept and key not in self._leaving:
+                self._leaving[key] = self._tasks.start(self._leave(key), f"let go {key}")
+
+    def _stay(self, key: PoolKey) -> None:
+        """A pool that was about to go is wanted again."""
+        if leaving := self._leaving.pop(key, None):
+            leaving.cancel()
+            self._publish_soon()
+
+    async def _leave(self, key: PoolKey) -> None:
+        """Once no proxy knows the pool, waits for requests in flight, then ends its workers."""
+        await self._publish()
+        await asyncio.sleep(self._settings.linger_s)
+        pool = self._pools.pop(key)
+        del self._leaving[key]
+        log.info("stopping workers", model=key[0], version=key[1], shadow=key[2])
+        await self._end(pool)
+
+    async def _end(self, pool: WorkerPool) -> None:
+        self._ending.add(pool)
+        await pool.stop()
+        self._ending.discard(pool)
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_S)
+            self._reconcile()
+
+    def _publish_soon(self) -> None:
+        """Publishes once, however many changes this turn of the loop brings."""
+        if not self._stale:
+            self._stale = True
+            self._tasks.start(self._publish_if_stale(), "publish")
+
+    async def _publish_if_stale(self) -> None:
+        """Unless somebody published meanwhile, or nothing that proxies see has changed."""
+        newest = self._proxies.snapshot
+        if self._stale and msgspec.structs.replace(self._snapshot(), epoch=newest.epoch) != newest:
+            await self._publish()
+        self._stale = False
+
+    async def _publish(self) -> None:
+        self._stale = False
+        await self._proxies.publish(self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
+        pools = [pool.snapshot() for key, pool in self._pools.items() if key not in self._leaving]
+        known = {(pool.model, pool.version, pool.shadow) for pool in pools}
+        pools += [self._absent(key) for key in pools_named(self._releases.values()) - known]
+        return Snapshot(
+            epoch=0,
+            releases=tuple(self._releases.values()),
+            assignments=self._settings.assignments,
+            pools=tuple(sorted(pools, key=lambda pool: (pool.model, pool.version, pool.shadow))),
+        )
+
+    def _absent(self, key: PoolKey) -> Pool:
+        """A pool that cannot be started, as proxies see it."""
+        found = self._registry.find(key[0], key[1])
+        return Pool(*key, state="failed", error=found.error if found else "its folder in the models directory is gone")

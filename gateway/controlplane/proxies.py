@@ -1,0 +1,282 @@
+"""The proxy processes: started, watched, replaced; and how all of them come to serve the same snapshot.
+
+A snapshot counts as published when no proxy can admit a request under an older one: each has applied it, or has ended,
+or has not been given any snapshot yet (it gets the newest when it connects). A proxy that does not apply it in time is
+fenced: killed, then replaced.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from gateway import __version__
+from gateway.controlplane.lifetime import PROXY
+from gateway.controlplane.linkserver import ProxyLink
+from gateway.controlplane.processes import Child, Launcher, describe_exit
+from gateway.controlplane.restarts import Restarts
+from gateway.controlplane.settings import ProxySettings
+from gateway.controlplane.tasks import Bell, Tasks
+from gateway.errors import StartupError
+from gateway.routing import link
+from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+
+log = structlog.get_logger()
+
+WATCH_S: Final = 1.0
+SILENT_LIMIT: Final = 15
+"""A listening proxy reports every second; after so many looks without a word it hangs and is replaced."""
+KILL_GRACE_S: Final = 2.0
+STARTUP_CRASHES: Final = 3
+"""A proxy that ends this often before it ever listened is not going to."""
+
+
+class Reports(Protocol):
+    """Where proxies' reports go (`gateway.observe.statistics.Statistics`)."""
+
+    def fold(self, proxy: int, report: Report) -> None: ...
+    def proxy_gone(self, proxy: int) -> None: ...
+
+
+class Slot:
+    """One place for a proxy; its process changes."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.child: Child | None = None
+        self.link: ProxyLink | None = None
+        self.told = False
+        """It was given a snapshot, so it may be serving."""
+        self.applied = 0
+        self.port = 0
+        """0 until it listens."""
+        self.listening_since_s = 0.0
+        self.silent = 0
+        self.crashes = 0
+        self.error = ""
+
+    def serves_at_least(self, epoch: int) -> bool:
+        """It cannot admit a request under an older epoch."""
+        return self.child is None or not self.told or self.applied >= epoch
+
+    def clear(self) -> None:
+        """The process ended."""
+        if self.link:
+            self.link.close()
+        self.child = self.link = None
+        self.told = False
+        self.applied = self.port = self.silent = 0
+
+
+class Proxies:
+    """All proxies of this gateway."""
+
+    def __init__(
+        self, settings: ProxySettings, launcher: Launcher, command: Sequence[str], run_dir: Path, reports: Reports
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._command = command
+        self._socket = run_dir / "control.sock"
+        self._reports = reports
+        self._slots = [Slot(index) for index in range(settings.count)]
+        self._snapshot = Snapshot(epoch=0)
+        self._bell = Bell()
+        self._tasks = Tasks()
+        self._server: asyncio.Server | None = None
+        self._stopping = False
+        self.restarts = 0
+
+    @property
+    def listening(self) -> int:
+        """Proxies that accept connections."""
+        return sum(bool(slot.port) for slot in self._slots)
+
+    @property
+    def all_listening(self) -> bool:
+        return self.listening == len(self._slots)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot."""
+        return self._snapshot
+
+    async def start(self, timeout_s: float) -> None:
+        """Starts them and returns when all listen. Raises StartupError when one cannot."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: ProxyLink(self._heard, self._lost), self._socket)
+        for slot in self._slots:
+            self._tasks.start(self._keep_running(slot), f"proxy {slot.index}")
+        self._tasks.start(self._watch(), "proxy watch")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.until(lambda: self.all_listening or bool(self._startup_error)), timeout_s)
+        if not self.all_listening:
+            raise StartupError(self._startup_error or f"the proxies do not listen after {timeout_s:.0f} s; see the log")
+
+    async def publish(self, snapshot: Snapshot) -> None:
+        """Gives the snapshot the next epoch and returns when no proxy admits a request under an older one.
+
+        Runs without a pause up to the sending, so snapshots built in order are sent in order.
+        """
+        epoch = self._snapshot.epoch + 1
+        self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)
+        message = link.encode(link.Publish(self._snapshot))
+        for slot in self._slots:
+            if slot.told and slot.link:
+                slot.link.send(message)
+        everywhere = self._bell.until(lambda: all(slot.serves_at_least(epoch) for slot in self._slots))
+        try:
+            await asyncio.wait_for(everywhere, self._settings.ack_timeout_s)
+        except TimeoutError:
+            late = [slot for slot in self._slots if not slot.serves_at_least(epoch)]
+            await asyncio.gather(*(self._fence(slot, f"did not apply epoch {epoch} in time") for slot in late))
+
+    async def drain(self) -> None:
+        """Every proxy stops accepting, answers what is in flight within the grace, and ends."""
+        self._stopping = True
+        grace_s = self._settings.drain_grace_s
+        message = link.encode(link.Drain(round(grace_s * 1000)))
+        for slot in self._slots:
+            if slot.link and slot.told:
+                slot.link.send(message)
+            elif slot.child:
+                await slot.child.stop(KILL_GRACE_S)
+        gone = self._bell.until(lambda: all(slot.child is None for slot in self._slots))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(gone, grace_s + KILL_GRACE_S)
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends every proxy at once."""
+        self._stopping = True
+        children = [slot.child for slot in self._slots if slot.child]
+        await asyncio.gather(*(child.kill() for child in children))
+        await self._tasks.close()
+        for slot in self._slots:
+            slot.clear()
+        if self._server:
+            self._server.close()
+
+    @property
+    def _startup_error(self) -> str:
+        return next((slot.error for slot in self._slots if slot.error and slot.crashes >= STARTUP_CRASHES), "")
+
+    async def _keep_running(self, slot: Slot) -> None:
+        history = Restarts()
+        while True:
+            try:
+                ended = await self._live(slot)
+            except OSError as error:
+                ended = f"could not be started: {error.strerror or error}"
+            healthy_s = time.monotonic() - slot.listening_since_s if slot.port else 0.0
+            slot.crashes += 1
+            slot.error = slot.error or f"proxy {slot.index} {ended}"
+            slot.clear()
+            self._reports.proxy_gone(slot.index)
+            self._bell.ring()
+            if self._stopping:
+                return
+            delay_s = history.crashed(time.monotonic(), healthy_s)
+            log.error("proxy ended", proxy=slot.index, how=ended, restart_in_s=delay_s, crash_loop=history.looping)
+            await asyncio.sleep(delay_s)
+            self.restarts += 1
+
+    async def _live(self, slot: Slot) -> str:
+        """Runs one process to its end; returns how it ended."""
+        slot.error = ""
+        command = [*self._command, "--control", str(self._socket), "--index", str(slot.index)]
+        slot.child = await self._launcher.start(PROXY, command, lambda line: _say(slot, line))
+        try:
+            return describe_exit(await slot.child.wait())
+        finally:
+            if slot.child.running:  # cancelled
+                await slot.child.kill()
+
+    def _heard(self, source: ProxyLink, message: link.FromProxy) -> None:
+        if isinstance(message, link.Hello):
+            self._welcome(source, message)
+            return
+        slot = next((slot for slot in self._slots if slot.link is source), None)
+        if slot is None:
+            return
+        slot.silent = 0
+        match message:
+            case link.Applied(epoch):
+                slot.applied = max(slot.applied, epoch)
+                self._bell.ring()
+            case link.Listening(port):
+                slot.port, slot.listening_since_s = port, time.monotonic()
+                log.info("proxy listening", proxy=slot.index, host=self._settings.host, port=port)
+                self._bell.ring()
+            case link.ProxyFailed(error):
+                slot.error = f"proxy {slot.index}: {error}"
+                log.error("proxy failed", proxy=slot.index, error=error)
+            case Report():
+                self._reports.fold(slot.index, message)
+
+    def _welcome(self, source: ProxyLink, hello: link.Hello) -> None:
+        """Only the process we started for this place is served."""
+        slot = next((slot for slot in self._slots if slot.child and slot.child.pid == hello.pid), None)
+        if slot is None or slot.index != hello.index or self._stopping:
+            log.warning("a stranger at the control socket was turned away", pid=hello.pid)
+            source.close()
+            return
+        if slot.link:
+            slot.link.close()
+        slot.link, slot.told = source, True
+        source.send(link.encode(self._configure()))
+        source.send(link.encode(link.Publish(self._snapshot)))
+
+    def _configure(self) -> link.Configure:
+        settings = self._settings
+        return link.Configure(
+            host=settings.host,
+            port=settings.port,
+            max_message_bytes=settings.max_message_bytes,
+            max_streams=settings.max_streams,
+            max_in_flight=settings.max_in_flight,
+            max_queue=settings.max_queue,
+            max_shadow_queue=settings.max_shadow_queue,
+            worker_wait_ms=round(settings.worker_wait_s * 1000),
+            server_name="cutover",
+            server_version=__version__,
+        )
+
+    def _lost(self, source: ProxyLink) -> None:
+        """A proxy without a link serves on, but cannot be told anything: it is replaced."""
+        slot = next((slot for slot in self._slots if slot.link is source), None)
+        if slot and slot.child and not self._stopping:
+            slot.link = None
+            self._tasks.start(self._replace_unless_ended(slot, slot.child), f"proxy {slot.index} without a link")
+
+    async def _replace_unless_ended(self, slot: Slot, child: Child) -> None:
+        await asyncio.wait([child.exited], timeout=KILL_GRACE_S)
+        if slot.child is child and slot.link is None and child.running:
+            await self._fence(slot, "lost its link")
+
+    async def _watch(self) -> None:
+        """Counts looks and not seconds, so that a machine that slept does not make everybody late."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for slot in self._slots:
+                slot.silent += bool(slot.port)
+                if slot.silent > SILENT_LIMIT and not self._stopping:
+                    await self._fence(slot, f"said nothing for {SILENT_LIMIT} s")
+
+    async def _fence(self, slot: Slot, why: str) -> None:
+        """Kills the process; its place is filled again by `_keep_running`."""
+        child = slot.child
+        if child is None:
+            return
+        log.error("proxy fenced", proxy=slot.index, pid=child.pid, why=why)
+        await child.kill()
+
+
+def _say(slot: Slot, line: str) -> None:
+    log.warning("proxy says", proxy=slot.index, line=line)
