@@ -22,6 +22,14 @@ MAX_QUEUE_BYTES: Final = 64 << 20
 _BODY: Final = wire.HEADER.size
 
 
+class Copies(Batch):
+    """A copy of a batch that production has answered; `copies` is how many requests it holds."""
+
+    __slots__ = ("copies",)
+
+    copies: int
+
+
 class ShadowLane:
     """The bounded queue of copies for one shadow version. What does not fit is dropped and counted."""
 
@@ -36,7 +44,7 @@ class ShadowLane:
         self.batches = BatchTap(pool.model, pool.version, shadow=True)
         self._loop = loop
         self._max_queue = max_queue
-        self._queue: deque[tuple[Batch, float, int]] = deque()
+        self._queue: deque[Copies] = deque()
         self._copies = 0
         self._bytes = 0
         self._channels: tuple[Channel, ...] = ()
@@ -50,8 +58,8 @@ class ShadowLane:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return not self._queue and not any(channel.in_flight for channel in self._channels)
+        """Nothing is in flight, and nothing waits that could still be sent."""
+        return not any(channel.in_flight for channel in self._channels) and not (self._queue and self._channels)
 
     def update(self, pool: Pool, channels: tuple[Channel, ...]) -> None:
         """Takes a new description of the same pool."""
@@ -73,8 +81,10 @@ class ShadowLane:
             return
         header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
         frame = b"".join((header, memoryview(batch.frame)[_BODY:], memoryview(data)[start:stop]))
-        copy = Batch(frame, batch.rows, [], self._compared, self._failed, self._lost)
-        self._queue.append((copy, monotonic(), copies))
+        copy = Copies(frame, batch.rows, [], self._compared, self._failed, self._count_failed)
+        copy.copies = copies
+        copy.sent_s = monotonic()
+        self._queue.append(copy)
         self._copies += copies
         self._bytes += len(frame)
         self.schedule()
@@ -91,10 +101,10 @@ class ShadowLane:
             channel = next((free for free in self._channels if free.has_room(exclusive=False)), None)
             if channel is None:
                 return
-            batch, queued_s, copies = self._queue.popleft()
-            self._copies -= copies
-            self._bytes -= len(batch.frame)
-            channel.send(batch, queued_s)
+            copy = self._queue.popleft()
+            self._copies -= copy.copies
+            self._bytes -= len(copy.frame)
+            channel.send(copy, copy.sent_s)  # the latency of a copy counts from the queue
 
     def _accepts(self, frame: bytes) -> bool:
         """Whether production's inputs are this version's inputs, too."""
@@ -110,22 +120,25 @@ class ShadowLane:
 
     def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
         if kind != wire.COMPARED or stop - start != wire.COMPARISON.size:
-            self.tap.failed += 1
+            self._count_failed(batch)
             return
         rows, agreed, incomparable, _, difference = wire.COMPARISON.unpack_from(data, start)
         tap = self.tap
         tap.compared += rows
         tap.agreed += agreed
-        tap.incomparable += incomparable
+        if incomparable:
+            assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
+            tap.incomparable += batch.copies
         tap.max_abs_difference = max(tap.max_abs_difference, difference)
         tap.answered(int((monotonic() - batch.sent_s) * 1e6))
         self.batches.add(batch.rows, micros)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
-        self.tap.failed += max(batch.rows, 1)
+        self._count_failed(batch)
 
-    def _lost(self, batch: Batch) -> None:
-        self.tap.failed += max(batch.rows, 1)
+    def _count_failed(self, batch: Batch) -> None:
+        assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
+        self.tap.failed += batch.copies
 
 
 class Mirror:
