@@ -14,7 +14,8 @@ from workers import wire
 
 MAX_ATTEMPTS: Final = 2
 """A request whose worker died is sent once more."""
-
+MAX_ERROR_CHARS: Final = 1000
+"""The text travels in trailers, and clients refuse more than 8 KB of those; names in it may come from the caller."""
 
 _NUMBER: Final = struct.Struct("<I")
 _numbers = itertools.count(1)
@@ -78,7 +79,7 @@ def refuse(call: Call, error: RequestError, trailers: Trailers = NO_TRAILERS) ->
     pushback_ms = getattr(error, "pushback_ms", None)
     if pushback_ms is not None:
         trailers = Trailers(*trailers.pairs, ("grpc-retry-pushback-ms", str(pushback_ms)))
-    call.fail(error.code, str(error), trailers)
+    call.fail(error.code, str(error)[:MAX_ERROR_CHARS], trailers)
 
 
 class Batch:
