@@ -32,8 +32,8 @@ class Channel(asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """The worker is there."""
-        return self._transport is not None
+        """The worker is there and takes batches."""
+        return self._transport is not None and not self.retiring
 
     def has_room(self, *, exclusive: bool) -> bool:
         """Whether a batch may be sent now."""
@@ -58,7 +58,10 @@ class Channel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - for the type checker
         self._transport = transport
-        self._on_free()
+        if self.retiring:  # meanwhile nobody wants it any more
+            transport.close()
+        else:
+            self._on_free()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -113,5 +116,6 @@ class Channel(asyncio.Protocol):
 
     def _close_broken(self, what: str) -> None:
         log.error("worker sent garbage; its connection is closed", address=self.address, what=what)
+        self.retiring = True
         if self._transport is not None:
             self._transport.abort()

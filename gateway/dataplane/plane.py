@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,9 @@ from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
 log = structlog.get_logger(__name__)
 
 PoolKey = tuple[str, int, bool]
+
+RECONNECT_S: Final = 1.0
+"""Pause before a worker is called again whose connection ended while the snapshot still names it."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ class Plane:
                 lane = Lane(pool, self._load, self._loop, settings.max_queue, settings.worker_wait_s)
                 self._lanes[key] = lane
         channels = self._channels.setdefault(key, {})
-        for address in [address for address in channels if address not in pool.addresses]:
-            channels.pop(address).retire()
+        for address, channel in channels.items():
+            if address not in pool.addresses:
+                channel.retire()  # it stays in the lane's sight until nothing is in flight
         for address in pool.addresses:
             if address not in channels:
                 channels[address] = self._open(key, lane, address)
@@ -124,6 +129,7 @@ class Plane:
         except OSError as error:
             # The worker died meanwhile; the control process will publish its successor.
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
+            channel.connection_lost(error)
 
     def _forget(self, key: PoolKey, channel: Channel) -> None:
         channels = self._channels.get(key, {})
@@ -132,6 +138,14 @@ class Plane:
             lane = self._shadows.get(key) if key[2] else self._lanes.get(key)
             if lane is not None:
                 lane.update(lane.pool, tuple(channels.values()))
+                if channel.address in lane.pool.addresses:
+                    self._loop.call_later(RECONNECT_S, self._reopen, key, channel.address)
+
+    def _reopen(self, key: PoolKey, address: str) -> None:
+        """The worker may live on after its connection ended, e.g. when it had sent garbage."""
+        lane = self._shadows.get(key) if key[2] else self._lanes.get(key)
+        if lane is not None and address in lane.pool.addresses and address not in self._channels[key]:
+            self._update_pool(key, lane.pool)
 
     def _retire(self) -> None:
         """Drops lanes that the snapshot does not name any more, once they are idle and counted."""
