@@ -1,11 +1,13 @@
 """Cuts a worker's result into replies."""
 
 import json
+import struct
 from math import prod
 from time import monotonic
 from typing import Final
 
 from gateway.dataplane.job import Batch
+from gateway.dataplane.plan import ReplyShape
 from gateway.dataplane.tap import Series
 from gateway.errors import CutoverError, InferenceFailed
 from gateway.observe.histogram import index
@@ -24,12 +26,17 @@ def deliver(batch: Batch, data: bytes, start: int, stop: int) -> bool:
     try:
         signature, sizes, offsets = read_section(data, start, stop, batch.rows)
         _reply_all(batch, data, signature, sizes, offsets, now_s)
-    except (CutoverError, LookupError, ValueError) as error:
-        for job in batch.jobs:
-            if not job.call.closed:  # some may have been answered before the mismatch showed
-                job.fail(InferenceFailed(f"the worker's answer does not fit the request: {error}"), now_s)
+    except (CutoverError, LookupError, ValueError, TypeError, struct.error) as error:
+        misfit(batch, str(error), now_s)
         return False
     return True
+
+
+def misfit(batch: Batch, what: str, now_s: float) -> None:
+    """Fails every job of a batch whose answer makes no sense."""
+    for job in batch.jobs:
+        if not job.call.closed:  # some may have been answered before the mismatch showed
+            job.fail(InferenceFailed(f"the worker's answer does not fit the request: {what}"), now_s)
 
 
 def read_section(data: bytes, start: int, stop: int, rows: int) -> tuple[bytes, list[int], list[int]]:
@@ -59,6 +66,8 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
         if job.plan is not plan:
             plan = job.plan
             shape = plan.replies.get(signature) or plan.reply_shape(signature)
+            if spans is None:
+                _check_sizes(shape, plan.rows, sizes, batch.rows)
         assert shape is not None  # noqa: S101 - for the type checker
         pieces: list[Raw] = [reply.id_field(job.id), shape.head] if job.id else [shape.head]
         if spans is None:
@@ -80,20 +89,29 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
             clock.count(job.series, call.arrived_s)
 
 
+def _check_sizes(shape: ReplyShape, rows: int, sizes: list[int], batch_rows: int) -> None:
+    """Raises ValueError when a tensor is not as long as the signature says: its rows would be cut at wrong places."""
+    for output, _, size in shape.parts:
+        if size * batch_rows != sizes[output] * rows:
+            raise ValueError(f"output {output} has {sizes[output]} bytes, {size} for {rows} of {batch_rows} rows")
+
+
 class _Clock:
     """Adds durations to series; requests that came in one read share theirs."""
 
-    __slots__ = ("_arrived_s", "_latency", "_latency_us", "_now_s", "_sent_s", "_waited", "_waited_us")
+    __slots__ = ("_arrived_s", "_latency", "_latency_us", "_now_s", "_sent_s", "_series", "_waited", "_waited_us")
 
     def __init__(self, sent_s: float, now_s: float) -> None:
         self._sent_s = sent_s
         self._now_s = now_s
         self._arrived_s = -1.0
+        self._series: Series | None = None
         self._latency = self._latency_us = self._waited = self._waited_us = 0
 
     def count(self, series: Series, arrived_s: float) -> None:
-        if arrived_s != self._arrived_s:
+        if arrived_s != self._arrived_s or series is not self._series:
             self._arrived_s = arrived_s
+            self._series = series
             self._latency_us = int((self._now_s - arrived_s) * 1e6)
             self._waited_us = int((self._sent_s - arrived_s) * 1e6)
             self._latency, self._waited = index(self._latency_us), index(self._waited_us)

@@ -17,6 +17,7 @@ from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
 from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
+from workers import wire
 
 MAX_BATCH_BYTES: Final = 64 << 20
 PUSHBACK_MS: Final = 100
@@ -63,6 +64,8 @@ class Lane:
         """Takes a new description of the same pool."""
         if (pool.inputs, pool.outputs, pool.batched) != (self.pool.inputs, self.pool.outputs, self.pool.batched):
             self.plans = Plans(pool)
+        else:
+            self.plans.pool = pool
         self.pool = pool
         self._channels = channels
         self.schedule()
@@ -122,16 +125,17 @@ class Lane:
                 self._expire(job, now_s)
                 continue
             plan = job.plan
+            weight = plan.size or sum(map(len, job.tensors))
             if jobs:
                 first = jobs[0].plan
                 if plan is not first and plan.signature != first.signature:
                     break
-                if job.alone or rows + plan.rows > self.pool.max_batch_rows or size + plan.size > MAX_BATCH_BYTES:
+                if job.alone or rows + plan.rows > self.pool.max_batch_rows or size + weight > MAX_BATCH_BYTES:
                     break
             queue.popleft()
             jobs.append(job)
             rows += plan.rows
-            size += plan.size
+            size += weight
             if job.alone or not plan.joinable:
                 break
         return jobs, rows
@@ -142,6 +146,9 @@ class Lane:
 
     def _answered(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
         self._load.in_flight -= len(batch.jobs)
+        if kind != wire.RESULT:
+            answer.misfit(batch, f"a frame of kind {kind}", monotonic())
+            return
         self.tap.add(batch.rows, micros)
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
             self.mirror(batch, data, start, stop)

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, NotReady
 from gateway.oip import reply
 from gateway.oip.contents import ELEMENT_BYTES, count_elements
 from gateway.oip.request import Head, Input, Raw
 from gateway.routing.snapshot import Pool, Tensor
+
+MAX_ROWS: Final = 0xFFFF_FFFF
+"""The frame format counts rows in 32 bits; tensors without elements can claim more."""
+MAX_REPLY_SHAPES: Final = 256
+"""Kept per plan: outputs of any size may differ from answer to answer."""
 
 
 class ReplyShape:
@@ -30,7 +35,8 @@ class Plan:
     """One head, checked against one pool.
 
     signature: of the wire section (equal for everything that may be joined); rows: of one request; order: index of the
-    request's raw tensor for each input of the model; sizes: expected bytes, None for BYTES; elements: expected count.
+    request's raw tensor for each input of the model; sizes: expected bytes, None for BYTES; elements: expected count;
+    size: bytes of all tensors together, 0 when strings make it differ from request to request.
     """
 
     __slots__ = ("elements", "joinable", "order", "outputs", "pool", "replies", "rows", "signature", "size", "sizes")
@@ -44,6 +50,8 @@ class Plan:
         self.order = tuple(given[spec.name] for spec in pool.inputs)
         ordered = [head.inputs[index] for index in self.order]
         self.rows = _rows(ordered) if pool.batched else 1
+        if self.rows > MAX_ROWS:
+            raise InvalidRequest(f"{self.rows} rows are more than one request can have ({MAX_ROWS})")
         self.joinable = pool.batched and self.rows > 0
         skip = 1 if pool.batched else 0
         self.signature = signature([(tensor.name, tensor.datatype, tensor.shape[skip:]) for tensor in ordered])
@@ -52,7 +60,7 @@ class Plan:
             None if tensor.datatype == "BYTES" else count * ELEMENT_BYTES[tensor.datatype]
             for tensor, count in zip(ordered, self.elements, strict=True)
         )
-        self.size = sum(size or 0 for size in self.sizes)
+        self.size = 0 if None in self.sizes else sum(filter(None, self.sizes))
         self.outputs = head.outputs
         self.replies: dict[bytes, ReplyShape] = {}
 
@@ -86,6 +94,8 @@ class Plan:
         """The shape of answers cut out of results with this signature. Raises InvalidRequest for an unknown output."""
         shape = self.replies.get(outputs_signature)
         if shape is None:
+            if len(self.replies) >= MAX_REPLY_SHAPES:
+                self.replies.clear()
             shape = self.replies[outputs_signature] = self._make_reply_shape(json.loads(outputs_signature))
         return shape
 
@@ -121,10 +131,14 @@ class Plans:
         self._known: dict[Head, Plan] = {}
 
     def get(self, head: Head) -> Plan:
-        """Raises InvalidRequest when the head does not fit the pool."""
+        """Raises InvalidRequest when the head does not fit the pool, NotReady while its inputs are not known."""
         plan = self._known.get(head)
         if plan is None:
-            plan = Plan(head, self.pool)
+            pool = self.pool
+            if not pool.inputs and pool.state != "ready":
+                reason = pool.error or "it is loading"
+                raise NotReady(f"{pool.model} version {pool.version} is not ready: {reason}")
+            plan = Plan(head, pool)
             if head.cached:
                 if len(self._known) >= MAX_PLANS:
                     self._known.clear()
