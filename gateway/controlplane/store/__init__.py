@@ -1,0 +1,55 @@
+"""Where releases and their audit log live. `Store` is the interface; `sqlite` and `memory` are stores.
+
+Every implementation passes the same tests (tests/integration/test_store.py).
+"""
+
+from typing import NamedTuple, Protocol
+
+from gateway.controlplane.audit import AuditEvent, Draft
+from gateway.routing.snapshot import Release
+
+
+class Request(NamedTuple):
+    """A caller's request id and the fingerprint of what it asked for."""
+
+    request_id: str
+    fingerprint: str
+
+
+class Recalled(NamedTuple):
+    """What a request id was used for, and what was answered."""
+
+    fingerprint: str
+    release: Release
+
+
+class Store(Protocol):
+    """Durable releases, audit events and answered requests.
+
+    A call that has begun is carried out to its end even if its caller is cancelled. After `open` every method may raise
+    StoreFailed; then nothing is acknowledged, and a commit may or may not have been kept: read `releases` again.
+    """
+
+    async def open(self) -> None:
+        """Makes the store ready. Raises StartupError, one line with the remedy."""
+
+    async def close(self) -> None:
+        """Ends what is under way and lets go of the store; may be called twice."""
+
+    async def releases(self) -> dict[str, Release]:
+        """All releases by model."""
+
+    async def commit(
+        self, expected_revision: int, release: Release, event: Draft, request: Request | None
+    ) -> AuditEvent:
+        """Keeps the release, its audit event and the request's answer, all or none; on return they survive a crash.
+
+        `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
+        revision or knows the request id.
+        """
+
+    async def recall(self, request_id: str) -> Recalled | None:
+        """What was answered to the request id, if anything was changed by it."""
+
+    async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
+        """At most `limit` events, newest first; of one model, and older than a sequence, unless None."""

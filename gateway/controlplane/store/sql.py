@@ -1,0 +1,87 @@
+"""What a store asks of an SQL database, inside a transaction that its caller has begun. The same for every database."""
+
+import msgspec
+from sqlalchemy import Insert, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, link
+from gateway.controlplane.store import Recalled, Request, schema
+from gateway.errors import Stale, StoreFailed
+from gateway.routing.snapshot import Release
+
+
+async def read_releases(connection: AsyncConnection) -> dict[str, Release]:
+    """All releases by model."""
+    table = schema.releases.c
+    rows = await connection.execute(select(table.model, table.body).order_by(table.model))
+    return {model: _release(model, body) for model, body in rows}
+
+
+async def read_recalled(connection: AsyncConnection, request_id: str) -> Recalled | None:
+    """What the request id was used for."""
+    table = schema.requests.c
+    rows = await connection.execute(select(table.fingerprint, table.body).where(table.request_id == request_id))
+    row = rows.one_or_none()
+    return None if row is None else Recalled(row.fingerprint, _release(f"request {request_id}", row.body))
+
+
+async def read_events(
+    connection: AsyncConnection, model: str | None, limit: int, before_sequence: int | None
+) -> list[AuditEvent]:
+    """Audit events, newest first."""
+    table = schema.audit.c
+    query = select(schema.audit).order_by(table.sequence.desc()).limit(limit)
+    if model is not None:
+        query = query.where(table.model == model)
+    if before_sequence is not None:
+        query = query.where(table.sequence < before_sequence)
+    return [AuditEvent(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def write_commit(
+    connection: AsyncConnection, expected_revision: int, release: Release, event: Draft, request: Request | None
+) -> AuditEvent:
+    """Writes the release, its event and the request; the caller commits. Raises Stale, then the caller rolls back."""
+    await _write_release(connection, expected_revision, release)
+    newest = select(schema.audit.c.sequence, schema.audit.c.hash).order_by(schema.audit.c.sequence.desc()).limit(1)
+    row = (await connection.execute(newest)).one_or_none()
+    linked = link(GENESIS, 1, event) if row is None else link(row.hash, row.sequence + 1, event)
+    await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(linked)))
+    if request is not None:
+        await _write_request(connection, release, event.time_ms, request)
+    return linked
+
+
+async def _write_release(connection: AsyncConnection, expected_revision: int, release: Release) -> None:
+    table = schema.releases
+    values = {"model": release.model, "revision": release.revision, "body": msgspec.json.encode(release).decode()}
+    if expected_revision:
+        current = (table.c.model == release.model) & (table.c.revision == expected_revision)
+        fits = (await connection.execute(update(table).where(current).values(values))).rowcount == 1
+    else:
+        fits = await _inserted(connection, insert(table).values(values))
+    if not fits:
+        raise Stale(f"the store does not have revision {expected_revision} of {release.model} any more: read it again")
+
+
+async def _write_request(connection: AsyncConnection, release: Release, time_ms: int, request: Request) -> None:
+    body = msgspec.json.encode(release).decode()
+    values = {**request._asdict(), "time_ms": time_ms, "body": body}
+    if not await _inserted(connection, insert(schema.requests).values(values)):
+        raise Stale(f"request id {request.request_id} was carried out already: send it again to get its answer")
+
+
+async def _inserted(connection: AsyncConnection, statement: Insert) -> bool:
+    try:
+        await connection.execute(statement)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _release(what: str, body: str) -> Release:
+    try:
+        return msgspec.json.decode(body, type=Release)
+    except msgspec.MsgspecError as error:
+        raise StoreFailed(f"the stored release of {what} cannot be read: {error}") from error

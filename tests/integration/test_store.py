@@ -1,0 +1,291 @@
+"""One suite for every store, and what only a store on disk can meet."""
+
+import asyncio
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.engine import Connection
+
+from gateway.controlplane import audit
+from gateway.controlplane.commands import Command, Register, SetCanary, SetShadow
+from gateway.controlplane.release import apply, unborn
+from gateway.controlplane.store import Request, Store
+from gateway.controlplane.store.memory import MemoryStore
+from gateway.controlplane.store.sqlite import SqliteStore
+from gateway.errors import Stale, StartupError, StoreFailed
+from gateway.routing.snapshot import Release
+
+CHANGES: tuple[Command, ...] = (Register(1), SetShadow(2, 0.25), SetCanary(2, 700), SetCanary(3, 300))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "state" / "cutover.db")
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def commit(store: Store, release: Release, command: Command, request: Request | None = None) -> Release:
+    after, (fact,) = apply(release, command, now_ms=1_000 + release.revision)
+    request_id = request.request_id if request else ""
+    event = audit.draft(fact, actor="ada", reason="Ünïcødé 😊", request_id=request_id)
+    linked = await store.commit(release.revision, after, event, request)
+    assert linked.revision == after.revision
+    return after
+
+
+async def fill(store: Store, model: str = "iris") -> Release:
+    release = unborn(model)
+    for command in CHANGES:
+        release = await commit(store, release, command, Request(f"{model}-{release.revision}", "print"))
+    return release
+
+
+async def chain(store: Store) -> list[audit.AuditEvent]:
+    return list(reversed(await store.events(None, 10_000, None)))
+
+
+async def test_an_empty_store_has_nothing(store: Store) -> None:
+    assert await store.releases() == {}
+    assert await store.events(None, 10, None) == []
+    assert await store.recall("never") is None
+
+
+async def test_what_is_committed_can_be_read_whole(store: Store) -> None:
+    iris, wine = await fill(store), await fill(store, "wine")
+    assert await store.releases() == {"iris": iris, "wine": wine}
+    recalled = await store.recall("iris-3")
+    assert recalled == ("print", iris)
+
+
+async def test_events_form_a_chain_over_all_models(store: Store) -> None:
+    await fill(store)
+    await fill(store, "wine")
+    events = await chain(store)
+    assert [event.sequence for event in events] == list(range(1, 9))
+    assert audit.verify(events) is None
+    assert events[0].before == ""
+    assert events[1].before == events[0].after
+    assert events[0].reason == "Ünïcødé 😊"
+
+
+async def test_events_come_newest_first_in_pages_and_by_model(store: Store) -> None:
+    await fill(store)
+    await fill(store, "wine")
+    assert [event.sequence for event in await store.events(None, 3, None)] == [8, 7, 6]
+    assert [event.sequence for event in await store.events(None, 3, 6)] == [5, 4, 3]
+    assert [event.sequence for event in await store.events("iris", 3, None)] == [4, 3, 2]
+    assert [event.sequence for event in await store.events("iris", 3, 2)] == [1]
+    assert await store.events("iris", 3, 1) == []
+    assert await store.events("nobody", 3, None) == []
+
+
+@pytest.mark.parametrize("revision", [0, 3, 5])
+async def test_a_commit_on_another_revision_is_stale_and_changes_nothing(store: Store, revision: int) -> None:
+    release = await fill(store)
+    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
+    event = audit.draft(fact, actor="ada", reason="", request_id="late")
+    with pytest.raises(Stale, match="revision"):
+        await store.commit(revision, after, event, Request("late", "print"))
+    assert await store.releases() == {"iris": release}
+    assert len(await chain(store)) == 4
+    assert await store.recall("late") is None
+
+
+async def test_a_request_id_is_carried_out_once(store: Store) -> None:
+    release = await fill(store)
+    with pytest.raises(Stale, match="iris-0 was carried out already"):
+        await commit(store, release, SetCanary(3, 400), Request("iris-0", "print"))
+    assert await store.releases() == {"iris": release}
+    assert len(await chain(store)) == 4
+
+
+async def test_commits_at_the_same_time_are_kept_one_after_another(store: Store) -> None:
+    await asyncio.gather(*(fill(store, f"model-{number}") for number in range(5)))
+    events = await chain(store)
+    assert len(events) == 20
+    assert audit.verify(events) is None
+
+
+async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None:
+    release = await fill(store)
+    waiting = [asyncio.get_running_loop().create_task(chain(store)) for _ in range(5)]
+    waiting.append(asyncio.get_running_loop().create_task(commit(store, release, SetCanary(3, 400))))  # type: ignore[arg-type]  # the results do not matter
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    events = await chain(store)
+    assert audit.verify(events) is None
+    assert (await store.releases())["iris"].revision == len(events)
+
+
+async def test_close_may_come_twice(store: Store) -> None:
+    await store.close()
+    await store.close()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "cutover.db", busy_timeout_s=0.01)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_reopened_store_has_everything(sqlite: SqliteStore, tmp_path: Path) -> None:
+    release = await fill(sqlite)
+    await sqlite.close()
+    await sqlite.open()
+    assert await sqlite.releases() == {"iris": release}
+    await commit(sqlite, release, SetCanary(3, 400))
+    assert audit.verify(await chain(sqlite)) is None
+
+
+async def test_commits_are_synced_and_the_file_is_held_alone(sqlite: SqliteStore) -> None:
+    assert sqlite._engine is not None
+    async with sqlite._engine.connect() as connection:
+        found = {}
+        for pragma in ("journal_mode", "synchronous", "locking_mode", "foreign_keys"):
+            found[pragma] = (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "locking_mode": "exclusive", "foreign_keys": 1}
+
+
+async def test_transactions_begin_immediately(sqlite: SqliteStore) -> None:
+    said: list[str] = []
+    assert sqlite._engine is not None
+
+    def listen(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement.split(maxsplit=1)[0])
+
+    sqlalchemy_event.listen(sqlite._engine.sync_engine, "before_cursor_execute", listen)
+    await fill(sqlite)
+    assert said[0] == "BEGIN"
+    assert said.count("BEGIN") == 4
+
+
+async def test_two_gateways_cannot_share_a_file(sqlite: SqliteStore, tmp_path: Path) -> None:
+    second = SqliteStore(tmp_path / "cutover.db", busy_timeout_s=0.01)
+    with pytest.raises(StartupError, match=r"cutover.db: database is locked; another gateway uses it.*--state"):
+        await second.open()
+    await second.close()
+
+
+async def test_a_full_disk_fails_the_commit_and_nothing_else(sqlite: SqliteStore) -> None:
+    release = await fill(sqlite)
+    assert sqlite._engine is not None
+    async with sqlite._engine.connect() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    failed = None
+    while failed is None:
+        try:
+            release = await commit(sqlite, release, SetCanary(3, 1 + release.revision))
+        except StoreFailed as error:
+            failed = str(error)
+    assert "full" in failed
+    assert await sqlite.releases() == {"iris": release}
+    async with sqlite._engine.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count=100000")
+    await commit(sqlite, release, SetCanary(3, 9_000))
+    assert audit.verify(await chain(sqlite)) is None
+
+
+async def test_a_file_replaced_while_in_use_takes_no_more_commits(sqlite: SqliteStore, tmp_path: Path) -> None:
+    release = await fill(sqlite)
+    shutil.copy(tmp_path / "cutover.db", tmp_path / "backup")
+    (tmp_path / "backup").replace(tmp_path / "cutover.db")
+    with pytest.raises(StoreFailed, match="replaced or removed while in use: restart"):
+        await commit(sqlite, release, SetCanary(3, 400))
+
+
+async def test_a_closed_store_says_so(sqlite: SqliteStore) -> None:
+    await sqlite.close()
+    with pytest.raises(StoreFailed, match="closed"):
+        await sqlite.releases()
+
+
+async def refused(path: Path, match: str) -> None:
+    store = SqliteStore(path, busy_timeout_s=0.01)
+    with pytest.raises(StartupError, match=match) as caught:
+        await store.open()
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "cutover.db").write_text("dear diary " * 1_000)
+    await refused(tmp_path / "cutover.db", r"cutover.db: file is not a database; restore it from a backup")
+
+
+async def test_a_truncated_database_stops_the_start(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "cutover.db")
+    await store.open()
+    await fill(store)
+    await store.close()
+    with (tmp_path / "cutover.db").open("rb+") as file:
+        file.truncate(9_000)
+    await refused(tmp_path / "cutover.db", r"malformed; restore it from a backup")
+
+
+async def test_a_directory_instead_of_the_file_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "cutover.db").mkdir()
+    await refused(
+        tmp_path / "cutover.db", r"unable to open database file; name a directory that can be written.*--state"
+    )
+
+
+async def test_a_file_instead_of_the_directory_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    await refused(tmp_path / "state" / "cutover.db", r"state directory .*state cannot be made \(File exists\).*--state")
+
+
+async def test_a_newer_schema_stops_the_start(sqlite: SqliteStore, tmp_path: Path) -> None:
+    await sqlite.close()
+    with sqlite3.connect(tmp_path / "cutover.db") as connection:
+        connection.execute("UPDATE schema_version SET version = 99")
+    connection.close()
+    await refused(tmp_path / "cutover.db", r"newer Cutover \(schema 99, this one knows 1\)")
+
+
+async def test_an_unreadable_release_stops_the_start(sqlite: SqliteStore, tmp_path: Path) -> None:
+    await fill(sqlite)
+    await sqlite.close()
+    with sqlite3.connect(tmp_path / "cutover.db") as connection:
+        connection.execute("""UPDATE releases SET body = '{"model": 7}'""")
+    connection.close()
+    await refused(tmp_path / "cutover.db", r"stored release of iris cannot be read.*restore it from a backup")
+
+
+def kill_in_the_middle(path: Path, commits: int) -> int:
+    """The last acknowledged revision of a process that was killed after that many commits of its own."""
+    command = [sys.executable, "-m", "tests.integration.store_victim", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as victim:
+        assert victim.stdout is not None
+        said = [int(victim.stdout.readline()) for _ in range(commits)]
+        victim.send_signal(signal.SIGKILL)
+        return max(said + [int(line) for line in victim.stdout])
+
+
+@pytest.mark.parametrize("commits", [1, 7, 30])
+async def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, commits: int) -> None:
+    for _ in range(2):
+        acknowledged = kill_in_the_middle(tmp_path / "cutover.db", commits)
+        store = SqliteStore(tmp_path / "cutover.db")
+        await store.open()
+        release, events = (await store.releases())["iris"], await chain(store)
+        # One more commit than was acknowledged may have been kept: the process died before it could say so.
+        assert acknowledged <= release.revision <= acknowledged + 1
+        assert len(events) == release.revision
+        assert audit.verify(events) is None
+        recalled = await store.recall(f"request-{acknowledged}")
+        assert recalled is not None
+        assert recalled.release.revision == acknowledged
+        await store.close()
