@@ -13,7 +13,7 @@ class Metadata:
     """The decoded header block of a call. Shared by all calls whose block had the same bytes: never change it.
 
     path: ":path" of the request, e.g. "/inference.GRPCInferenceService/ModelInfer".
-    values: lower-case ASCII keys without pseudo-headers; repeated keys joined by ","; "-bin" keys keep their base64 text.
+    values: lower-case ASCII keys without pseudo-headers; repeated keys joined by ","; "-bin" keys keep their base64.
     timeout_s: grpc-timeout in seconds, or None.
     handler: what `Service.resolve(path)` gave; None: UNIMPLEMENTED.
     """
@@ -46,8 +46,8 @@ NO_TRAILERS = Trailers()
 class Call(Protocol):
     """One unary call whose request message has arrived.
 
-    All times are `time.monotonic()` seconds. Exactly one of `reply` and `fail` is to be called, once, at any later time,
-    on the loop's thread; after the caller left (`closed`) both do nothing.
+    All times are `time.monotonic()` seconds. Exactly one of `reply` and `fail` is to be called, once, at any later
+    time, on the loop's thread; after the caller left (`closed`) both do nothing.
     """
 
     metadata: Metadata

@@ -1,0 +1,103 @@
+"""One unary call on one stream: the transport's half of `gateway.transport.call.Call`."""
+
+import logging
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import Code
+from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
+from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType
+from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX_BYTES, failure_block, trailers_block
+
+if TYPE_CHECKING:
+    from gateway.transport.h2.sending import Sender
+
+logger = logging.getLogger(__name__)
+
+_HEADERS_START: Final = HEADER.pack(len(HEADERS_BLOCK) << 8 | FrameType.HEADERS, END_HEADERS, 0)[:5]
+_REPLY: Final = struct.Struct(f">5sL{len(HEADERS_BLOCK)}sLBLBL")
+"""A reply up to its message: HEADERS frame, header of the DATA frame, message prefix."""
+_HEADERS: Final = int(FrameType.HEADERS)
+_LAST_HEADERS: Final = END_HEADERS | END_STREAM
+_pack_reply = _REPLY.pack
+_pack_header = HEADER.pack
+
+
+class H2Call:
+    """A call whose request has arrived whole; its stream is half-closed (remote) until the answer is sent."""
+
+    __slots__ = (
+        "arrived_s",
+        "closed",
+        "credit_bytes",
+        "deadline_s",
+        "message",
+        "metadata",
+        "on_cancel",
+        "sender",
+        "stream_id",
+    )
+
+    def __init__(
+        self, sender: "Sender", stream_id: int, metadata: Metadata, message: bytes, arrived_s: float, deadline_s: float
+    ) -> None:
+        self.sender = sender
+        self.stream_id = stream_id
+        self.metadata = metadata
+        self.message = message
+        self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
+        self.closed = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.credit_bytes = 0
+        """What WINDOW_UPDATE added to the stream's initial send window."""
+
+    def reply(self, message: bytes, trailers: Trailers) -> None:
+        """Sends the response message and grpc-status 0."""
+        if self.closed:
+            return
+        self.closed = True
+        self.on_cancel = None
+        sender = self.sender
+        size = len(message) + PREFIX_BYTES
+        if size > sender.room_bytes or size > sender.window_bytes:
+            sender.queue(self, message, trailers)
+            return
+        sender.window_bytes -= size
+        stream_id = self.stream_id
+        block = trailers.block or trailers_block(trailers)
+        sender.out += (
+            _pack_reply(_HEADERS_START, stream_id, HEADERS_BLOCK, size << 8, 0, stream_id, 0, size - PREFIX_BYTES),
+            message,
+            _pack_header(len(block) << 8 | _HEADERS, _LAST_HEADERS, stream_id),
+            block,
+        )
+        del sender.calls[stream_id]
+        if not sender.awake:
+            sender.awake = True
+            sender.wake()
+
+    def fail(self, code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> None:
+        """Sends a trailers-only error."""
+        if self.closed:
+            return
+        self.closed = True
+        self.on_cancel = None
+        self.sender.end_stream(self.stream_id, failure_block(code, message, trailers))
+
+    def crash(self, error: Exception) -> None:
+        """The handler raised: the caller gets INTERNAL, the log the rest."""
+        logger.error("handler of %s failed", self.metadata.path, exc_info=error)
+        self.fail(Code.INTERNAL, "internal error")
+
+    def cancel(self) -> None:
+        """The caller left: nothing is sent any more, and whoever works on the call hears of it, once."""
+        self.closed = True
+        on_cancel, self.on_cancel = self.on_cancel, None
+        if on_cancel is None:
+            return
+        try:
+            on_cancel()
+        except Exception:
+            logger.exception("on_cancel of %s failed", self.metadata.path)

@@ -1,0 +1,109 @@
+"""Frames about the connection rather than a request (RFC 9113 section 6).
+
+SETTINGS, PING, GOAWAY, WINDOW_UPDATE, PRIORITY.
+"""
+
+import struct
+from typing import Final
+
+from gateway.transport.h2 import settings
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
+from gateway.transport.h2.frames import ACK, STREAM_ID_MASK, FrameType, expect_size, frame
+from gateway.transport.h2.requests import Requests
+from gateway.transport.h2.sending import Sender, add_credit
+from gateway.transport.h2.settings import Setting
+
+DRAIN_PING: Final = b"draining"
+"""Payload of the PING whose answer says that the peer has seen our first GOAWAY."""
+
+_WORD = struct.Struct(">L")
+_SETTINGS_ACK: Final = frame(FrameType.SETTINGS, ACK, 0)
+
+
+class Control:
+    """What the peer said about the connection."""
+
+    __slots__ = ("_requests", "_sender", "drain_seen", "peer_leaving", "settled")
+
+    def __init__(self, requests: Requests, sender: Sender) -> None:
+        self._requests = requests
+        self._sender = sender
+        self.settled = False
+        """The peer's first SETTINGS frame has arrived."""
+        self.drain_seen = False
+        """The peer has seen our first GOAWAY."""
+        self.peer_leaving = False
+        """The peer sent GOAWAY."""
+
+    def settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        """SETTINGS (section 6.5): applied in order, then acknowledged."""
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"SETTINGS on stream {stream_id}")
+        if flags & ACK:
+            expect_size(FrameType.SETTINGS, 0, len(payload))
+            return
+        sender = self._sender
+        for identifier, value in settings.parse(payload):
+            if identifier == Setting.INITIAL_WINDOW_SIZE:
+                uploads = self._requests.intake.uploads.values()
+                sender.set_initial_window(value, [upload.credit_bytes for upload in uploads])
+            elif identifier == Setting.MAX_FRAME_SIZE:
+                sender.set_max_frame(value)
+            elif identifier == Setting.HEADER_TABLE_SIZE:
+                sender.set_header_table(value)
+        self.settled = True
+        sender.control(_SETTINGS_ACK)
+
+    def ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        """PING (section 6.7)."""
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"PING on stream {stream_id}")
+        expect_size(FrameType.PING, 8, len(payload))
+        if not flags & ACK:
+            self._sender.control(frame(FrameType.PING, ACK, 0, payload))
+        elif payload == DRAIN_PING:
+            self.drain_seen = True
+
+    def goaway(self, stream_id: int, size: int) -> None:
+        """GOAWAY (section 6.8): calls in flight are finished. Its last stream id is about streams we never open."""
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"GOAWAY on stream {stream_id}")
+        if size < 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {size} bytes, must be 8 or more")
+        self.peer_leaving = True
+
+    def window_update(self, stream_id: int, data: bytes, start: int, end: int) -> None:
+        """WINDOW_UPDATE (section 6.9)."""
+        expect_size(FrameType.WINDOW_UPDATE, 4, end - start)
+        increment_bytes = _WORD.unpack_from(data, start)[0] & STREAM_ID_MASK
+        if not stream_id:
+            if not increment_bytes:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+            self._sender.credit_connection(increment_bytes)
+            return
+        requests = self._requests
+        call = requests.calls.get(stream_id)
+        if call is None and not requests.promote(stream_id):
+            if requests.streams.is_idle(stream_id):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE on idle stream {stream_id}")
+            return
+        if not increment_bytes:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+        if call is not None:
+            self._sender.credit_stream(call, increment_bytes)
+        else:
+            upload = requests.intake.uploads[stream_id]
+            window_bytes = self._sender.initial_window_bytes
+            upload.credit_bytes = add_credit(upload.credit_bytes, increment_bytes, window_bytes)
+
+    def priority(self, stream_id: int, size: int) -> None:
+        """PRIORITY (section 6.3) means nothing any more, but its form is checked."""
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        if size == 5:
+            return
+        text = f"PRIORITY of {size} bytes, must be 5"
+        if stream_id in self._requests.calls or self._requests.promote(stream_id):
+            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, text)
+        # A stream that is not live cannot be reset.
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, text)

@@ -1,0 +1,84 @@
+"""What gRPC puts inside HTTP/2: message prefixes, timeouts, status trailers (grpc doc/PROTOCOL-HTTP2.md)."""
+
+import re
+import struct
+from typing import Final
+
+from gateway.errors import Code
+from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
+from gateway.transport.h2.errors import Refusal
+from gateway.transport.h2.hpack import encode
+
+PREFIX: Final = struct.Struct(">BL")
+"""Length-Prefixed-Message: compressed flag, length."""
+PREFIX_BYTES: Final = 5
+MAX_STATUS_MESSAGE: Final = 2048
+"""Characters of a grpc-message; clients refuse more than 8 KiB of metadata in all."""
+
+_UNITS_S: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_timeout = re.compile(r"([0-9]{1,8})([HMSmun])").fullmatch
+_unprintable = re.compile(rb"[^ -$&-~]")
+
+HEADERS_BLOCK: Final = encode([(b":status", b"200"), (b"content-type", b"application/grpc")])
+"""Header block of every answer with HTTP status 200."""
+_STATUS_BLOCKS: Final = {code: encode([(b"grpc-status", b"%d" % code)]) for code in Code}
+_OK_BLOCK: Final = _STATUS_BLOCKS[Code.OK]
+_IDENTITY_ONLY: Final = Trailers(("grpc-accept-encoding", "identity"))
+
+
+def timeout_s(value: str) -> float:
+    """A grpc-timeout in seconds: at most 8 digits and a unit. Raises Refusal INVALID_ARGUMENT."""
+    match = _timeout(value)
+    if match is None:
+        raise Refusal(
+            Code.INVALID_ARGUMENT, f"malformed grpc-timeout {value!r}: up to 8 digits, then one of H M S m u n"
+        )
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def message_bytes(head: bytes | bytearray, metadata: Metadata, max_message_bytes: int) -> int:
+    """The length of the message that `head` (at least 5 bytes) begins.
+
+    Raises Refusal: UNIMPLEMENTED for a compressed message (INTERNAL when no encoding was named, grpc
+    doc/compression.md), RESOURCE_EXHAUSTED for one above the limit.
+    """
+    compressed, size = PREFIX.unpack_from(head)
+    if compressed:
+        encoding = metadata.values.get("grpc-encoding", "identity")
+        if compressed > 1 or encoding == "identity":
+            raise Refusal(Code.INTERNAL, f"message has compressed flag {compressed} but grpc-encoding is {encoding}")
+        text = f"grpc-encoding {encoding} is not supported; send messages uncompressed"
+        raise Refusal(Code.UNIMPLEMENTED, text, trailers=_IDENTITY_ONLY)
+    if size > max_message_bytes:
+        text = f"message of {size} bytes is larger than the limit of {max_message_bytes} bytes"
+        raise Refusal(Code.RESOURCE_EXHAUSTED, text)
+    return int(size)
+
+
+def percent_encode(message: str) -> bytes:
+    """A grpc-message: UTF-8, all but printable ASCII, and `%`, as %XX. Cut at MAX_STATUS_MESSAGE characters."""
+    text = message[:MAX_STATUS_MESSAGE].encode("utf-8", "replace")
+    return _unprintable.sub(lambda match: b"%%%02X" % match[0][0], text)
+
+
+def trailers_block(trailers: Trailers) -> bytes:
+    """Header block of the trailers of a reply: the pairs, then grpc-status 0. Cached in `trailers.block`."""
+    block = trailers.block
+    if block is None:
+        block = trailers.block = _pairs_block(trailers) + _OK_BLOCK
+    return block
+
+
+def failure_block(code: Code, message: str, trailers: Trailers = NO_TRAILERS, http_status: int = 200) -> bytes:
+    """Header block of a trailers-only answer."""
+    head = HEADERS_BLOCK if http_status == 200 else _http_block(http_status)
+    block = head + _STATUS_BLOCKS[code] + encode([(b"grpc-message", percent_encode(message))])
+    return block + trailers_block(trailers)[: -len(_OK_BLOCK)] if trailers.pairs else block
+
+
+def _http_block(http_status: int) -> bytes:
+    return encode([(b":status", b"%d" % http_status), (b"content-type", b"application/grpc")])
+
+
+def _pairs_block(trailers: Trailers) -> bytes:
+    return encode([(key.encode("ascii"), value.encode("ascii")) for key, value in trailers.pairs])

@@ -1,0 +1,139 @@
+"""Drives one `Connection` on an asyncio (uvloop) transport."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import cast
+
+from gateway.transport.call import Service
+from gateway.transport.h2.connection import Connection
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.sending import BURST_BYTES
+
+DRAIN_ANSWER_S = 1.0
+"""How long a draining connection waits for the answer to its PING."""
+
+
+class H2Protocol(asyncio.Protocol):
+    """One client connection. All replies of one turn of the loop leave in one write."""
+
+    def __init__(
+        self,
+        service: Service,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        on_change: Callable[["H2Protocol", bool], None],
+    ) -> None:
+        """`on_change` hears when the connection opens (True) and when it is gone (False)."""
+        self._loop = loop
+        self._limits = limits
+        self._on_change = on_change
+        self._connection = Connection(service, limits, self._wake)
+        self._sender = self._connection.sender
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Waits for the preface, but not for ever."""
+        self._transport = stream = cast("asyncio.Transport", transport)
+        stream.set_write_buffer_limits(high=BURST_BYTES)
+        raw: socket.socket | None = stream.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._on_change(self, True)
+        self._timer = self._loop.call_later(self._limits.handshake_timeout_s, self._cut)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer; answers produced at once leave at once."""
+        if self._closing:
+            return
+        connection = self._connection
+        connection.receive(data, monotonic())
+        if self._timer is not None and connection.greeted:
+            self._timer.cancel()
+            self._timer = None
+        if self._sender.out or self._sender.can_pump or connection.finished:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more, so it can read no more either: flow control needs both ways. The transport closes."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket is full: replies wait in their queues."""
+        self._sender.paused = True
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._sender.paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer is gone; its calls are cancelled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._closing = True
+        self._connection.lost()
+        self._on_change(self, False)
+
+    def drain(self) -> None:
+        """Lets calls in flight finish, then closes."""
+        if self._closing:
+            return
+        self._connection.drain()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(DRAIN_ANSWER_S, self._leave)
+        self._flush()
+
+    def close(self) -> None:
+        """Closes now; calls in flight are cancelled."""
+        self._connection.close(ErrorCode.NO_ERROR, "shutting down")
+        self._flush()
+
+    def _wake(self) -> None:
+        self._loop.call_soon(self._flush)
+
+    def _leave(self) -> None:
+        self._timer = None
+        self._connection.leave()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._closing:
+            return
+        connection, sender = self._connection, self._sender
+        if not sender.paused or connection.finished:
+            data = connection.output()
+            if data:
+                self._transport.write(data)
+            if sender.can_pump:
+                sender.awake = True
+                self._wake()
+        else:
+            sender.awake = False
+        if connection.finished:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Closes our direction and reads the peer's to its end.
+
+        Closing at once would reset the connection, and a reset may overtake the GOAWAY. A peer that does not take the
+        hint is cut off.
+        """
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._limits.linger_s, self._cut)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _cut(self) -> None:
+        self._timer = None
+        self._transport.abort()

@@ -1,0 +1,288 @@
+"""Requests: HEADERS, CONTINUATION, DATA and RST_STREAM become calls (RFC 9113 sections 6.1, 6.2, 6.4, 6.10 and 8.1)."""
+
+import math
+from typing import Final
+
+from gateway.errors import Code
+from gateway.transport.call import Handler, Metadata, Service
+from gateway.transport.h2 import fields
+from gateway.transport.h2.calls import H2Call
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
+from gateway.transport.h2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    FrameType,
+    expect_size,
+    rst_stream,
+    unpadded,
+    unprioritised,
+)
+from gateway.transport.h2.grpc import failure_block
+from gateway.transport.h2.hpack import Decoder, HeaderListTooLarge, HpackError
+from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Limits
+from gateway.transport.h2.sending import Sender
+from gateway.transport.h2.streams import ResetBudget, Streams
+from gateway.transport.h2.uploads import Intake, Upload
+
+KNOWN_BLOCKS: Final = 256
+"""Header blocks remembered per connection."""
+KNOWN_BLOCK_BYTES: Final = 2048
+"""Longer header blocks are not remembered."""
+
+Request = tuple[Metadata, Handler, float, int | None]
+"""What a header block says: metadata, its handler, timeout in seconds (infinity: none), content-length or None."""
+
+
+class HeaderBlock:
+    """A header block of which CONTINUATION frames are still to come."""
+
+    __slots__ = ("continuations", "ended", "fragments", "stream_id")
+
+    def __init__(self, stream_id: int, ended: bool, first: bytes) -> None:
+        self.stream_id = stream_id
+        self.ended = ended
+        self.fragments = bytearray(first)
+        self.continuations = 0
+
+
+class Requests:
+    """The streams of one connection, from their first HEADERS to the handler of their call."""
+
+    __slots__ = (
+        "_budget",
+        "_decoder",
+        "_limits",
+        "_sender",
+        "_service",
+        "accepting",
+        "calls",
+        "intake",
+        "known",
+        "now_s",
+        "open_block",
+        "opened",
+        "streams",
+    )
+
+    def __init__(self, service: Service, limits: Limits, sender: Sender) -> None:
+        self.accepting = True
+        """New streams are served; False once the final GOAWAY was sent."""
+        self.calls = sender.calls
+        self.streams = Streams()
+        self.intake = Intake(limits, sender)
+        self.known: dict[bytes, Request] = {}
+        """Requests by the bytes of their header block; valid while the HPACK table has not changed."""
+        self.opened: dict[int, Request] = {}
+        """Streams of which only HEADERS arrived; the first DATA makes them an Upload, if not at once a call."""
+        self.open_block: HeaderBlock | None = None
+        self.now_s = 0.0
+        """When the bytes being read arrived."""
+        self._service = service
+        self._limits = limits
+        self._sender = sender
+        self._decoder = Decoder(HEADER_TABLE_BYTES, limits.max_header_list_bytes, limits.max_header_fields)
+        self._budget = ResetBudget(limits.reset_burst, limits.resets_per_s)
+
+    def headers(self, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+        """HEADERS (section 6.2)."""
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        start, end = unpadded(flags, data, start, end)
+        block = data[unprioritised(flags, start, end) : end]
+        ended = bool(flags & END_STREAM)
+        if flags & END_HEADERS:
+            self._block(stream_id, ended, block)
+        else:
+            self.open_block = HeaderBlock(stream_id, ended, block)
+
+    def continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        """CONTINUATION (section 6.10); at most so many, of at most so many bytes (CVE-2024-27316)."""
+        block = self.open_block
+        if block is None or block.stream_id != stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"CONTINUATION on stream {stream_id} continues nothing")
+        block.continuations += 1
+        block.fragments += payload
+        limits = self._limits
+        if block.continuations > limits.max_continuations or len(block.fragments) > limits.max_header_block_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block is too long")
+        if flags & END_HEADERS:
+            self.open_block = None
+            self._block(stream_id, block.ended, bytes(block.fragments))
+
+    def data(self, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
+        """DATA (section 6.1)."""
+        if not stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on stream 0")
+        payload_bytes = end - start
+        self.intake.take(payload_bytes)
+        start, end = unpadded(flags, data, start, end)
+        if stream_id in self.calls:
+            raise StreamFault(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        if not self.promote(stream_id):
+            self.streams.meet_closed(stream_id, "DATA")
+            return
+        ended = bool(flags & END_STREAM)
+        try:
+            self.intake.feed(stream_id, memoryview(data)[start:end], payload_bytes)
+            if ended:
+                self._complete(stream_id)
+            else:
+                self.intake.replenish(stream_id)
+        except Refusal as refusal:
+            self._refuse(stream_id, refusal, ended)
+
+    def rst_stream(self, stream_id: int, size: int) -> None:
+        """RST_STREAM (section 6.4): the caller left."""
+        expect_size(FrameType.RST_STREAM, 4, size)
+        if self.streams.is_idle(stream_id):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on idle stream {stream_id}")
+        if self._forget(stream_id):
+            self.streams.remember_reset(stream_id, by_us=False)
+            self._budget.spend(self.now_s, self.streams.opened)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """A stream error: the peer broke a rule on this stream."""
+        self._forget(stream_id)
+        self._reset(stream_id, code)
+        self._budget.spend(self.now_s, self.streams.opened)
+
+    @property
+    def room(self) -> int:
+        """How many more streams the peer may open."""
+        return self._limits.max_streams - len(self.calls) - len(self.opened) - len(self.intake.uploads)
+
+    def promote(self, stream_id: int) -> bool:
+        """Whether the stream is one whose request is still arriving; it is an Upload then."""
+        request = self.opened.pop(stream_id, None)
+        if request is not None:
+            upload = Upload(request[0], request[3], self._limits.stream_window_bytes)
+            self.intake.uploads[stream_id] = upload
+            return True
+        return stream_id in self.intake.uploads
+
+    def cancel_all(self) -> None:
+        """The connection is lost: every caller left."""
+        self.opened.clear()
+        self.intake.uploads.clear()
+        calls = list(self.calls.values())
+        self.calls.clear()
+        for call in calls:
+            if not call.closed:
+                call.cancel()
+
+    def _block(self, stream_id: int, ended: bool, block: bytes) -> None:
+        """A complete header block: a request begins, or its trailers end it."""
+        if stream_id >= self.streams.next_id:
+            self._open(stream_id, ended, block)
+            return
+        decoded = self._decode(block)
+        if self.promote(stream_id):
+            self._trailers(stream_id, ended, decoded)
+        elif stream_id in self.calls:
+            raise StreamFault(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        else:
+            self.streams.meet_reused(stream_id)
+
+    def _open(self, stream_id: int, ended: bool, block: bytes) -> None:
+        self.streams.open(stream_id)
+        if not self.accepting or self.room <= 0:
+            self._decode(block)
+            self._reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        try:
+            self.opened[stream_id] = self._read(block)
+            if ended:
+                self.promote(stream_id)
+                self._complete(stream_id)
+        except Refusal as refusal:
+            self._refuse(stream_id, refusal, ended)
+
+    def _trailers(self, stream_id: int, ended: bool, decoded: fields.Fields | None) -> None:
+        """Request trailers mean nothing to a gRPC server, but they end the request."""
+        if not ended:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "second HEADERS without END_STREAM")
+        try:
+            if decoded is None:
+                raise _too_large()
+            fields.check_trailers(decoded)
+            self._complete(stream_id)
+        except Refusal as refusal:
+            self._refuse(stream_id, refusal, ended)
+
+    def _complete(self, stream_id: int) -> None:
+        """END_STREAM: the call goes to its handler."""
+        upload = self.intake.uploads[stream_id]
+        message = upload.finish()
+        self.intake.remove(stream_id)
+        metadata = upload.metadata
+        deadline_s = math.inf if metadata.timeout_s is None else self.now_s + metadata.timeout_s
+        call = H2Call(self._sender, stream_id, metadata, message, self.now_s, deadline_s)
+        call.credit_bytes = upload.credit_bytes
+        self.calls[stream_id] = call
+        if metadata.handler is not None:
+            try:
+                metadata.handler(call)
+            except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
+                call.crash(error)
+
+    def _read(self, block: bytes) -> Request:
+        """What the header block of a new request says. Raises as `fields.read`, and Refusal when it is too large."""
+        request = self.known.get(block)
+        if request is not None:
+            return request
+        before = self._decoder.generation
+        decoded = self._decode(block)
+        if decoded is None:
+            raise _too_large()
+        metadata = fields.read(decoded, self._service.resolve)
+        if metadata.handler is None:
+            raise Refusal(Code.UNIMPLEMENTED, f"unknown method {metadata.path}")
+        timeout_s = math.inf if metadata.timeout_s is None else metadata.timeout_s
+        request = (metadata, metadata.handler, timeout_s, fields.content_length(metadata))
+        # A block that changed the table says something else the next time.
+        if self._decoder.generation == before and len(block) <= KNOWN_BLOCK_BYTES:
+            if len(self.known) >= KNOWN_BLOCKS:
+                self.known.clear()
+            self.known[block] = request
+        return request
+
+    def _decode(self, block: bytes) -> fields.Fields | None:
+        """The header list, or None when it is too large. Every block must pass here, or the HPACK table goes astray."""
+        before = self._decoder.generation
+        try:
+            return self._decoder.decode(block)
+        except HeaderListTooLarge:
+            return None
+        except HpackError as error:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+        finally:
+            if self._decoder.generation != before:
+                self.known.clear()
+
+    def _refuse(self, stream_id: int, refusal: Refusal, ended: bool) -> None:
+        """Answers with a status; a request that is still on its way is told to stop (RFC 9113 section 8.1)."""
+        self._forget(stream_id)
+        block = failure_block(refusal.code, str(refusal), refusal.trailers, refusal.http_status)
+        self._sender.end_stream(stream_id, block)
+        if not ended:
+            self._reset(stream_id, ErrorCode.NO_ERROR)
+
+    def _reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._sender.control(rst_stream(stream_id, code))
+        self.streams.remember_reset(stream_id, by_us=True)
+
+    def _forget(self, stream_id: int) -> bool:
+        """Ends all work on a stream; whether it was live."""
+        opened = self.opened.pop(stream_id, None)
+        upload = self.intake.remove(stream_id)
+        call = self.calls.pop(stream_id, None)
+        if call is None:
+            return opened is not None or upload is not None
+        self._sender.drop(stream_id)
+        if not call.closed:
+            call.cancel()
+        return True
+
+
+def _too_large() -> Refusal:
+    return Refusal(Code.RESOURCE_EXHAUSTED, "request metadata is larger than the limit")

@@ -1,0 +1,237 @@
+"""The sending half of a connection: answers, and the flow control that holds them back (RFC 9113 sections 5.2 and 6.9).
+
+A small reply goes straight into `out` (see H2Call.reply). One that does not fit the windows or the frame size now, or
+that would overtake others, waits in a queue; `pump` takes from the queues in turns, one frame per stream, so that no
+reply starves another. Nothing of a waiting reply is rendered before its turn.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from gateway.transport.call import Trailers
+from gateway.transport.h2.calls import H2Call
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
+from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType, frame
+from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX, trailers_block
+from gateway.transport.h2.limits import DEFAULT_WINDOW_BYTES, HEADER_TABLE_BYTES, MAX_WINDOW_BYTES, MIN_FRAME_BYTES
+
+BURST_BYTES: Final = 256 << 10
+"""What `pump` produces at once; then other connections have their turn."""
+MAX_CHUNK_BYTES: Final = 64 << 10
+"""Largest DATA frame sent, however large the peer allows; keeps turns short."""
+TABLE_SIZE_ZERO: Final = b"\x20"
+"""Dynamic table size update to 0 (RFC 7541 section 6.3)."""
+
+
+class QueuedReply:
+    """A reply on its way: what of it is not yet sent."""
+
+    __slots__ = ("body", "call", "prefix", "sent_bytes", "started", "trailers")
+
+    def __init__(self, call: H2Call, message: bytes, trailers: Trailers) -> None:
+        self.call = call
+        self.prefix = PREFIX.pack(0, len(message))
+        self.body = memoryview(message)
+        self.trailers = trailers
+        self.sent_bytes = 0
+        self.started = False
+
+    @property
+    def left_bytes(self) -> int:
+        """DATA bytes still to be sent."""
+        return len(self.prefix) + len(self.body)
+
+    def take(self, size: int) -> tuple[bytes, memoryview]:
+        """The next `size` bytes: a piece of the message prefix, and a piece of the message."""
+        head, self.prefix = self.prefix[:size], self.prefix[size:]
+        rest = size - len(head)
+        piece, self.body = self.body[:rest], self.body[rest:]
+        self.sent_bytes += size
+        return head, piece
+
+
+class Sender:
+    """Everything a connection writes. `out` collects bytes until the driver takes them."""
+
+    __slots__ = (
+        "_blocked",
+        "_max_frame_bytes",
+        "_paused",
+        "_ready",
+        "_table_size_update",
+        "awake",
+        "calls",
+        "control_replies",
+        "initial_window_bytes",
+        "out",
+        "room_bytes",
+        "wake",
+        "window_bytes",
+    )
+
+    def __init__(self, calls: dict[int, H2Call], wake: Callable[[], None]) -> None:
+        """`wake` is called when there may be something to take; not again until `awake` was set to False."""
+        self.calls = calls
+        self.wake = wake
+        self.awake = False
+        self.out: list[bytes | memoryview] = []
+        self.control_replies = 0
+        """Frames that are not flow-controlled, written since the driver last took `out`."""
+        self.window_bytes = DEFAULT_WINDOW_BYTES
+        """The connection's send window."""
+        self.initial_window_bytes = DEFAULT_WINDOW_BYTES
+        self.room_bytes = MIN_FRAME_BYTES
+        """DATA bytes of a reply that may skip the queue; the connection's window is looked at besides."""
+        self._max_frame_bytes = MIN_FRAME_BYTES
+        self._paused = False
+        self._table_size_update = b""
+        self._ready: OrderedDict[int, QueuedReply] = OrderedDict()
+        self._blocked: dict[int, QueuedReply] = {}
+
+    @property
+    def paused(self) -> bool:
+        """The socket takes no more for now: replies wait in their queues."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, value: bool) -> None:
+        self._paused = value
+        self._find_room()
+
+    @property
+    def can_pump(self) -> bool:
+        """`pump` would produce something now."""
+        return bool(self._ready) and self.window_bytes > 0 and not self._paused
+
+    def control(self, data: bytes) -> None:
+        """Writes a frame that is not flow-controlled."""
+        self.out.append(data)
+        self.control_replies += 1
+        self._rouse()
+
+    def end_stream(self, stream_id: int, block: bytes) -> None:
+        """Answers with a single header block and forgets the call."""
+        self.calls.pop(stream_id, None)
+        self.control(self._headers(stream_id, block, END_HEADERS | END_STREAM))
+
+    def queue(self, call: H2Call, message: bytes, trailers: Trailers) -> None:
+        """Takes a reply that cannot leave at once."""
+        self._ready[call.stream_id] = QueuedReply(call, message, trailers)
+        self._find_room()
+        self._rouse()
+
+    def drop(self, stream_id: int) -> None:
+        """Forgets what was still to be sent on a stream."""
+        if self._ready.pop(stream_id, None) is not None:
+            self._find_room()
+        else:
+            self._blocked.pop(stream_id, None)
+
+    def pump(self) -> None:
+        """Renders waiting replies into `out`: as much as windows allow, at most about BURST_BYTES."""
+        ready = self._ready
+        budget_bytes = BURST_BYTES
+        while ready and budget_bytes > 0 and self.window_bytes > 0 and not self._paused:
+            stream_id, reply = ready.popitem(last=False)
+            room_bytes = self.initial_window_bytes + reply.call.credit_bytes - reply.sent_bytes
+            if room_bytes <= 0:
+                self._blocked[stream_id] = reply
+                continue
+            size = min(room_bytes, self.window_bytes, self._max_frame_bytes, MAX_CHUNK_BYTES, reply.left_bytes)
+            self._render(stream_id, reply, size)
+            budget_bytes -= size
+            if reply.left_bytes:
+                ready[stream_id] = reply
+            else:
+                self.out.append(self._headers(stream_id, trailers_block(reply.trailers), END_HEADERS | END_STREAM))
+                del self.calls[stream_id]
+        self._find_room()
+
+    def credit_connection(self, increment_bytes: int) -> None:
+        """The peer opened the connection's window. Raises ConnectionFault FLOW_CONTROL_ERROR above 2^31-1."""
+        if self.window_bytes + increment_bytes > MAX_WINDOW_BYTES:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window above 2^31-1")
+        self.window_bytes += increment_bytes
+
+    def credit_stream(self, call: H2Call, increment_bytes: int) -> None:
+        """The peer opened the window of an answered or unanswered call. Raises StreamFault FLOW_CONTROL_ERROR."""
+        reply = self._blocked.get(call.stream_id) or self._ready.get(call.stream_id)
+        sent_bytes = reply.sent_bytes if reply else 0
+        call.credit_bytes = add_credit(call.credit_bytes, increment_bytes, self.initial_window_bytes - sent_bytes)
+        if call.stream_id in self._blocked:
+            self._unblock([call.stream_id])
+
+    def set_initial_window(self, value_bytes: int, upload_credits: list[int]) -> None:
+        """SETTINGS_INITIAL_WINDOW_SIZE changed: every stream's window moves with it, below zero if need be.
+
+        RFC 9113 section 6.9.2. Raises ConnectionFault FLOW_CONTROL_ERROR when a stream's window would exceed 2^31-1.
+        """
+        growing = value_bytes > self.initial_window_bytes
+        if growing:
+            sent = {**self._ready, **self._blocked}
+            credits_bytes = [
+                call.credit_bytes - (sent[stream_id].sent_bytes if stream_id in sent else 0)
+                for stream_id, call in self.calls.items()
+            ]
+            if value_bytes + max(credits_bytes + upload_credits, default=0) > MAX_WINDOW_BYTES:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS push a stream's window above 2^31-1")
+        self.initial_window_bytes = value_bytes
+        if growing:
+            self._unblock(list(self._blocked))
+        self._find_room()
+
+    def set_max_frame(self, value_bytes: int) -> None:
+        """SETTINGS_MAX_FRAME_SIZE changed."""
+        self._max_frame_bytes = value_bytes
+        self._find_room()
+
+    def set_header_table(self, value_bytes: int) -> None:
+        """SETTINGS_HEADER_TABLE_SIZE changed. We never use the table but must say so when it shrinks (RFC 7541 4.2)."""
+        if value_bytes < HEADER_TABLE_BYTES:
+            self._table_size_update = TABLE_SIZE_ZERO
+            self._find_room()
+
+    def close(self) -> None:
+        """Forgets all replies that wait."""
+        self._ready.clear()
+        self._blocked.clear()
+
+    def _headers(self, stream_id: int, block: bytes, flags: int) -> bytes:
+        if self._table_size_update:
+            block = self._table_size_update + block
+            self._table_size_update = b""
+            self._find_room()
+        return frame(FrameType.HEADERS, flags, stream_id, block)
+
+    def _render(self, stream_id: int, reply: QueuedReply, size: int) -> None:
+        if not reply.started:
+            reply.started = True
+            self.out.append(self._headers(stream_id, HEADERS_BLOCK, END_HEADERS))
+        self.window_bytes -= size
+        header = HEADER.pack(size << 8 | FrameType.DATA, 0, stream_id)
+        self.out += (header, *reply.take(size))
+
+    def _unblock(self, stream_ids: list[int]) -> None:
+        for stream_id in stream_ids:
+            self._ready[stream_id] = self._blocked.pop(stream_id)
+        self._find_room()
+        self._rouse()
+
+    def _find_room(self) -> None:
+        if self._paused or self._ready or self._table_size_update:
+            self.room_bytes = -1
+        else:
+            self.room_bytes = min(self._max_frame_bytes, MAX_CHUNK_BYTES, self.initial_window_bytes)
+
+    def _rouse(self) -> None:
+        if not self.awake:
+            self.awake = True
+            self.wake()
+
+
+def add_credit(credit_bytes: int, increment_bytes: int, base_bytes: int) -> int:
+    """The credit of a stream after WINDOW_UPDATE. Raises StreamFault FLOW_CONTROL_ERROR above 2^31-1."""
+    if base_bytes + credit_bytes + increment_bytes > MAX_WINDOW_BYTES:
+        raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window above 2^31-1")
+    return credit_bytes + increment_bytes
