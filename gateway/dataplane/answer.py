@@ -34,9 +34,8 @@ def deliver(batch: Batch, data: bytes, start: int, stop: int) -> bool:
 
 def misfit(batch: Batch, what: str, now_s: float) -> None:
     """Fails every job of a batch whose answer makes no sense."""
-    for job in batch.jobs:
-        if not job.call.closed:  # some may have been answered before the mismatch showed
-            job.fail(InferenceFailed(f"the worker's answer does not fit the request: {what}"), now_s)
+    for job in batch.jobs:  # some may have been answered before the mismatch showed: they are done
+        job.fail(InferenceFailed(f"the worker's answer does not fit the request: {what}"), now_s)
 
 
 def read_section(data: bytes, start: int, stop: int, rows: int) -> tuple[bytes, list[int], list[int]]:
@@ -85,6 +84,7 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
         if call.closed:
             job.left(now_s)
         else:
+            job.done = True
             call.reply(b"".join(pieces), job.trailers)
             clock.count(job.series, call.arrived_s)
 
