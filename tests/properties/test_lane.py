@@ -1,0 +1,108 @@
+"""Whatever happens to callers and workers: each call is answered once, with its own rows, and nothing is left."""
+
+from math import inf
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.dataplane.channel import DEPTH
+from gateway.errors import Code, QueueFull
+from tests.unit.gateway.dataplane.fakes import FakeCall, FakeWorker, Frame, LaneBench, echo, error, frame
+from workers import wire
+
+POISON, RAISES = 666.0, 13.0
+DEADLINE_S = 1000.0
+
+rows = st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, POISON, RAISES]), max_size=3)
+submit = st.tuples(st.just("submit"), rows, st.booleans())
+pick = st.integers(0, 9)
+steps = st.one_of(
+    submit,
+    submit,
+    st.tuples(st.sampled_from(["answer", "answer", "turn", "cancel", "die", "join", "sweep", "garbage"]), pick),
+)
+
+
+class Story:
+    """One lane and everything that happens to it."""
+
+    def __init__(self) -> None:
+        self.bench = LaneBench(workers=2, max_queue=12)
+        self.calls: list[tuple[FakeCall, list[float]]] = []
+
+    def tell(self, step: tuple[Any, ...]) -> None:
+        match step:
+            case ("submit", values, deadline):
+                self._submit(values, deadline)
+            case ("turn", _):
+                self.bench.turn()
+            case ("sweep", number):
+                self.bench.lane.sweep(monotonic() + (2 * DEADLINE_S if number == 0 else 0))
+            case ("cancel", number) if self.calls:
+                self.calls[number % len(self.calls)][0].cancel()
+            case ("join", _) if len(self.bench.workers) < 3:
+                self.bench.add_worker()
+            case (what, number) if self.bench.workers:
+                self._work(self.bench.workers[number % len(self.bench.workers)], what)
+
+    def _submit(self, values: list[float], deadline: bool) -> None:
+        deadline_s = monotonic() + DEADLINE_S if deadline else inf
+        try:
+            call = self.bench.submit(*[(value, value) for value in values], deadline_s=deadline_s)
+        except QueueFull:
+            return
+        self.calls.append((call, values))
+
+    def _work(self, worker: FakeWorker, what: str) -> None:
+        frames = worker.frames()
+        assert len(frames) <= DEPTH
+        if what == "die":
+            worker.die()
+        elif what == "answer" and frames:
+            if POISON in _values(frames[0]):
+                worker.die()
+            else:
+                worker.answer(lambda asked: error(asked.number) if RAISES in _values(asked) else echo(asked))
+        elif what == "garbage" and frames:
+            worker.answer(lambda asked: frame(asked.number, wire.RESULT, b"\0\1\2"))
+
+    def finish(self) -> None:
+        """Lets everything come to its end."""
+        bench = self.bench
+        for _ in range(10_000):
+            bench.turn()
+            if bench.lane.idle:
+                return
+            if not bench.workers:
+                bench.add_worker()
+            for worker in list(bench.workers):
+                self._work(worker, "answer")
+        raise AssertionError("the story does not end")
+
+    def check(self) -> None:
+        assert self.bench.load.in_flight == 0
+        for call, values in self.calls:
+            assert call.answers == (0 if call.cancelled else 1)
+            if call.code == Code.OK:
+                assert call.array() == [[value, value] for value in values]
+                assert POISON not in values
+                assert RAISES not in values
+        report = self.bench.series.take()
+        assert sum(report.codes.values() if report else ()) == len(self.calls), "each call is counted once"
+
+
+def _values(asked: Frame) -> list[float]:
+    return list(np.frombuffer(asked.sections[0].tensors[0], "<f4").tolist())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_each_call_of_any_story_is_answered_exactly_once(story: list[tuple[Any, ...]]) -> None:
+    told = Story()
+    for step in story:
+        told.tell(step)
+    told.finish()
+    told.check()
