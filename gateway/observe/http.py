@@ -118,7 +118,7 @@ async def _listen(host: str, port: int) -> socket.socket:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise StartupError(f"cannot resolve {host!r} ({error.strerror}): give another with --host") from error
+        raise StartupError(f"cannot resolve {host!r} ({error.strerror}): give another with --http-host") from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -130,7 +130,7 @@ async def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise StartupError(f"port {port} on {host} is taken: choose another with --http-port") from error
         if error.errno == errno.EADDRNOTAVAIL:
-            raise StartupError(f"{host} is no address of this machine: give another with --host") from error
+            raise StartupError(f"{host} is no address of this machine: give another with --http-host") from error
         raise StartupError(
             f"cannot listen on {host}:{port} ({error.strerror}): choose another with --http-port"
         ) from error

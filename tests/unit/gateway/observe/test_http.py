@@ -93,7 +93,7 @@ async def test_a_taken_port_names_the_option() -> None:
 
 @pytest.mark.parametrize("host", ["host.invalid", "192.0.2.1"])
 async def test_a_wrong_host_names_the_option(host: str) -> None:
-    with pytest.raises(StartupError, match="--host"):
+    with pytest.raises(StartupError, match="--http-host"):
         await start_http(create_app(OneMetric(), Readiness()), host, 0)
 
 

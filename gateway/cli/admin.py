@@ -1,0 +1,162 @@
+"""A client of the admin API (protos/admin.proto). Every error it raises is a Failure fit to be printed."""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+# The library's own log lines would stand beside the one line an error is to be.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.cli.failure import Exit, Failure
+from protos import admin_pb2 as pb
+from protos.admin_pb2_grpc import AdminStub
+
+ACTOR = "cutover-actor"
+PAGE = 1000
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    # The address is meant as given; a proxy for the web is not for it.
+    ("grpc.enable_http_proxy", 0),
+)
+# The gateway (its store is down) and the client library (there is no gateway) both say UNAVAILABLE; the words tell which.
+_NEVER_SENT = re.compile(r"failed to connect|errors? resolving|DNS resolution|all backends failing")
+_LOST = re.compile(
+    r"Socket closed|Connection (reset|dropped)|recvmsg|sendmsg|GOAWAY|Endpoint clos|Broken pipe|[Kk]eepalive"
+    r"|Stream removed|Cancelling all calls|shutting down"
+)
+
+
+class Admin:
+    """One connection to the admin API of a gateway. A context manager."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub: Any = AdminStub(self._channel)
+        self._metadata = ((ACTOR, actor()),)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def release(self, model: str) -> pb.Release:
+        """The release of one model."""
+        release: pb.Release = self._call(self._stub.GetRelease, pb.GetReleaseRequest(name=release_name(model)))
+        return release
+
+    def releases(self, model: str | None = None) -> list[pb.Release]:
+        """All releases, or that of one model."""
+        if model is not None:
+            return [self.release(model)]
+        return list(self._call(self._stub.ListReleases, pb.ListReleasesRequest()).releases)
+
+    def versions(self, model: str | None = None) -> pb.ListVersionsResponse:
+        """Versions found, and what else lies in the models directory."""
+        request = pb.ListVersionsRequest(parent=_parent(model))
+        response: pb.ListVersionsResponse = self._call(self._stub.ListVersions, request)
+        return response
+
+    def statistics(self, model: str | None = None) -> list[pb.Statistics]:
+        """What every version did under every arm."""
+        response = self._call(self._stub.ListStatistics, pb.ListStatisticsRequest(parent=_parent(model)))
+        return list(response.statistics)
+
+    def events(self, model: str | None, limit: int | None) -> list[pb.AuditEvent]:
+        """The newest audit events, newest first; `limit` None: all of them."""
+        found: list[pb.AuditEvent] = []
+        token = ""
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            request = pb.ListAuditEventsRequest(parent=_parent(model), page_size=size, page_token=token)
+            page = self._call(self._stub.ListAuditEvents, request)
+            found += page.events
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    def change(self, method: str, request: Message) -> pb.Release:
+        """Asks for a change, such as `change("Flip", pb.FlipRequest(...))`, and returns the release after it."""
+        release: pb.Release = self._call(getattr(self._stub, method), request)
+        return release
+
+    def watch(self, model: str | None) -> "Watch":
+        """The current state of one or all releases, then every change."""
+        name = release_name(model) if model is not None else ""
+        return Watch(
+            self._stub.WatchReleases(pb.WatchReleasesRequest(name=name), metadata=self._metadata), self.failure
+        )
+
+    def _call(self, method: Any, request: Message) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self.failure(error, getattr(request, "request_id", "")) from error
+
+    def failure(self, error: Any, request_id: str = "") -> Failure:
+        """The line and exit code for a gRPC error; `request_id` of a change makes it say how to repeat it safely."""
+        code, details = error.code(), " ".join((error.details() or "").split())
+        again = f"; whether the change was made is not known: repeat it with --request-id {request_id}"
+        unsure = again if request_id else ""
+        cause = details.rsplit(": ", 1)[-1].rstrip("]")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            said = f"no answer from {self._address} within {self._timeout_s:g} s (--timeout){unsure}"
+        elif code is grpc.StatusCode.UNIMPLEMENTED:
+            said = f"{self._address} does not offer this admin call: is it the admin port? (--admin)"
+        elif code is grpc.StatusCode.UNAVAILABLE and _NEVER_SENT.search(details):
+            said = f"cannot reach the gateway at {self._address} ({cause}): is `cutover serve` running there? (--admin)"
+        elif code is grpc.StatusCode.UNAVAILABLE and _LOST.search(details):
+            said = f"lost the gateway at {self._address} ({cause}){unsure}"
+        else:
+            return Failure(Exit.REFUSED, details or code.name)
+        return Failure(Exit.UNREACHABLE, said)
+
+
+class Watch(Iterator[pb.Release]):
+    """Releases as they change, until cancelled or the gateway goes away (then Failure)."""
+
+    def __init__(self, stream: Any, failure: Callable[[Any], Failure]) -> None:
+        self._stream = stream
+        self._failure = failure
+
+    def __next__(self) -> pb.Release:
+        try:
+            release: pb.Release = next(self._stream)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        return release
+
+    def cancel(self) -> None:
+        """Ends the watch; safe from another thread."""
+        self._stream.cancel()
+
+
+def actor() -> str:
+    """Who asks, as `user@host`, in the visible ASCII that metadata may hold."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    text = f"{user}@{socket.gethostname()}"
+    return "".join(char if "!" <= char <= "~" else "?" for char in text)
+
+
+def release_name(model: str) -> str:
+    """The resource name of a model's release."""
+    return f"models/{model}/release"
+
+
+def _parent(model: str | None) -> str:
+    return "" if model is None else f"models/{model}"

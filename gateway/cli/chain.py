@@ -1,0 +1,27 @@
+"""Checks the audit log's hash chain on the reader's side: a gateway cannot vouch for its own log. Pure."""
+
+from collections.abc import Iterable
+
+from gateway.controlplane.audit import AuditEvent, verify
+from protos import admin_pb2 as pb
+
+
+def broken(newest_first: Iterable[pb.AuditEvent]) -> str | None:
+    """What is wrong with a whole log, in one line; None: nothing."""
+    return verify(_event(message) for message in reversed(list(newest_first)))
+
+
+def _event(message: pb.AuditEvent) -> AuditEvent:
+    return AuditEvent(
+        time_ms=message.time.ToMilliseconds(),
+        actor=message.actor,
+        verb=message.verb,
+        model=message.model,
+        revision=message.revision,
+        reason=message.reason,
+        request_id=message.request_id,
+        before=message.before,
+        after=message.after,
+        sequence=message.sequence,
+        hash=message.hash,
+    )

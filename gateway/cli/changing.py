@@ -1,0 +1,138 @@
+"""Commands that change a release. Each says what happened, at which revision, and how long that took."""
+
+import decimal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.command import Change, Model, Version, changes, command
+from gateway.cli.failure import Exit, Failure
+
+if TYPE_CHECKING:
+    from protos import admin_pb2 as pb
+
+app = typer.Typer()
+shadow = typer.Typer(help="Versions that get copies of requests and answer nobody.")
+canary = typer.Typer(help="Versions that answer a share of the users.")
+standby = typer.Typer(help="The warmed version a flip makes stable.")
+app.add_typer(shadow, name="shadow")
+app.add_typer(canary, name="canary")
+app.add_typer(standby, name="standby")
+
+HUNDREDTHS = 100
+Rate = Annotated[
+    float, typer.Option("--rate", metavar="RATE", help="Share of the requests copied: above 0, at most 1.")
+]
+Percent = Annotated[
+    str, typer.Option("--percent", metavar="PERCENT", help="Share of the units, 0.01 to 100.", show_default=False)
+]
+
+
+@command(shadow, "set", "cutover shadow set digits 2", "cutover shadow set digits 2 --rate 0.1 --reason 'look at v2'")
+@changes
+def set_shadow(change: Change, model: Model, version: Version, rate: Rate = 1.0) -> None:
+    """Sends a version copies of real requests and compares its answers."""
+    from gateway.cli import words
+
+    if not 0 < rate <= 1:
+        raise Failure(Exit.USAGE, f"--rate {rate:g} is not a share of the requests: above 0, at most 1")
+    _ask(change, "SetShadow", model, f"version {version} gets copies of {words.rate(rate)}", version=version, rate=rate)
+
+
+@command(shadow, "remove", "cutover shadow remove digits 2")
+@changes
+def remove_shadow(change: Change, model: Model, version: Version) -> None:
+    """Ends the copies to a version."""
+    _ask(change, "RemoveShadow", model, f"version {version} gets no more copies", version=version)
+
+
+@command(canary, "set", "cutover canary set digits 2 --percent 10", "cutover canary set digits 2 --percent 0.25")
+@changes
+def set_canary(change: Change, model: Model, version: Version, percent: Percent) -> None:
+    """Gives a version a share of the users; loads and warms it first.
+
+    A growing share keeps every user it has; a shrinking one gives back those who came last.
+    """
+    from gateway.cli import words
+
+    points = basis_points(percent)
+    said = f"version {version} answers {words.percent(points)}"
+    _ask(change, "SetCanary", model, said, version=version, basis_points=points)
+
+
+@command(canary, "remove", "cutover canary remove digits 2 --reason 'too slow'")
+@changes
+def remove_canary(change: Change, model: Model, version: Version) -> None:
+    """Gives all users of a canary back to stable."""
+    _ask(change, "RemoveCanary", model, f"version {version} answers nobody as canary", version=version)
+
+
+@command(standby, "set", "cutover standby set digits 2")
+@changes
+def set_standby(change: Change, model: Model, version: Version) -> None:
+    """Loads and warms a version and returns when it could be flipped to."""
+    said = f"version {version} stands by, `cutover flip {model}` makes it stable"
+    _ask(change, "PrepareStandby", model, said, version=version)
+
+
+@command(app, "flip", "cutover flip digits", "cutover flip digits --reason 'v2 met its SLO' --etag 7-1a2b3c4d")
+@changes
+def flip(change: Change, model: Model) -> None:
+    """Makes the standby stable, in one step.
+
+    Once this returns, no request admitted afterwards is answered by the old version. `cutover rollback` takes it back.
+    """
+    _ask(change, "Flip", model)
+
+
+@command(app, "rollback", "cutover rollback digits --reason 'agreement fell'")
+@changes
+def rollback(change: Change, model: Model) -> None:
+    """Restores what stood before the last flip, in one step.
+
+    Once this returns, no request admitted afterwards is answered by the version that is taken back.
+    """
+    _ask(change, "Rollback", model)
+
+
+def basis_points(text: str) -> int:
+    """Hundredths of a percent in `10`, `0.25` or `10%`. Raises Failure when it is no step of 0.01 in 0.01..100."""
+    try:
+        points = decimal.Decimal(text.strip().removesuffix("%").strip()) * HUNDREDTHS
+    except decimal.InvalidOperation:
+        points = decimal.Decimal(0)
+    if not points.is_finite() or points != points.to_integral_value() or not 1 <= points <= 100 * HUNDREDTHS:
+        raise Failure(Exit.USAGE, f"--percent {text} is not a share of the users: 0.01 to 100 in steps of 0.01")
+    return int(points)
+
+
+def _ask(change: Change, method: str, model: str, said: str = "", **fields: float) -> None:
+    """Sends the request `<method>Request` and prints what came of it; no `said`: which version is stable now."""
+    from gateway.cli.admin import release_name
+    from gateway.cli.plain import to_plain
+    from protos import admin_pb2 as pb
+
+    with change.gateway.connect() as admin:
+        before = admin.release(model)
+        request = getattr(pb, f"{method}Request")(
+            name=release_name(model),
+            etag=change.etag or before.etag,
+            request_id=change.request_id,
+            reason=change.reason,
+            **fields,
+        )
+        start_s = time.perf_counter()
+        after = admin.change(method, request)
+        took_ms = (time.perf_counter() - start_s) * 1000
+    plain = to_plain(after) | {"took_ms": round(took_ms, 3), "request_id": change.request_id}
+    change.gateway.show(plain, lambda: typer.echo(_report(model, before, after, said, took_ms)))
+
+
+def _report(model: str, before: "pb.Release", after: "pb.Release", said: str, took_ms: float) -> str:
+    from gateway.cli import words
+
+    what = said or f"{before.policy.stable_version} -> {after.policy.stable_version}"
+    if after.revision <= before.revision:
+        return f"{model}: {what}, as before, revision {after.revision}"
+    return f"{model}: {what}, revision {after.revision}, applied by every proxy in {words.milliseconds(took_ms)}"

@@ -1,0 +1,135 @@
+"""Commands that look: models, status, statistics, audit, assign."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.command import Gateway, Model, OptionalModel, asks, command
+from gateway.cli.failure import Exit, Failure
+
+if TYPE_CHECKING:
+    from gateway.cli.admin import Admin
+    from gateway.cli.overview import Overview
+
+app = typer.Typer()
+
+Units = Annotated[
+    list[str], typer.Option("--unit", metavar="UNIT", help="User id, tenant...; may be repeated.", show_default=False)
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events, the newest.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Recompute the hash chain of the whole log instead.")]
+Watching = Annotated[bool, typer.Option("--watch", "-w", help="Stay and show every change.")]
+Every = Annotated[
+    float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often to read statistics.")
+]
+
+
+@command(app, "models", "cutover models", "cutover models digits", "cutover models -o json")
+@asks
+def models(gateway: Gateway, model: OptionalModel = None) -> None:
+    """Lists the versions found, what they are used for, and what is wrong."""
+    from gateway.cli import tables
+    from gateway.cli.plain import to_plain
+
+    with gateway.connect() as admin:
+        response = admin.versions(model)
+    gateway.show(to_plain(response), lambda: tables.show(tables.versions(response)))
+
+
+@command(app, "status", "cutover status", "cutover status digits --watch", "cutover status digits -o json")
+@asks
+def status(gateway: Gateway, model: OptionalModel = None, watch: Watching = False, every: Every = 2.0) -> None:
+    """Shows who answers whom, and how well."""
+    if watch:
+        from gateway.cli.watching import watch_status
+
+        watch_status(gateway, model, every)
+        return
+    from gateway.cli import tables
+
+    with gateway.connect() as admin:
+        found = look(admin, model)
+    gateway.show(plain_status(found), lambda: tables.show(tables.status(found, tables.utc_now())))
+
+
+@command(app, "stats", "cutover stats", "cutover stats digits -o json")
+@asks
+def stats(gateway: Gateway, model: OptionalModel = None) -> None:
+    """Shows what every version did under every arm since the gateway started."""
+    from gateway.cli import tables
+    from gateway.cli.plain import to_plain
+
+    with gateway.connect() as admin:
+        found = admin.statistics(model)
+    plain = {"statistics": [to_plain(one) for one in found]}
+    gateway.show(plain, lambda: tables.show(tables.statistics(found)))
+
+
+@command(app, "audit", "cutover audit", "cutover audit digits --limit 5", "cutover audit --verify")
+@asks
+def audit(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, verify: Verify = False) -> None:
+    """Shows who changed what, when and why, newest first."""
+    from gateway.cli import tables
+    from gateway.cli.plain import to_plain
+
+    if verify:
+        _verify(gateway, model)
+        return
+    with gateway.connect() as admin:
+        events = admin.events(model, limit)
+    gateway.show({"events": [to_plain(one) for one in events]}, lambda: tables.show(tables.audit(events)))
+
+
+@command(app, "assign", "cutover assign digits --unit user-1", "cutover assign digits --unit alice --unit bob -o json")
+@asks
+def assign(gateway: Gateway, model: Model, unit: Units) -> None:
+    """Computes which arm answers a unit, and why.
+
+    Nothing is asked of the gateway but the release, so anyone can check it.
+
+    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets.
+    """
+    from gateway.cli import tables, words
+    from gateway.cli.assignment import assign as compute
+
+    if "" in unit:
+        raise Failure(Exit.USAGE, "--unit is empty: requests with an empty unit are spread as if they had none")
+    with gateway.connect() as admin:
+        release = admin.release(model)
+    policy = words.to_policy(release.policy)
+    found = [compute(policy, one) for one in unit]
+    plain = {
+        "model": model,
+        "revision": release.revision,
+        "salt": policy.salt,
+        "assignments": [dataclasses.asdict(one) for one in found],
+    }
+    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt)))
+
+
+def look(admin: "Admin", model: str | None) -> "list[Overview]":
+    """One model or all of them, as they stand now."""
+    from gateway.cli.overview import overviews
+
+    return overviews(admin.releases(model), admin.versions(model).versions, admin.statistics(model))
+
+
+def plain_status(found: "list[Overview]") -> dict[str, object]:
+    """The JSON document of `cutover status`."""
+    return {"models": [overview.plain() for overview in found]}
+
+
+def _verify(gateway: Gateway, model: str | None) -> None:
+    from gateway.cli.chain import broken
+
+    if model is not None:
+        raise Failure(Exit.USAGE, "--verify checks the log of all models together: leave the model out")
+    with gateway.connect() as admin:
+        events = admin.events(None, limit=None)
+    wrong = broken(events)
+    if wrong:
+        raise Failure(Exit.REFUSED, wrong)
+    gateway.show(
+        {"verified": len(events)}, lambda: typer.echo(f"{len(events)} events, every hash follows from the last")
+    )

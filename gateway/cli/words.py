@@ -1,0 +1,74 @@
+"""Numbers and releases in words, the same everywhere. Pure."""
+
+from datetime import datetime
+
+from gateway.routing.snapshot import SHADOW, STABLE, STANDBY, Canary, Policy, Range, Shadow
+from protos import admin_pb2 as pb
+
+
+def milliseconds(value_ms: float) -> str:
+    """Three digits that matter: `0.412 ms`, `12.3 ms`, `1.5 s`."""
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:.3g} s" if value_ms < 1e6 else f"{value_ms / 1000:.0f} s"
+    return f"{value_ms:.3g} ms"
+
+
+def percent(basis_points: int) -> str:
+    """Hundredths of a percent: `10 %`, `0.05 %`."""
+    return f"{basis_points / 100:g} %"
+
+
+def rate(value: float) -> str:
+    """A share of 1 as a percentage: `100 %`, `2.5 %`."""
+    return f"{value * 100:.6g} %"
+
+
+def share(part: int, whole: int) -> str:
+    """`part` of `whole`, never rounded up to all of it; `-` of nothing."""
+    if not whole:
+        return "-"
+    return "100 %" if part == whole else f"{min(part / whole * 100, 99.99):.2f} %"
+
+
+def difference(value: float) -> str:
+    """A difference between two answers."""
+    return f"{value:.3g}"
+
+
+def count(value: int) -> str:
+    """`12,345`."""
+    return f"{value:,}"
+
+
+def age(then: datetime, now: datetime) -> str:
+    """How long ago, in one unit."""
+    seconds = max(0, int((now - then).total_seconds()))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def line(text: str) -> str:
+    """Text of others on one line and without control characters: it goes to a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def to_policy(message: pb.Policy) -> Policy:
+    """The policy a message speaks of."""
+    canaries = tuple(
+        Canary(canary.version, tuple(Range(owned.start, owned.end) for owned in canary.ranges))
+        for canary in message.canaries
+    )
+    shadows = tuple(Shadow(shadow.version, shadow.rate) for shadow in message.shadows)
+    return Policy(message.stable_version, canaries, shadows, message.standby_version or None, message.salt)
+
+
+def describe(policy: Policy) -> str:
+    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4`."""
+    said = [f"{STABLE} {policy.stable}"]
+    said += [f"canary {canary.version} ({percent(canary.basis_points)})" for canary in policy.canaries]
+    said += [f"{SHADOW} {shadow.version} ({rate(shadow.rate)})" for shadow in policy.shadows]
+    if policy.standby is not None:
+        said.append(f"{STANDBY} {policy.standby}")
+    return ", ".join(said)

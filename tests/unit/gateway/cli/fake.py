@@ -1,0 +1,187 @@
+# ruff: noqa: N802 - methods are named as in the proto
+"""A gateway's admin API in this process, as simple as the proto allows, and a way to run commands against it."""
+
+import json
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.cli.root import run
+from protos import admin_pb2 as pb
+from protos.admin_pb2_grpc import AdminServicer, add_AdminServicer_to_server
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+class FakeAdmin(AdminServicer):
+    """Keeps releases in memory; changes do what the proto says without asking whether they may."""
+
+    def __init__(self) -> None:
+        self.releases = {"digits": release("digits", 6, stable=1)}
+        self.versions = [version("digits", 1, ["stable"]), version("digits", 2, ["canary"])]
+        self.problems: list[str] = []
+        self.statistics: list[pb.Statistics] = []
+        self.events: list[pb.AuditEvent] = []
+        self.requests: list[Any] = []
+        self.metadata: dict[str, str] = {}
+        self.error: tuple[grpc.StatusCode, str] | None = None
+        """Fails every change."""
+        self.changed: queue.SimpleQueue[pb.Release | None] = queue.SimpleQueue()
+        """What a watch is to see next; None ends it."""
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def GetRelease(self, request: pb.GetReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        return self._find(request.name, context)
+
+    def ListReleases(self, request: pb.ListReleasesRequest, context: grpc.ServicerContext) -> pb.ListReleasesResponse:
+        return pb.ListReleasesResponse(releases=self.releases.values())
+
+    def WatchReleases(self, request: pb.WatchReleasesRequest, context: grpc.ServicerContext) -> Iterator[pb.Release]:
+        yield from self.releases.values()
+        context.add_callback(lambda: self.changed.put(None))
+        while (changed := self.changed.get()) is not None:
+            self.releases[changed.model] = changed
+            yield changed
+
+    def ListVersions(self, request: pb.ListVersionsRequest, context: grpc.ServicerContext) -> pb.ListVersionsResponse:
+        found = [one for one in self.versions if request.parent in ("", f"models/{one.model}")]
+        return pb.ListVersionsResponse(versions=found, problems=self.problems)
+
+    def ListStatistics(
+        self, request: pb.ListStatisticsRequest, context: grpc.ServicerContext
+    ) -> pb.ListStatisticsResponse:
+        found = [one for one in self.statistics if request.parent in ("", f"models/{one.model}")]
+        return pb.ListStatisticsResponse(statistics=found)
+
+    def ListAuditEvents(
+        self, request: pb.ListAuditEventsRequest, context: grpc.ServicerContext
+    ) -> pb.ListAuditEventsResponse:
+        start = int(request.page_token or 0)
+        # Never a whole page, so that clients have to follow tokens.
+        stop = start + min(request.page_size, 3)
+        token = str(stop) if stop < len(self.events) else ""
+        return pb.ListAuditEventsResponse(events=self.events[start:stop], next_page_token=token)
+
+    def SetShadow(self, request: pb.SetShadowRequest, context: grpc.ServicerContext) -> pb.Release:
+        policy = self._changed(request, context)
+        policy.shadows.add(version=request.version, rate=request.rate)
+        return self.releases["digits"]
+
+    def RemoveShadow(self, request: pb.RemoveShadowRequest, context: grpc.ServicerContext) -> pb.Release:
+        del self._changed(request, context).shadows[:]
+        return self.releases["digits"]
+
+    def SetCanary(self, request: pb.SetCanaryRequest, context: grpc.ServicerContext) -> pb.Release:
+        owned = pb.BucketRange(start=0, end=request.basis_points)
+        policy = self._changed(request, context)
+        policy.canaries.add(version=request.version, basis_points=request.basis_points, ranges=[owned])
+        return self.releases["digits"]
+
+    def RemoveCanary(self, request: pb.RemoveCanaryRequest, context: grpc.ServicerContext) -> pb.Release:
+        del self._changed(request, context).canaries[:]
+        return self.releases["digits"]
+
+    def PrepareStandby(self, request: pb.PrepareStandbyRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context).standby_version = request.version
+        return self.releases["digits"]
+
+    def Flip(self, request: pb.FlipRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context).stable_version = 2
+        return self.releases["digits"]
+
+    def Rollback(self, request: pb.RollbackRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context).stable_version = 1
+        return self.releases["digits"]
+
+    def _find(self, name: str, context: grpc.ServicerContext) -> pb.Release:
+        found = self.releases.get(name.removeprefix("models/").removesuffix("/release"))
+        if found is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"{name} does not exist")
+        assert found is not None
+        return found
+
+    def _changed(self, request: Any, context: grpc.ServicerContext) -> pb.Policy:
+        self.requests.append(request)
+        self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        found = self._find(request.name, context)
+        if self.error:
+            context.abort(*self.error)
+        found.revision += 1
+        found.etag = f'"{found.revision}-abcdef01"'
+        return found.policy
+
+
+def release(model: str, revision: int, stable: int, **policy: Any) -> pb.Release:
+    """A release as the admin API sends it."""
+    return pb.Release(
+        name=f"models/{model}/release",
+        model=model,
+        revision=revision,
+        etag=f'"{revision}-abcdef01"',
+        policy=pb.Policy(stable_version=stable, **policy),
+    )
+
+
+def version(model: str, number: int, roles: list[str], **fields: Any) -> pb.Version:
+    """A version that is ready unless said otherwise."""
+    said: dict[str, Any] = {
+        "state": pb.Version.READY,
+        "instances": 2,
+        "instances_ready": 2,
+        "digest": "f" * 64,
+    } | fields
+    return pb.Version(name=f"models/{model}/versions/{number}", model=model, version=number, roles=roles, **said)
+
+
+class Shell:
+    """Runs commands in this process, against the fake."""
+
+    def __init__(self, admin: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> None:
+        self.admin = admin
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> Said:
+        """A command that talks to the fake."""
+        return self.local(*arguments, "--admin", self.admin.address)
+
+    def local(self, *arguments: str) -> Said:
+        """A command as given."""
+        self._capsys.readouterr()
+        code = run(arguments)
+        out, err = self._capsys.readouterr()
+        return Said(code, out, err)
+
+
+def serve(admin: FakeAdmin) -> Iterator[FakeAdmin]:
+    """Serves the fake on a free port while the caller holds it."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_AdminServicer_to_server(admin, server)
+    admin.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield admin
+    finally:
+        admin.changed.put(None)
+        server.stop(None).wait()
