@@ -22,7 +22,7 @@ FIELD_OVERHEAD_BYTES: Final = 32
 
 MAX_INTEGER: Final = 2**32 - 1
 MAX_UPDATES: Final = 2
-"""Table size updates a block may begin with: the smallest size since the last one, then the present one (section 4.2)."""
+"""Table size updates a block may begin with: the smallest size since the last block, then the present (section 4.2)."""
 
 _ABSURD = 4
 """A list this many times over its limit is no longer read to its end."""
@@ -44,7 +44,7 @@ class HpackError(Exception):
 
 
 class HeaderListTooLarge(Exception):
-    """The list is over a limit; the block was read and the table is in step with the peer's, so only the stream ends."""
+    """The list is over a limit, but was read and the table is in step with the peer's: only the stream ends."""
 
 
 class Decoder:

@@ -1,8 +1,8 @@
 """Decodes Huffman-coded strings (RFC 7541, section 5.2), one step per byte.
 
-A state is what was read of a code that is not complete yet. Its row says, for each byte that may follow, which row comes
-next and which octets were completed on the way. There are 257 states; all their rows take 5 MB and some 25 ms to make,
-so each is made when it is first needed (0.1 ms): request headers need about forty.
+A state is what was read of a code that is not complete yet. Its row says, for each byte that may follow, which row
+comes next and which octets were completed on the way. There are 257 states; all their rows take 5 MB and some 100 ms to
+make, so each is made when it is first needed: request headers need about forty.
 """
 
 from typing import Any
