@@ -25,7 +25,7 @@ _OPTIONS = (
     # The address is meant as given; a proxy for the web is not for it.
     ("grpc.enable_http_proxy", 0),
 )
-# The gateway (its store is down) and the client library (there is no gateway) both say UNAVAILABLE; the words tell which.
+# Both the gateway (its store is down) and the client library (there is no gateway) say UNAVAILABLE; words tell which.
 _NEVER_SENT = re.compile(r"failed to connect|errors? resolving|DNS resolution|all backends failing")
 _LOST = re.compile(
     r"Socket closed|Connection (reset|dropped)|recvmsg|sendmsg|GOAWAY|Endpoint clos|Broken pipe|[Kk]eepalive"

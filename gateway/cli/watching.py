@@ -7,6 +7,7 @@ import json
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,11 +23,13 @@ from gateway.cli.command import Gateway, Output
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.overview import Overview, one_line
 from gateway.cli.reading import look, plain_status
+from protos import admin_pb2 as pb
 
 if TYPE_CHECKING:
     from gateway.cli.admin import Admin, Watch
 
 Show = Callable[[list[Overview]], None]
+Changes = queue.SimpleQueue[pb.Release | Failure]
 
 
 def watch_status(gateway: Gateway, model: str | None, every_s: float) -> None:
@@ -47,39 +50,43 @@ def watch_status(gateway: Gateway, model: str | None, every_s: float) -> None:
                 if failure.code is not Exit.UNREACHABLE or not seen:
                     raise
                 lost(f"{failure}; trying again")
-                threading.Event().wait(every_s)
+                time.sleep(every_s)
 
 
 def follow(admin: "Admin", model: str | None, every_s: float, show: Show) -> None:
     """Shows the state at once, after every change and every `every_s`. Ends only by an exception, such as Failure."""
-    changes: queue.SimpleQueue[Failure | None] = queue.SimpleQueue()
+    changes: Changes = queue.SimpleQueue()
     watch = admin.watch(model)
     reader = threading.Thread(target=_read, args=(watch, changes), daemon=True)
     reader.start()
     try:
         while True:
-            show(look(admin, model))
-            _wait(changes, every_s)
+            found = look(admin, model)
+            show(found)
+            _wait(changes, {one.release.model: one.release.etag for one in found}, every_s)
     finally:
         watch.cancel()
         reader.join()
 
 
-def _wait(changes: "queue.SimpleQueue[Failure | None]", every_s: float) -> None:
-    """Returns after a change or the pause; several changes at once count as one. Raises what ended the watch."""
-    try:
-        ended = changes.get(timeout=every_s)
-        while ended is None:
-            ended = changes.get_nowait()
-    except queue.Empty:
-        return
-    raise ended
+def _wait(changes: Changes, shown: dict[str, str], every_s: float) -> None:
+    """Returns after the pause or a release whose etag is not among those shown. Raises what ended the watch."""
+    until_s = time.monotonic() + every_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        try:
+            changed = changes.get(timeout=left_s)
+        except queue.Empty:
+            return
+        if isinstance(changed, Failure):
+            raise changed
+        if shown.get(changed.model) != changed.etag:
+            return
 
 
-def _read(watch: "Watch", changes: "queue.SimpleQueue[Failure | None]") -> None:
+def _read(watch: "Watch", changes: Changes) -> None:
     try:
-        for _ in watch:
-            changes.put(None)
+        for release in watch:
+            changes.put(release)
         changes.put(Failure(Exit.UNREACHABLE, "the gateway ended the watch"))
     except Failure as failure:
         changes.put(failure)

@@ -3,7 +3,7 @@
 
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -174,7 +174,7 @@ class Shell:
         return Said(code, out, err)
 
 
-def serve(admin: FakeAdmin) -> Iterator[FakeAdmin]:
+def serve(admin: FakeAdmin) -> Generator[FakeAdmin]:
     """Serves the fake on a free port while the caller holds it."""
     server = grpc.server(ThreadPoolExecutor(4))
     add_AdminServicer_to_server(admin, server)

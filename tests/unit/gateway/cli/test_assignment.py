@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.cli.assignment import assign
+from gateway.routing.snapshot import Canary, Policy, Range
+
+
+@pytest.mark.parametrize(
+    ("salt", "unit", "bucket"),
+    [
+        ("exp-1", "user-1", 5504),
+        ("exp-1", "user-2", 6104),
+        ("exp-2", "user-1", 5576),
+        ("exp-1", "", 7177),
+        ("exp-1", "Ünïcødé-😊", 7219),
+    ],
+)
+def test_vectors(salt: str, unit: str, bucket: int) -> None:
+    owner = Canary(2, (Range(0, 10), Range(bucket, bucket + 1)))
+    assert assign(Policy(1, (owner,), salt=salt), unit).arm == "canary-2"
+    found = assign(Policy(1, salt=salt), unit)
+    assert (found.bucket, found.arm, found.version, found.reason) == (bucket, "stable", 1, "stable")
+
+
+@given(st.text(), st.integers(0, 10_000))
+def test_whoever_owns_the_bucket_answers(unit: str, end: int) -> None:
+    canaries = (Canary(2, (Range(0, end),)),) if end else ()
+    found = assign(Policy(1, canaries, salt="m/2"), unit)
+    assert found.version == (2 if found.bucket < end else 1)

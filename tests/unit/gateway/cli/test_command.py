@@ -1,0 +1,43 @@
+import inspect
+from typing import Annotated
+
+import pytest
+import typer
+
+from gateway.cli.command import Change, Gateway, Output, asks, changes, command
+
+
+def test_asks_gives_the_function_a_gateway() -> None:
+    seen: list[object] = []
+
+    @asks
+    def look(gateway: Gateway, model: str, limit: int = 3) -> None:
+        seen.extend((gateway, model, limit))
+
+    assert list(inspect.signature(look).parameters) == ["model", "limit", "admin", "timeout", "output"]
+    look(model="m", limit=4, admin="h:1", timeout=2.0, output=Output.JSON)
+    assert seen == [Gateway("h:1", 2.0, Output.JSON), "m", 4]
+
+
+def test_changes_give_every_call_a_request_id_of_its_own() -> None:
+    seen: list[Change] = []
+
+    @changes
+    def act(change: Change) -> None:
+        seen.append(change)
+
+    given = {"admin": "h:1", "timeout": 2.0, "output": Output.TABLE, "reason": "", "etag": None, "request_id": None}
+    act(**given)
+    act(**given)
+    assert seen[0].request_id != seen[1].request_id
+
+
+def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer(rich_markup_mode="rich")
+
+    @command(app, "go", "cutover go left", "cutover go right")
+    def go(where: Annotated[str, typer.Argument()]) -> None: ...
+
+    app(["--help"], standalone_mode=False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("cutover go left") + 1] == "cutover go right"

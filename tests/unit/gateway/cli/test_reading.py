@@ -1,0 +1,160 @@
+import msgspec
+import pytest
+
+from gateway.controlplane.audit import Draft, link
+from gateway.routing.snapshot import Canary, Policy, Range, Release
+from protos import admin_pb2 as pb
+from tests.unit.gateway.cli.fake import FakeAdmin, Shell, release, version
+
+
+@pytest.fixture
+def busy(cutover: Shell) -> Shell:
+    admin = cutover.admin
+    canaries = [pb.Canary(version=2, basis_points=1000, ranges=[pb.BucketRange(start=0, end=1000)])]
+    shadows = [pb.Shadow(version=3, rate=0.5)]
+    admin.releases["digits"] = release("digits", 7, stable=1, canaries=canaries, shadows=shadows, salt="digits/2")
+    admin.releases["digits"].rollback_policy.stable_version = 4
+    admin.versions.append(
+        version("digits", 3, ["shadow"], state=pb.Version.FAILED, error="not [ONNX]\nat all", restarts=2)
+    )
+    latency = pb.Latency(count=5, p50_ms=0.412, p99_ms=12.34)
+    shadow = pb.ShadowStatistics(compared=10_000, agreed=9_999, dropped=3, failed=1, max_absolute_difference=0.0123)
+    admin.statistics = [
+        pb.Statistics(model="digits", version=1, arm="stable", requests={"OK": 1234, "INTERNAL": 2}, latency=latency),
+        pb.Statistics(model="digits", version=3, arm="shadow", shadow=shadow),
+        pb.Statistics(model="other", version=1, arm="stable", requests={"OK": 1}),
+    ]
+    return cutover
+
+
+def test_status_shows_who_answers_whom_and_how_well(busy: Shell) -> None:
+    said = busy("status")
+    assert (said.code, said.err) == (0, "")
+    heading, header, *lines = [line for line in said.out.splitlines() if line.strip()]
+    assert heading.split("  ")[:3] == ["digits", "revision 7", 'etag "7-abcdef01"']
+    assert "rollback to stable 4" in heading
+    assert header.split()[:4] == ["ARM", "VERSION", "SHARE", "STATE"]
+    assert " ".join(lines[0].split()) == "stable 1 90 % ready 2/2 1,236 2 0.412 ms 12.3 ms"
+    assert " ".join(lines[1].split()) == "canary-2 2 10 % ready 2/2 0 0 - -"
+    assert " ".join(lines[2].split()) == "shadow 3 50 % copied failed 2/2, 2 restarts 10,000 1 - - 99.99 % 0.0123 3"
+
+
+def test_status_as_json_is_one_document(busy: Shell) -> None:
+    (model,) = busy("status", "digits", "-o", "json").json["models"]
+    assert model["release"]["revision"] == 7
+    assert [one["version"] for one in model["versions"]] == [1, 2, 3]
+    assert [one["arm"] for one in model["statistics"]] == ["stable", "shadow"]
+
+
+def test_status_of_nothing_says_what_to_do(cutover: Shell) -> None:
+    cutover.admin.releases.clear()
+    assert "no model is released yet" in cutover("status").out
+
+
+def test_status_of_an_unknown_model_is_refused(cutover: Shell) -> None:
+    said = cutover("status", "nothing")
+    assert (said.code, said.err) == (1, "cutover: models/nothing/release does not exist\n")
+
+
+def test_models_shows_versions_and_problems(busy: Shell) -> None:
+    busy.admin.problems = ["digits/new: a version folder must be named by an integer"]
+    lines = busy("models").out.splitlines()
+    assert lines[0].split() == ["MODEL", "VERSION", "STATE", "ROLES", "DIGEST", "ERROR"]
+    assert lines[1].split() == ["digits", "1", "ready", "2/2", "stable", "f" * 12]
+    assert lines[3].endswith("not [ONNX] at all")
+    assert lines[4] == "problem: digits/new: a version folder must be named by an integer"
+
+
+def test_models_as_json(busy: Shell) -> None:
+    found = busy("models", "-o", "json").json
+    assert found["problems"] == []
+    assert (found["versions"][2]["state"], found["versions"][2]["error"]) == ("FAILED", "not [ONNX]\nat all")
+
+
+def test_models_of_an_empty_directory_says_what_to_do(cutover: Shell) -> None:
+    cutover.admin.versions.clear()
+    assert "no version found" in cutover("models").out
+
+
+def test_stats_shows_every_arm(busy: Shell) -> None:
+    out = busy("stats").out
+    assert "2 INTERNAL, 1,234 OK" in out
+    assert "10,000 rows compared, 99.99 % agree, max difference 0.0123, 3 dropped, 1 failed" in out
+    assert len(busy("stats", "digits", "-o", "json").json["statistics"]) == 2
+
+
+def test_control_characters_of_others_do_not_reach_the_terminal(cutover: Shell) -> None:
+    cutover.admin.problems = ["evil\x1b[2J\x07\u202e"]
+    out = cutover("models").out
+    assert all(char.isprintable() or char == "\n" for char in out)
+
+
+def test_assign_is_recomputed_from_the_release(busy: Shell) -> None:
+    salt = "exp-1"
+    busy.admin.releases["digits"].policy.salt = salt
+    busy.admin.releases["digits"].policy.canaries[0].ranges[0].end = 5600
+    said = busy("assign", "digits", "--unit", "user-1", "--unit", "user-2", "-o", "json").json
+    assert (said["salt"], said["revision"]) == (salt, 7)
+    assert said["assignments"] == [
+        {"unit": "user-1", "bucket": 5504, "arm": "canary-2", "version": 2, "reason": "split"},
+        {"unit": "user-2", "bucket": 6104, "arm": "stable", "version": 1, "reason": "split"},
+    ]
+    assert busy("assign", "digits", "--unit", "user-1").out.splitlines()[1].split()[:4] == [
+        "user-1",
+        "5504",
+        "canary-2",
+        "2",
+    ]
+
+
+def test_assign_needs_a_unit(cutover: Shell) -> None:
+    assert cutover("assign", "digits").code == 2
+    assert cutover("assign", "digits", "--unit", "").code == 2
+
+
+def log(admin: FakeAdmin, count: int) -> None:
+    """Fills the fake's audit log with a whole chain."""
+    previous = "0" * 64
+    for number in range(1, count + 1):
+        policy = Policy(1, (Canary(2, (Range(0, number),)),))
+        after = msgspec.json.encode(Release("digits", number, policy)).decode()
+        draft = Draft(
+            1_700_000_000_123 + number, "ann@ops", "set canary", "digits", number, f"try {number}", "id", "", after
+        )
+        event = link(previous, number, draft)
+        fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "time_ms"}
+        message = pb.AuditEvent(**fields)
+        message.time.FromMilliseconds(event.time_ms)
+        admin.events.insert(0, message)
+        previous = event.hash
+
+
+def test_audit_shows_who_changed_what_and_why(cutover: Shell) -> None:
+    log(cutover.admin, 7)
+    lines = cutover("audit", "--limit", "5").out.splitlines()
+    assert len(lines) == 6
+    assert "ann@ops  set canary  digits" in lines[1]
+    assert "stable 1, canary 2 (0.07 %)" in lines[1]
+    assert lines[1].rstrip().endswith("try 7")
+    events = cutover("audit", "-o", "json").json["events"]
+    assert [event["sequence"] for event in events] == [7, 6, 5, 4, 3, 2, 1]
+    assert events[0]["time"] == "2023-11-14T22:13:20.130Z"
+
+
+def test_audit_shows_an_event_it_does_not_understand(cutover: Shell) -> None:
+    cutover.admin.events = [pb.AuditEvent(sequence=1, verb="dance", after="{}")]
+    assert "dance" in cutover("audit").out
+
+
+def test_audit_verifies_the_chain(cutover: Shell) -> None:
+    log(cutover.admin, 7)
+    assert cutover("audit", "--verify").out == "7 events, every hash follows from the last\n"
+    assert cutover("audit", "--verify", "-o", "json").json == {"verified": 7}
+    cutover.admin.events[3].reason = "something else"
+    said = cutover("audit", "--verify")
+    assert (said.code, said.out) == (1, "")
+    assert "audit event 4 was changed" in said.err
+
+
+def test_the_chain_of_one_model_alone_cannot_be_verified(cutover: Shell) -> None:
+    assert cutover("audit", "digits", "--verify").code == 2

@@ -1,0 +1,46 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.cli import words
+from gateway.routing.snapshot import Canary, Policy, Range, Shadow
+from protos import admin_pb2 as pb
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0 ms"), (0.41234, "0.412 ms"), (12.345, "12.3 ms"), (999.4, "999 ms"), (1500, "1.5 s"), (2e6, "2000 s")],
+)
+def test_milliseconds(value: float, said: str) -> None:
+    assert words.milliseconds(value) == said
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [(0, 0, "-"), (1, 3, "33.33 %"), (99_999, 100_000, "99.99 %"), (7, 7, "100 %"), (0, 7, "0.00 %")],
+)
+def test_a_share_is_never_rounded_up_to_all(part: int, whole: int, said: str) -> None:
+    assert words.share(part, whole) == said
+
+
+def test_percentages() -> None:
+    assert [words.percent(points) for points in (1, 25, 1000, 10_000)] == ["0.01 %", "0.25 %", "10 %", "100 %"]
+    assert [words.rate(value) for value in (1.0, 0.1, 0.0005)] == ["100 %", "10 %", "0.05 %"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-5, "0 s ago"), (59, "59 s ago"), (60, "1 min ago"), (7200, "2 h ago"), (90_000, "1 d ago")]
+)
+def test_age(seconds: int, said: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert words.age(now - timedelta(seconds=seconds), now) == said
+
+
+def test_a_policy_in_words_and_from_a_message() -> None:
+    message = pb.Policy(stable_version=1, standby_version=4, salt="m/2")
+    message.canaries.add(version=2, basis_points=1000, ranges=[pb.BucketRange(start=0, end=1000)])
+    message.shadows.add(version=3, rate=0.5)
+    policy = words.to_policy(message)
+    assert policy == Policy(1, (Canary(2, (Range(0, 1000),)),), (Shadow(3, 0.5),), 4, "m/2")
+    assert words.describe(policy) == "stable 1, canary 2 (10 %), shadow 3 (50 %), standby 4"
+    assert words.describe(words.to_policy(pb.Policy(stable_version=1))) == "stable 1"
