@@ -4,13 +4,15 @@ A frame is a HEADER and then `length` bytes: one or more sections. A section car
 
     SECTION (u16 signature size, u16 tensor count, u32 rows), u32 byte size of each tensor, signature, tensors' bytes
 
-The signature is JSON, `[["X","FP32",[30]], ...]`: name, datatype (the protocol's word), shape. When the pool is batched the
-shape leaves out axis 0, which is `rows`; else it is whole and `rows` is 1. Equal signatures are equal bytes, so that both
-sides parse each only once. Tensors are row-major little-endian; BOOL is one byte; BYTES elements are u32 length + payload.
+The signature is JSON, `[["X","FP32",[30]], ...]`: name, datatype (the protocol's word), shape. When the pool is
+batched the shape leaves out axis 0, which is `rows`; else it is whole and `rows` is 1. Equal signatures are equal
+bytes, so that both sides parse each only once. It may end in spaces: a sender that pads it so that the tensors begin at
+a multiple of 8 saves the receiver a copy. Tensors are row-major little-endian; BOOL is one byte; BYTES elements are u32
+length + payload.
 
     RUN        proxy -> worker   one section: inputs
     COMPARE    proxy -> worker   two sections: inputs, and what production answered to them (all outputs it sent)
-    RESULT     worker -> proxy   one section: all outputs of the model, in the model's order; `micros` inside ONNX Runtime
+    RESULT     worker -> proxy   one section: all outputs, in the model's order; `micros` inside ONNX Runtime
     COMPARED   worker -> proxy   a COMPARISON
     ERROR      worker -> proxy   UTF-8 text for the caller; `flags` is the gRPC code (3 input refused, 13 model failed)
 
@@ -26,8 +28,8 @@ SECTION: Final = struct.Struct("<HHI")
 """signature size, tensor count, rows"""
 SIZE: Final = struct.Struct("<I")
 COMPARISON: Final = struct.Struct("<IIIId")
-"""rows compared, rows that agree, 1 if the answers have other names, dtypes or shapes (then nothing was compared), zero,
-maximum absolute difference over floating-point outputs"""
+"""rows compared, rows that agree, 1 if the answers have other names, dtypes or shapes (then nothing was compared),
+zero, maximum absolute difference over floating-point outputs"""
 
 RUN: Final = 1
 COMPARE: Final = 2

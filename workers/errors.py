@@ -1,0 +1,25 @@
+"""What can go wrong in a worker, by who is told."""
+
+
+class LoadFailed(Exception):
+    """The model cannot be served: one line that names the file and the remedy. Told to the control process."""
+
+
+class BadFrame(Exception):
+    """The bytes are not a frame. Nobody can be answered: the connection is closed."""
+
+
+class FrameError(Exception):
+    """One frame cannot be answered with a result; it becomes an ERROR frame. `code` is the gRPC code in it."""
+
+    code = 13
+
+
+class Refused(FrameError):
+    """The model does not take this input."""
+
+    code = 3
+
+
+class ModelFailed(FrameError):
+    """The model failed while it ran."""

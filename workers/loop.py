@@ -1,0 +1,213 @@
+"""The worker's loop: one thread, one frame at a time, any number of proxies, none of whom can make another wait.
+
+A proxy that stops half-way through a frame or does not take its answer keeps only its own connection from being served.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections import deque
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Final
+
+from workers.connection import Connection
+from workers.errors import BadFrame
+from workers.service import Service
+
+MAX_CONNECTIONS: Final = 256
+MAX_FRAMES_PER_TURN: Final = 8
+"""Of a connection that is alone, before the loop looks for others."""
+FLUSH_S: Final = 2.0
+"""How long an answered frame may take to leave after SIGTERM."""
+ORPHAN_CHECK_S: Final = 10.0
+"""A worker whose control process died serves its proxies on; without any for this long it ends."""
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening Unix socket only this user can connect to. Raises OSError."""
+    if path.is_socket():  # left behind by a killed process
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(MAX_CONNECTIONS)
+    listener.setblocking(False)
+    return listener
+
+
+def complain(line: str) -> None:
+    """One line on stderr, which may be closed."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"worker {os.getpid()}: {line}\n".encode(errors="replace"))
+
+
+class Loop:
+    """Serves frames until it is stopped."""
+
+    def __init__(self, service: Service, listener: socket.socket, status_fd: int) -> None:
+        self._service = service
+        self._listener = listener
+        self._status_fd = status_fd
+        self._parent = os.getppid()
+        self._orphan = False
+        self._stopping = False
+        self._connections: dict[int, Connection] = {}
+        self._round: deque[Connection] = deque()
+        self._epoll = select.epoll()
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._wake_fd, self._stop_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._watch_status()
+
+    def catch_sigterm(self) -> None:
+        """Makes SIGTERM stop the loop. Only for the main thread."""
+        # The C-level handler writes to the pipe, so that a signal just before the wait ends it, too.
+        signal.set_wakeup_fd(self._stop_fd, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def stop(self) -> None:
+        """Makes `run` return, from any thread."""
+        self._stopping = True
+        os.write(self._stop_fd, b"!")
+
+    def run(self) -> None:
+        """Returns once stopped, when the frame being run has been answered, or when nobody is left to serve."""
+        poll, turns = self._epoll.poll, self._round
+        while not self._stopping:
+            events = poll(0 if turns else self._idle_timeout_s())
+            for fd, event in events:
+                self._handle(fd, event)
+            if turns:
+                self._serve(turns.popleft())
+            elif not events and self._abandoned():
+                break
+        self._close()
+
+    def _serve(self, connection: Connection) -> None:
+        """Answers one frame, and a few more if nobody else is there to wait for it."""
+        connection.queued = False
+        if self._connections.get(connection.fd) is not connection:
+            return
+        left = 1 if len(self._connections) > 1 else MAX_FRAMES_PER_TURN
+        try:
+            while left and (span := connection.frame()) is not None:
+                if not connection.send(self._service.answer(connection.buffer, *span)):
+                    self._drop(connection)
+                    return
+                if connection.draining:
+                    self._epoll.modify(connection.fd, select.EPOLLOUT)
+                    return
+                left = 0 if self._stopping else left - 1
+            self._enqueue(connection)
+        except BadFrame as error:
+            self._reject(connection, error)
+
+    def _enqueue(self, connection: Connection) -> None:
+        """Puts a connection with a whole frame at the end of the round. Raises BadFrame."""
+        if not connection.queued and connection.has_frame():
+            connection.queued = True
+            self._round.append(connection)
+
+    def _handle(self, fd: int, event: int) -> None:
+        connection = self._connections.get(fd)
+        if connection is None:
+            self._handle_other(fd)
+        elif event & (select.EPOLLHUP | select.EPOLLERR):
+            self._drop(connection)
+        elif event & select.EPOLLOUT:
+            self._flush(connection)
+        elif not connection.queued:
+            try:
+                if connection.receive():
+                    self._enqueue(connection)
+                else:
+                    self._drop(connection)
+            except BadFrame as error:
+                self._reject(connection, error)
+
+    def _flush(self, connection: Connection) -> None:
+        if not connection.flush():
+            self._drop(connection)
+        elif not connection.draining:
+            self._epoll.modify(connection.fd, select.EPOLLIN)
+            try:
+                self._enqueue(connection)
+            except BadFrame as error:
+                self._reject(connection, error)
+
+    def _handle_other(self, fd: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept()
+        elif fd == self._wake_fd:
+            os.read(fd, 64)
+        elif fd == self._status_fd:  # its reader is gone; the proxies may still be there
+            self._orphan = True
+            self._epoll.unregister(fd)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # the caller left meanwhile
+            return
+        if len(self._connections) >= MAX_CONNECTIONS:
+            complain(f"more than {MAX_CONNECTIONS} connections; the newest is closed")
+            sock.close()
+            return
+        connection = Connection(sock)
+        self._connections[connection.fd] = connection
+        self._epoll.register(connection.fd, select.EPOLLIN)
+
+    def _reject(self, connection: Connection, error: BadFrame) -> None:
+        complain(f"connection closed: {error}")
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        del self._connections[connection.fd]
+        self._epoll.unregister(connection.fd)
+        connection.close()
+
+    def _idle_timeout_s(self) -> float:
+        return ORPHAN_CHECK_S if self._orphan and not self._connections else -1
+
+    def _abandoned(self) -> bool:
+        """After a quiet idle timeout: whether the control process is dead, not only its pipe, and no proxy is left."""
+        return self._orphan and not self._connections and os.getppid() != self._parent
+
+    def _watch_status(self) -> None:
+        try:
+            self._epoll.register(self._status_fd, select.EPOLLERR)
+        except OSError:  # a file, or closed already: then the parent's life tells
+            self._orphan = True
+
+    def _close(self) -> None:
+        """Lets answers leave, for a while, and closes everything."""
+        self._listener.close()
+        deadline_s = monotonic() + FLUSH_S
+        while waiting := [connection for connection in self._connections.values() if connection.draining]:
+            poller = select.poll()
+            for connection in waiting:
+                poller.register(connection.fd, select.POLLOUT)
+            left_s = deadline_s - monotonic()
+            if left_s <= 0:
+                break
+            poller.poll(left_s * 1000)
+            for connection in waiting:
+                if not connection.flush():
+                    self._drop(connection)
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._epoll.close()
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.set_wakeup_fd(-1)
+        os.close(self._wake_fd)
+        os.close(self._stop_fd)

@@ -1,0 +1,79 @@
+"""Answers frames: bytes in, pieces of bytes out. No socket."""
+
+from time import perf_counter_ns
+from typing import Any
+
+from workers.compare import Given, compare
+from workers.errors import BadFrame, FrameError
+from workers.sections import Reader, Section, Writer
+from workers.session import Model
+from workers.tensors import Array, Bytes
+from workers.warmup import WarmUp
+from workers.wire import COMPARE, COMPARED, COMPARISON, ERROR, HEADER, RUN, SECTION
+
+MAX_MICROS = 0xFFFF_FFFF
+
+
+def frame_bytes(buffer: Bytes, start: int) -> int:
+    """The size of the frame whose HEADER is at buffer[start:], HEADER included. Raises BadFrame."""
+    length, _, kind, flags, zero, _ = HEADER.unpack_from(buffer, start)
+    if kind not in (RUN, COMPARE):
+        raise BadFrame(f"a frame of unknown kind {kind}")
+    if flags or zero or length < SECTION.size:
+        raise BadFrame("a malformed frame header")
+    return HEADER.size + int(length)
+
+
+class Service:
+    """Runs one model for frames."""
+
+    def __init__(self, model: Model, warm_up: WarmUp) -> None:
+        self._model = model
+        self._outputs = warm_up.outputs
+        self._batched = warm_up.batched
+        expected = {tensor.name: tensor.datatype for tensor in model.inputs}
+        self._inputs = Reader(batched=self._batched, expected=expected)
+        self._production = Reader(batched=self._batched, expected=None)
+        self._writer = Writer(self._outputs, batched=self._batched)
+
+    def answer(self, buffer: Bytes, start: int, stop: int) -> list[Any]:
+        """The answer to the frame in buffer[start:stop], as pieces to be sent one behind the other.
+
+        Raises BadFrame when the bytes make no sense; anything else that goes wrong becomes an ERROR frame.
+        """
+        _, batch, kind, _, _, _ = HEADER.unpack_from(buffer, start)
+        try:
+            section = self._inputs.read(buffer, start + HEADER.size, stop)
+            if kind == COMPARE:
+                return self._compare(batch, section, buffer, stop)
+            if section.end != stop:
+                raise BadFrame(f"{stop - section.end} bytes behind the last tensor")
+            arrays, micros = self._run(section)
+            return self._writer.result(batch, section.rows, arrays, micros)
+        except FrameError as error:
+            return error_frame(batch, error)
+        except BadFrame:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one frame does must not end the process
+            return error_frame(batch, FrameError(f"the worker failed: {type(error).__name__}: {error}"))
+
+    def _compare(self, batch: int, section: Section, buffer: Bytes, stop: int) -> list[Any]:
+        production = self._production.read(buffer, section.end, stop)
+        if production.end != stop:
+            raise BadFrame(f"{stop - production.end} bytes behind the last tensor")
+        arrays, micros = self._run(section)
+        given = Given(production.tensors, production.datatypes)
+        found = compare(self._outputs, arrays, given, section.rows, batched=self._batched)
+        body = COMPARISON.pack(found.rows, found.agreed, found.incomparable, 0, found.max_abs_difference)
+        return [HEADER.pack(len(body), batch, COMPARED, 0, 0, micros) + body]
+
+    def _run(self, section: Section) -> tuple[list[Array], int]:
+        started = perf_counter_ns()
+        arrays = self._model.run(section.tensors)
+        return arrays, min((perf_counter_ns() - started) // 1000, MAX_MICROS)
+
+
+def error_frame(batch: int, error: FrameError) -> list[bytes]:
+    """The ERROR frame of an error: one line."""
+    text = " ".join(str(error).split()).encode(errors="replace")
+    return [HEADER.pack(len(text), batch, ERROR, error.code, 0, 0) + text]
