@@ -1,0 +1,161 @@
+import pytest
+
+from gateway.transport.call import NO_TRAILERS
+from gateway.transport.h2.control import DRAIN_PING, Control
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.frames import PREFACE, FrameType, frame
+from gateway.transport.h2.limits import Limits
+from tests.unit.gateway.transport.h2.peer import SETTINGS_ACK, Peer, data, kinds, message, only, reset, settings, split
+
+
+def test_the_server_answers_the_preface_with_its_own() -> None:
+    peer = Peer(greet=False)
+    assert peer.frames() == []
+    assert kinds(peer.send(PREFACE, settings())) == ["SETTINGS", "WINDOW_UPDATE", "SETTINGS"]
+
+
+def test_bytes_may_come_one_by_one() -> None:
+    peer = Peer(greet=False)
+    frames = []
+    for octet in (
+        PREFACE + settings() + SETTINGS_ACK + peer.request(1, b"a") + peer.request(3, b"b") + peer.request(5, b"c")
+    ):
+        frames += peer.send(bytes([octet]))
+    answers = peer.answers([item for item in frames if item.stream_id])
+    assert [answers[stream_id][0] for stream_id in (1, 3, 5)] == [message(b"a"), message(b"b"), message(b"c")]
+
+
+@pytest.mark.parametrize("size", [7, 100, 16_384, 100_000])
+def test_frames_may_be_cut_anywhere(size: int) -> None:
+    peer = Peer()
+    stream = b"".join(peer.request(2 * index + 1, bytes([index]) * 300) for index in range(100))
+    frames = []
+    for start in range(0, len(stream), size):
+        frames += peer.send(stream[start : start + size])
+    answers = peer.answers(frames)
+    assert [answers[2 * index + 1][0] for index in range(100)] == [
+        message(bytes([index]) * 300) for index in range(100)
+    ]
+
+
+def test_all_headers_may_come_before_all_data() -> None:
+    peer = Peer()
+    ids = [1, 3, 5, 7, 9]
+    frames = peer.send(*map(peer.headers, ids), *[data(stream_id, message(b"x")) for stream_id in reversed(ids)])
+    assert list(peer.answers(frames)) == ids[::-1]
+
+
+@pytest.mark.parametrize("other", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"POST /a HTTP/1.0\r\n\r\n"])
+def test_http_1_gets_an_answer_it_understands(other: bytes) -> None:
+    peer = Peer(greet=False)
+    peer.connection.receive(other, 0.0)
+    answer = peer.connection.output()
+    head, body = answer.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 505 ")
+    assert f"content-length: {len(body)}".encode() in head
+    assert peer.connection.finished
+
+
+@pytest.mark.parametrize("other", [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", bytes(1000)])
+def test_anything_else_gets_nothing(other: bytes) -> None:
+    peer = Peer(greet=False)
+    peer.connection.receive(other, 0.0)
+    assert peer.connection.output() == b""
+    assert peer.connection.finished
+
+
+def test_goaway_names_the_last_stream_and_the_reason() -> None:
+    peer = Peer()
+    assert peer.works(1)
+    assert peer.works(3)
+    goaway = only(peer.send(data(9, b"")), FrameType.GOAWAY)
+    assert int.from_bytes(goaway.payload[:4], "big") == 3
+    assert goaway.payload[8:] == b"DATA on idle stream 9"
+
+
+def test_a_fault_cancels_what_is_in_flight() -> None:
+    peer = Peer()
+    heard: list[str] = []
+    peer.keep(1).on_cancel = lambda: heard.append("cancelled")
+    peer.send(peer.headers(3), data(0, b""))
+    assert heard == ["cancelled"]
+    assert peer.connection.idle
+
+
+def test_draining_loses_nothing() -> None:
+    peer = Peer()
+    call = peer.keep(1)
+    peer.connection.drain()
+    goaway, ping = peer.frames()
+    assert (int.from_bytes(goaway.payload[:4], "big"), goaway.code) == (2**31 - 1, ErrorCode.NO_ERROR)
+    assert peer.works(3), "a request that crossed the GOAWAY is served"
+    (final,) = peer.send(frame(FrameType.PING, 1, 0, ping.payload))
+    assert (int.from_bytes(final.payload[:4], "big"), final.code) == (3, ErrorCode.NO_ERROR)
+    refused = peer.send(peer.request(5))
+    assert only(refused, FrameType.RST_STREAM).code == ErrorCode.REFUSED_STREAM
+    assert not peer.connection.finished
+    call.reply(b"done", NO_TRAILERS)
+    assert peer.answers(peer.frames())[1][0] == message(b"done")
+    assert peer.connection.finished
+
+
+def test_draining_waits_for_uploads() -> None:
+    peer = Peer()
+    peer.send(peer.headers(1))
+    peer.connection.leave()
+    assert not peer.connection.finished
+    assert peer.answers(peer.send(data(1, message(b"a"))))[1][0] == message(b"a")
+    assert peer.connection.finished
+
+
+def test_a_drained_connection_finishes_when_its_last_caller_leaves() -> None:
+    peer = Peer()
+    peer.keep(1)
+    peer.connection.leave()
+    peer.send(reset(1))
+    assert peer.connection.finished
+
+
+def test_an_idle_connection_leaves_at_once() -> None:
+    peer = Peer()
+    peer.connection.drain()
+    peer.send(frame(FrameType.PING, 1, 0, DRAIN_PING))
+    assert peer.connection.finished
+    peer.connection.leave()
+    peer.connection.drain()
+    assert peer.frames() == []
+
+
+def test_a_connection_without_preface_is_closed_silently() -> None:
+    peer = Peer(greet=False)
+    peer.connection.drain()
+    assert peer.connection.finished
+    assert peer.frames() == []
+
+
+def test_an_internal_error_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("as ordered")
+
+    monkeypatch.setattr(Control, "ping", fail)
+    peer = Peer()
+    assert only(peer.send(frame(FrameType.PING, 0, 0, bytes(8))), FrameType.GOAWAY).code == ErrorCode.INTERNAL_ERROR
+    assert "as ordered" in caplog.text
+
+
+def test_large_bodies_are_linear() -> None:
+    """8 MB in frames of 16 KiB, received in odd pieces."""
+    peer = Peer(Limits(stream_window_bytes=2**31 - 1))
+    body = bytes(8 << 20)
+    whole = message(body)
+    stream = peer.headers(1, (":path", "/test.Echo/Keep")) + b"".join(
+        data(1, whole[start : start + 16_384], end=start + 16_384 >= len(whole))
+        for start in range(0, len(whole), 16_384)
+    )
+    for start in range(0, len(stream), 250_007):
+        peer.connection.receive(stream[start : start + 250_007], 0.0)
+    (call,) = peer.service.kept
+    assert call.message == body
+    assert all(item.kind == FrameType.WINDOW_UPDATE for item in split(peer.connection.output()))

@@ -1,0 +1,325 @@
+import logging
+import struct
+
+import pytest
+
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, FrameType, frame
+from gateway.transport.h2.hpack import encode
+from gateway.transport.h2.limits import Limits
+from tests.unit.gateway.transport.h2.peer import (
+    REQUEST,
+    Frame,
+    Peer,
+    data,
+    kinds,
+    message,
+    only,
+    reset,
+    settings,
+    window_update,
+)
+
+
+def status(peer: Peer, frames: list[Frame]) -> tuple[str, str]:
+    """HTTP and gRPC status of a trailers-only answer."""
+    pairs = peer.fields(only(frames, FrameType.HEADERS))
+    return pairs[":status"], pairs["grpc-status"]
+
+
+def continuation(stream_id: int, payload: bytes, *, last: bool) -> bytes:
+    return frame(FrameType.CONTINUATION, END_HEADERS if last else 0, stream_id, payload)
+
+
+def test_headers_in_pieces() -> None:
+    peer = Peer()
+    block = peer.block()
+    frames = peer.send(
+        frame(FrameType.HEADERS, 0, 1, block[:3]),
+        continuation(1, b"", last=False),
+        continuation(1, block[3:], last=True),
+        data(1, message(b"hello")),
+    )
+    assert peer.answers(frames)[1][0] == message(b"hello")
+
+
+def test_padding_and_priority_are_taken_off() -> None:
+    peer = Peer()
+    padded = b"\x04" + struct.pack(">LB", 1, 255) + peer.block() + bytes(4)
+    frames = peer.send(
+        frame(FrameType.HEADERS, END_HEADERS | PADDED | PRIORITY, 1, padded),
+        frame(FrameType.DATA, PADDED, 1, b"\x02" + message(b"hello")[:3] + bytes(2)),
+        frame(FrameType.DATA, PADDED | END_STREAM, 1, b"\x00" + message(b"hello")[3:]),
+    )
+    assert peer.answers(frames)[1][0] == message(b"hello")
+
+
+def test_trailers_end_a_request() -> None:
+    peer = Peer()
+    frames = peer.send(peer.headers(1), data(1, message(b"a"), end=False), peer.trailers(1, ("x-checksum", "1")))
+    assert peer.answers(frames)[1][0] == message(b"a")
+    assert peer.works(3)
+
+
+@pytest.mark.parametrize(("flags", "pair"), [(END_HEADERS, ("x-a", "1")), (END_HEADERS | END_STREAM, (":path", "/"))])
+def test_malformed_trailers(flags: int, pair: tuple[str, str]) -> None:
+    peer = Peer()
+    frames = peer.send(peer.headers(1), data(1, message(b"a"), end=False), peer.trailers(1, pair, flags=flags))
+    assert only(frames, FrameType.RST_STREAM).code == ErrorCode.PROTOCOL_ERROR
+    assert peer.works(3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (("te", "gzip"), ErrorCode.PROTOCOL_ERROR),
+        ((":path", ""), ErrorCode.PROTOCOL_ERROR),
+        (("content-length", "x"), ErrorCode.PROTOCOL_ERROR),
+        (("content-length", "3"), ErrorCode.PROTOCOL_ERROR),
+    ],
+)
+def test_malformed_requests_end_their_stream(changes: tuple[str, str], code: ErrorCode) -> None:
+    peer = Peer()
+    for stream_id in (1, 3):
+        assert only(peer.send(peer.request(stream_id, b"hello", changes)), FrameType.RST_STREAM).code == code
+    assert peer.works(5)
+
+
+def test_the_right_content_length_is_fine() -> None:
+    peer = Peer()
+    for stream_id in (1, 3, 5):
+        frames = peer.send(peer.request(stream_id, b"hello", ("content-length", "10")))
+        assert peer.answers(frames)[stream_id][0] == message(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((":method", "GET"), ("405", "12")),
+        (("content-type", "text/plain"), ("415", "3")),
+        ((":path", "/test.Echo/Nothing"), ("200", "12")),
+        (("grpc-timeout", "soon"), ("200", "3")),
+    ],
+)
+def test_refusals_stop_the_upload(changes: tuple[str, str], expected: tuple[str, str]) -> None:
+    peer = Peer()
+    frames = peer.send(peer.headers(1, changes))
+    assert kinds(frames) == ["HEADERS", "RST_STREAM"]
+    assert status(peer, frames) == expected
+    assert frames[1].code == ErrorCode.NO_ERROR
+    assert peer.send(data(1, message(b"on its way"), end=False), data(1, b"")) == [], "what was on its way is discarded"
+    assert peer.works(3)
+
+
+def test_requests_without_a_whole_message() -> None:
+    peer = Peer()
+    assert status(peer, peer.send(peer.headers(1, flags=END_HEADERS | END_STREAM))) == ("200", "12")
+    assert status(peer, peer.send(peer.headers(3), data(3, b""))) == ("200", "12")
+    assert status(peer, peer.send(peer.headers(5), data(5, message(b"abc")[:6]))) == ("200", "13")
+    assert status(peer, peer.send(peer.headers(7), data(7, message(b"a") + message(b"b")))) == ("200", "12")
+    assert status(peer, peer.send(peer.headers(9), data(9, message(b"a", compressed=1)))) == ("200", "13")
+    compressed = peer.headers(11, ("grpc-encoding", "gzip")) + data(11, message(b"a", compressed=1))
+    pairs = peer.fields(only(peer.send(compressed), FrameType.HEADERS))
+    assert (pairs["grpc-status"], pairs["grpc-accept-encoding"]) == ("12", "identity")
+    assert peer.works(13)
+
+
+def test_a_message_above_the_cap_is_refused_at_its_prefix() -> None:
+    peer = Peer(Limits(max_message_bytes=100))
+    frames = peer.send(peer.headers(1), data(1, struct.pack(">BL", 0, 101), end=False))
+    assert status(peer, frames) == ("200", "8")
+    assert only(frames, FrameType.RST_STREAM).code == ErrorCode.NO_ERROR
+    assert peer.send(*[data(1, bytes(16_384), end=False)] * 10) == []
+    assert peer.works(3)
+    assert peer.answers(peer.send(peer.request(5, b"x" * 100)))[5][0] == message(b"x" * 100)
+    assert status(peer, peer.send(peer.request(7, b"x" * 101))) == ("200", "8")
+
+
+def test_streams_above_the_limit_are_refused() -> None:
+    peer = Peer(Limits(max_streams=2))
+    peer.keep(1)
+    peer.send(peer.headers(3))
+    for stream_id in (5, 7):
+        assert only(peer.send(peer.request(stream_id)), FrameType.RST_STREAM).code == ErrorCode.REFUSED_STREAM
+    peer.send(reset(1))
+    assert peer.works(9)
+
+
+def test_the_limit_holds_for_known_headers_too() -> None:
+    peer = Peer(Limits(max_streams=3))
+    assert peer.works(1)
+    assert peer.works(3)
+    frames = peer.send(*[peer.headers(stream_id) for stream_id in (5, 7, 9, 11)])
+    assert [(item.kind, item.stream_id) for item in frames] == [(FrameType.RST_STREAM, 11)]
+    assert peer.answers(peer.send(data(9, message(b"x"))))[9][0] == message(b"x")
+
+
+def test_large_header_lists_are_refused_and_the_table_stays_in_step() -> None:
+    peer = Peer(Limits(max_header_list_bytes=1000))
+    frames = peer.send(peer.headers(1, ("x-large", "v" * 1000)))
+    assert status(peer, frames) == ("200", "8")
+    assert peer.works(3)
+    frames = peer.send(peer.headers(5), data(5, message(b""), end=False), peer.trailers(5, ("x-large", "v" * 1000)))
+    assert status(peer, frames) == ("200", "8")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame(FrameType.HEADERS, 0, 1, b"")] + [continuation(1, b"", last=False)] * 9,
+        [frame(FrameType.HEADERS, 0, 1, b"")] + [continuation(1, bytes(16_384), last=False)] * 5,
+    ],
+)
+def test_endless_headers_end_the_connection(frames: list[bytes]) -> None:
+    assert only(Peer().send(*frames), FrameType.GOAWAY).code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([frame(FrameType.HEADERS, 4, 0, b"\x88")], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 4, 2, b"\x88")], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 4, 1, b"\x80")], ErrorCode.COMPRESSION_ERROR),
+        ([frame(FrameType.HEADERS, 4 | PADDED, 1, b"\x05a")], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 0, 1), frame(FrameType.PING, 0, 0, bytes(8))], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 0, 1), frame(FrameType.HEADERS, 4, 1)], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 0, 1), continuation(3, b"", last=True)], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.HEADERS, 0, 1), struct.pack(">LBL", 0x42, 0, 1)], ErrorCode.PROTOCOL_ERROR),
+        ([continuation(1, b"", last=True)], ErrorCode.PROTOCOL_ERROR),
+        ([data(0, b"")], ErrorCode.PROTOCOL_ERROR),
+        ([data(1, b"")], ErrorCode.PROTOCOL_ERROR),
+        ([data(2, b"")], ErrorCode.PROTOCOL_ERROR),
+        ([reset(0)], ErrorCode.PROTOCOL_ERROR),
+        ([reset(1)], ErrorCode.PROTOCOL_ERROR),
+        ([frame(FrameType.RST_STREAM, 0, 1, bytes(3))], ErrorCode.FRAME_SIZE_ERROR),
+        ([struct.pack(">LBL", 65_537 << 8, 0, 1)], ErrorCode.FRAME_SIZE_ERROR),
+    ],
+)
+def test_connection_errors(frames: list[bytes], code: ErrorCode) -> None:
+    peer = Peer()
+    assert only(peer.send(*frames), FrameType.GOAWAY).code == code
+    assert peer.connection.finished
+
+
+def test_a_known_block_may_not_interrupt_a_header_block() -> None:
+    peer = Peer()
+    assert peer.works(1)
+    assert peer.works(3)
+    frames = peer.send(peer.headers(5), frame(FrameType.HEADERS, 0, 7, b""), data(5, message(b"")))
+    assert only(frames, FrameType.GOAWAY).code == ErrorCode.PROTOCOL_ERROR
+
+
+def test_lower_ids_cannot_be_used_again() -> None:
+    for used, again, code in (([1], 1, ErrorCode.STREAM_CLOSED), ([5], 3, ErrorCode.PROTOCOL_ERROR)):
+        peer = Peer()
+        for stream_id in used:
+            peer.send(peer.request(stream_id))
+        assert only(peer.send(peer.headers(again)), FrameType.GOAWAY).code == code
+
+
+def test_frames_after_end_stream() -> None:
+    peer = Peer()
+    for stream_id, late in ((1, data(1, b"x")), (3, None)):
+        call = peer.keep(stream_id)
+        frames = peer.send(peer.headers(stream_id) if late is None else late)
+        assert only(frames, FrameType.RST_STREAM).code == ErrorCode.STREAM_CLOSED
+        assert call.closed
+    assert peer.works(5)
+    assert only(peer.send(data(5, b"x")), FrameType.GOAWAY).code == ErrorCode.STREAM_CLOSED
+
+
+def test_frames_after_the_peers_reset() -> None:
+    peer = Peer()
+    peer.keep(1)
+    peer.send(reset(1))
+    assert only(peer.send(data(1, b"x", end=False)), FrameType.RST_STREAM).code == ErrorCode.STREAM_CLOSED
+    assert peer.send(data(1, b"x"), reset(1)) == [], "said once"
+    assert peer.works(3)
+
+
+def test_headers_on_a_stream_we_reset_keep_the_table_in_step() -> None:
+    peer = Peer()
+    peer.send(peer.headers(1, ("te", "gzip")))
+    assert peer.send(peer.trailers(1, ("x-new", "value"))) == []
+    assert peer.answers(peer.send(peer.request(3, b"a", ("x-new", "value"))))[3][0] == message(b"a")
+    assert peer.service.kept[-1].metadata.values["x-new"] == "value"
+
+
+def test_skipped_ids_are_fine() -> None:
+    peer = Peer()
+    assert peer.works(1)
+    assert peer.works(101)
+    assert peer.works(2**31 - 1)
+    assert only(peer.send(peer.headers(1)), FrameType.GOAWAY).code == ErrorCode.STREAM_CLOSED
+
+
+def test_rapid_resets_end_the_connection() -> None:
+    peer = Peer(Limits(reset_burst=50))
+    for stream_id in range(1, 1000, 2):
+        frames = peer.send(peer.headers(stream_id), reset(stream_id))
+        if frames:
+            break
+    assert only(frames, FrameType.GOAWAY).code == ErrorCode.ENHANCE_YOUR_CALM
+    assert 99 <= stream_id // 2 <= 110
+
+
+def test_resets_the_peer_provokes_count_too() -> None:
+    peer = Peer(Limits(reset_burst=50))
+    for stream_id in range(1, 1000, 2):
+        frames = peer.send(peer.headers(stream_id), window_update(stream_id, 0))
+        if peer.connection.finished:
+            break
+    assert frames[-1].code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def plain_request(stream_id: int, *pairs: tuple[str, str]) -> bytes:
+    """A call whose header block leaves the table alone."""
+    fields = [(name.encode(), value.encode()) for name, value in [*REQUEST, *pairs]]
+    return frame(FrameType.HEADERS, END_HEADERS, stream_id, encode(fields)) + data(stream_id, message(b""))
+
+
+class TestKnownBlocks:
+    def test_equal_blocks_share_their_metadata(self) -> None:
+        peer = Peer()
+        peer.send(*map(plain_request, range(1, 21, 2)))
+        first, *rest = [call.metadata for call in peer.service.kept]
+        assert len(rest) == 9
+        assert all(metadata is first for metadata in rest)
+        assert len(peer.service.resolved) == 1
+
+    def test_blocks_mean_what_the_table_says_now(self) -> None:
+        """Every insertion or eviction may change the meaning of the same bytes."""
+        peer = Peer()
+        peer.encoder.header_table_size = 200
+        peer.send(settings())
+        seen = []
+        for turn in range(60):
+            user = f"user-{turn * 7 % 5}" + "x" * (turn % 3 * 30)
+            peer.send(peer.request(2 * turn + 1, b"", ("x-user-id", user)))
+            seen.append((user, peer.service.kept[-1].metadata.values["x-user-id"]))
+        assert all(sent == received for sent, received in seen)
+
+    def test_memory_is_bounded(self) -> None:
+        peer = Peer()
+        known = peer.connection._requests.known
+        for turn in range(300):
+            peer.send(plain_request(2 * turn + 1, ("x-user-id", str(turn))))
+            assert len(known) == turn % 256 + 1
+
+    def test_long_blocks_are_not_remembered(self) -> None:
+        peer = Peer()
+        peer.send(plain_request(1, ("x-long", "v" * 4000)), plain_request(3, ("x-long", "v" * 4000)))
+        assert not peer.connection._requests.known
+        assert len(peer.service.kept) == 2
+
+
+def test_a_service_that_cannot_resolve_ends_the_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer()
+
+    def fail(path: str) -> None:
+        raise RuntimeError("as ordered")
+
+    peer.service.resolve = fail  # type: ignore[method-assign] # a broken service
+    with caplog.at_level(logging.ERROR):
+        assert only(peer.send(peer.request(1)), FrameType.GOAWAY).code == ErrorCode.INTERNAL_ERROR
+    assert "as ordered" in caplog.text

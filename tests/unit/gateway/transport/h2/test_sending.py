@@ -1,0 +1,180 @@
+import pytest
+
+from gateway.transport.call import NO_TRAILERS
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.frames import FrameType, frame
+from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
+from gateway.transport.h2.sending import BURST_BYTES
+from tests.unit.gateway.transport.h2.peer import Peer, kinds, message, only, reset, settings, window_update
+
+
+def test_a_small_reply_is_three_frames_in_one_go() -> None:
+    peer = Peer()
+    call = peer.keep(1)
+    call.reply(b"pong", NO_TRAILERS)
+    frames = peer.frames()
+    assert kinds(frames) == ["HEADERS", "DATA", "HEADERS"]
+    assert [item.flags for item in frames] == [4, 0, 5]
+    assert peer.answers(frames)[1] == (
+        message(b"pong"),
+        {":status": "200", "content-type": "application/grpc", "grpc-status": "0"},
+    )
+    assert peer.connection.idle
+
+
+def test_the_driver_is_woken_once_per_turn() -> None:
+    peer = Peer()
+    calls = [peer.keep(stream_id) for stream_id in (1, 3, 5)]
+    for call in calls:
+        call.reply(b"", NO_TRAILERS)
+    assert peer.woken == 1
+    assert len(peer.frames()) == 9
+    peer.keep(7).reply(b"", NO_TRAILERS)
+    assert peer.woken == 2
+
+
+def test_a_reply_larger_than_a_frame_is_cut() -> None:
+    peer = Peer()
+    peer.keep(1).reply(b"z" * 40_000, NO_TRAILERS)
+    frames = peer.frames()
+    assert [len(item.payload) for item in frames if item.kind == FrameType.DATA] == [16_384, 16_384, 7_237]
+    assert peer.answers(frames)[1][0] == message(b"z" * 40_000)
+
+
+def test_a_peer_may_allow_larger_frames() -> None:
+    peer = Peer(first=settings(max_frame_size=2**24 - 1, initial_window_size=MAX_WINDOW_BYTES))
+    peer.send(window_update(0, 10**9))
+    peer.keep(1).reply(b"z" * 100_000, NO_TRAILERS)
+    assert max(len(item.payload) for item in peer.frames()) == 65_536
+
+
+def test_a_window_of_one_byte() -> None:
+    peer = Peer(first=settings(initial_window_size=1))
+    peer.keep(1).reply(b"abc", NO_TRAILERS)
+    frames = peer.frames()
+    assert kinds(frames) == ["HEADERS", "DATA"]
+    for _ in range(7):
+        step = peer.send(window_update(1, 1))
+        frames += step
+        assert kinds(step)[0] == "DATA"
+    assert len(frames[-1].payload) < 40
+    assert kinds(frames[-2:]) == ["DATA", "HEADERS"]
+    assert peer.answers(frames)[1][0] == message(b"abc")
+    assert peer.connection.idle
+
+
+def test_a_window_of_zero_holds_one_stream_and_not_another() -> None:
+    peer = Peer(first=settings(initial_window_size=0))
+    peer.keep(1).reply(b"one", NO_TRAILERS)
+    peer.keep(3).reply(b"three", NO_TRAILERS)
+    assert peer.frames() == []
+    assert peer.answers(peer.send(window_update(3, 100)))[3][0] == message(b"three")
+    assert peer.answers(peer.send(settings(initial_window_size=8)))[1][0] == message(b"one")
+
+
+def test_windows_go_below_zero() -> None:
+    peer = Peer(first=settings(initial_window_size=1000))
+    peer.keep(1).reply(b"x" * 2000, NO_TRAILERS)
+    assert len(only(peer.frames(), FrameType.DATA).payload) == 1000
+    assert kinds(peer.send(settings(initial_window_size=100))) == ["SETTINGS"]  # now -900
+    assert peer.send(window_update(1, 900)) == []
+    assert len(only(peer.send(window_update(1, 7)), FrameType.DATA).payload) == 7
+    frames = peer.send(settings(initial_window_size=2000))
+    assert [len(item.payload) for item in frames if item.kind == FrameType.DATA] == [998]
+    assert peer.connection.idle
+
+
+def test_the_connection_window_is_shared_in_turns() -> None:
+    peer = Peer(first=settings(initial_window_size=10**6))
+    first, second = peer.keep(1), peer.keep(3)
+    first.reply(b"a" * 300_000, NO_TRAILERS)
+    second.reply(b"b" * 300_000, NO_TRAILERS)
+    sent = {1: 0, 3: 0}
+    for item in peer.frames():
+        if item.kind == FrameType.DATA:
+            sent[item.stream_id] += len(item.payload)
+    assert sent[1] + sent[3] == 65_535
+    assert min(sent.values()) > 30_000
+    rest = peer.answers(peer.send(window_update(0, 10**6)))
+    assert sent[1] + len(rest[1][0]) == sent[3] + len(rest[3][0]) == 300_005
+
+
+def test_a_small_reply_does_not_overtake_those_that_wait() -> None:
+    peer = Peer(first=settings(initial_window_size=10**6))
+    peer.keep(1).reply(b"a" * 70_000, NO_TRAILERS)
+    peer.frames()
+    peer.keep(3).reply(b"b", NO_TRAILERS)
+    assert peer.frames() == []
+    assert set(peer.answers(peer.send(window_update(0, 10_000)))) == {1, 3}
+
+
+def test_large_replies_come_in_bursts() -> None:
+    peer = Peer(first=settings(initial_window_size=MAX_WINDOW_BYTES))
+    peer.send(window_update(0, 2**30))
+    peer.keep(1).reply(b"x" * (4 * BURST_BYTES), NO_TRAILERS)
+    assert len(peer.connection.output()) < BURST_BYTES * 1.2
+    assert peer.connection.sender.can_pump
+
+
+def test_a_reset_drops_what_waits() -> None:
+    for first in (settings(initial_window_size=0), settings(initial_window_size=10**6)):
+        peer = Peer(first=first)
+        peer.keep(1).reply(b"x" * 100_000, NO_TRAILERS)
+        peer.frames()
+        assert peer.send(reset(1)) == []
+        assert peer.connection.idle
+        peer.send(window_update(0, 10**6), settings(initial_window_size=1000))
+        assert peer.works(3)
+
+
+def test_while_the_socket_is_full_replies_wait() -> None:
+    peer = Peer()
+    sender = peer.connection.sender
+    sender.paused = True
+    peer.keep(1).reply(b"one", NO_TRAILERS)
+    assert peer.frames() == []
+    sender.paused = False
+    assert peer.answers(peer.frames())[1][0] == message(b"one")
+
+
+def test_a_peer_that_asks_but_does_not_read_is_sent_away() -> None:
+    peer = Peer(Limits(max_control_replies=10, max_streams=5))
+    peer.connection.sender.paused = True
+    ping = frame(FrameType.PING, 0, 0, bytes(8))
+    peer.connection.receive(ping * 15, 0.0)
+    assert not peer.connection.finished
+    peer.connection.receive(ping, 0.0)
+    assert peer.frames()[-1].code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_smaller_header_table_is_acknowledged_once() -> None:
+    peer = Peer(first=settings(header_table_size=0))
+    peer.decoder.header_table_size = 0
+    peer.decoder.max_allowed_table_size = 0
+    first, second = (peer.send(peer.request(stream_id)) for stream_id in (1, 3))
+    assert only(first[:1], FrameType.HEADERS).payload[:1] == b"\x20"
+    assert peer.answers(first)[1][1]["grpc-status"] == "0"
+    assert only(second[:1], FrameType.HEADERS).payload[:1] != b"\x20"
+
+
+@pytest.mark.parametrize("increments", [(MAX_WINDOW_BYTES,), (2**30, 2**30)])
+def test_a_stream_window_above_the_maximum_is_a_stream_error(increments: tuple[int, ...]) -> None:
+    peer = Peer()
+    call = peer.keep(1)
+    frames = peer.send(*[window_update(1, increment) for increment in increments])
+    assert only(frames, FrameType.RST_STREAM).code == ErrorCode.FLOW_CONTROL_ERROR
+    assert call.closed
+    assert peer.works(3)
+
+
+def test_a_connection_window_above_the_maximum_is_a_connection_error() -> None:
+    peer = Peer()
+    assert only(peer.send(window_update(0, MAX_WINDOW_BYTES)), FrameType.GOAWAY).code == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_settings_that_push_a_window_above_the_maximum_are_a_connection_error() -> None:
+    peer = Peer()
+    peer.keep(1)
+    peer.send(window_update(1, 2**31 - 1 - 65_535))
+    frames = peer.send(settings(initial_window_size=65_536))
+    assert only(frames, FrameType.GOAWAY).code == ErrorCode.FLOW_CONTROL_ERROR

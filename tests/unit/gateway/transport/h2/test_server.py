@@ -1,0 +1,108 @@
+import asyncio
+import socket
+
+from gateway.transport.call import NO_TRAILERS
+from gateway.transport.h2.frames import PREFACE, FrameType, frame
+from gateway.transport.h2.server import H2Server, Limits, listen
+from tests.unit.gateway.transport.h2.peer import Frame, Peer, Recorder, message, settings, split
+
+
+class Client:
+    """A client on a real socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.peer = Peer(greet=False)
+
+    async def frame(self) -> Frame:
+        head = await self.reader.readexactly(9)
+        (found,) = split(head + await self.reader.readexactly(int.from_bytes(head[:3], "big")))
+        return found
+
+    async def until(self, kind: FrameType) -> Frame:
+        """Skips to the next frame of this kind."""
+        while (found := await self.frame()).kind != kind:
+            pass
+        return found
+
+
+async def connect(server: H2Server) -> Client:
+    client = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+    client.writer.write(PREFACE + settings())
+    await client.until(FrameType.WINDOW_UPDATE)
+    return client
+
+
+async def serve(service: Recorder, limits: Limits | None = None) -> H2Server:
+    return await listen(socket.create_server(("127.0.0.1", 0)), service, limits or Limits())
+
+
+async def gone(server: H2Server) -> None:
+    async with asyncio.timeout(10):
+        await server._empty.wait()
+
+
+async def test_calls_are_answered_and_connections_counted() -> None:
+    server = await serve(Recorder())
+    assert server.connections == 0
+    client = await connect(server)
+    assert server.connections == 1
+    client.writer.write(client.peer.request(1, b"hello"))
+    assert (await client.until(FrameType.DATA)).payload == message(b"hello")
+    client.writer.close()
+    await gone(server)
+    assert server.connections == 0
+    server.close()
+
+
+async def test_drain_waits_for_calls_in_flight() -> None:
+    service = Recorder()
+    server = await serve(service)
+    client = await connect(server)
+    client.writer.write(client.peer.request(1, b"", (":path", "/test.Echo/Keep")))
+    client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
+    await client.until(FrameType.PING)
+    draining = asyncio.get_running_loop().create_task(server.drain(30.0))
+    ping = await client.until(FrameType.PING)
+    client.writer.write(frame(FrameType.PING, 1, 0, ping.payload))
+    assert (await client.until(FrameType.GOAWAY)).code == 0
+    assert not draining.done()
+    service.kept[0].reply(b"done", NO_TRAILERS)
+    assert (await client.until(FrameType.DATA)).payload == message(b"done")
+    await client.until(FrameType.HEADERS)
+    assert await client.reader.read() == b""
+    client.writer.close()
+    await draining
+    assert server.connections == 0
+
+
+async def test_drain_does_not_wait_beyond_its_grace() -> None:
+    service = Recorder()
+    server = await serve(service, Limits(linger_s=0.0))
+    client = await connect(server)
+    client.writer.write(client.peer.request(1, b"", (":path", "/test.Echo/Keep")))
+    client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
+    await client.until(FrameType.PING)
+    await server.drain(0.0)
+    assert service.kept[0].closed
+    assert server.connections == 0
+    client.writer.close()
+
+
+async def test_a_drained_server_accepts_nobody() -> None:
+    server = await serve(Recorder())
+    await server.drain(1.0)
+    try:
+        await asyncio.open_connection("127.0.0.1", server.port)
+    except OSError:
+        return
+    raise AssertionError("still listening")
+
+
+async def test_a_unix_socket_has_no_port() -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind("")  # an abstract address, chosen by the kernel
+    server = await listen(sock, Recorder(), Limits())
+    assert server.port == 0
+    server.close()

@@ -1,0 +1,139 @@
+import pytest
+
+from gateway.errors import Code
+from gateway.transport.call import Metadata
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
+from gateway.transport.h2.frames import PADDED, FrameType, frame
+from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.sending import Sender
+from gateway.transport.h2.uploads import Intake, Upload
+from tests.unit.gateway.transport.h2.peer import Frame, Peer, data, message, only, reset, split
+
+METADATA = Metadata("/", {}, None, None)
+KIB = 1024
+
+
+def upload(content_length: int | None = None) -> Upload:
+    return Upload(METADATA, content_length, 65_536)
+
+
+def feed(target: Upload, *pieces: bytes) -> Upload:
+    for piece in pieces:
+        target.feed(memoryview(piece), 1000)
+    return target
+
+
+def test_a_message_in_pieces() -> None:
+    target = feed(upload(), b"\x00\x00", b"\x00\x00\x03a", b"", b"bc")
+    assert target.missing_bytes == 0
+    assert target.finish() == b"abc"
+
+
+def test_an_empty_message_is_a_message() -> None:
+    assert feed(upload(), message(b"")).finish() == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [(b"", Code.UNIMPLEMENTED), (b"\x00\x00", Code.INTERNAL), (message(b"abc")[:-1], Code.INTERNAL)]
+)
+def test_half_a_message_is_none(body: bytes, code: Code) -> None:
+    with pytest.raises(Refusal) as caught:
+        feed(upload(), body).finish()
+    assert caught.value.code == code
+
+
+def test_two_messages_are_too_many() -> None:
+    with pytest.raises(Refusal) as caught:
+        feed(upload(), message(b"abc"), b"\x00")
+    assert caught.value.code == Code.UNIMPLEMENTED
+
+
+def test_content_length_must_be_right() -> None:
+    assert feed(upload(8), message(b"abc")).finish() == b"abc"
+    with pytest.raises(StreamFault) as caught:
+        feed(upload(9), message(b"abc")).finish()
+    assert caught.value.code == ErrorCode.PROTOCOL_ERROR
+
+
+def intake(**limits: int) -> tuple[Intake, Sender]:
+    sender = Sender({}, lambda: None)
+    return Intake(Limits(**limits), sender), sender
+
+
+def test_the_connection_window_opens_again_at_half() -> None:
+    target, sender = intake(connection_window_bytes=100_000)
+    target.take(49_999)
+    assert not sender.out
+    target.take(1)
+    (update,) = split(b"".join(sender.out))
+    assert (update.kind, update.stream_id, int.from_bytes(update.payload, "big")) == (
+        FrameType.WINDOW_UPDATE,
+        0,
+        50_000,
+    )
+    with pytest.raises(ConnectionFault) as caught:
+        target.take(100_001)
+    assert caught.value.code == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_a_stream_beyond_its_window_is_reset() -> None:
+    peer = Peer(Limits(stream_window_bytes=65_535))
+    head = message(b"x" * 100_000)
+    # The first frame asks for more window than there is; its grant is on the way, but the peer does not wait for it.
+    peer.connection._requests.intake._granted_bytes = 10**9
+    frames = peer.send(peer.headers(1), *[data(1, head[:16_000], end=False)] * 5)
+    assert only(frames, FrameType.RST_STREAM).code == ErrorCode.FLOW_CONTROL_ERROR
+    assert peer.works(3)
+
+
+def grants(frames: list[Frame]) -> dict[int, int]:
+    return {
+        item.stream_id: int.from_bytes(item.payload, "big") for item in frames if item.kind == FrameType.WINDOW_UPDATE
+    }
+
+
+def test_a_message_above_the_window_gets_all_it_needs_at_once() -> None:
+    peer = Peer()
+    size = 1_000_000
+    (update,) = grants(peer.send(peer.headers(1), data(1, message(b"x" * size)[: 16 * KIB], end=False))).items()
+    assert update[0] == 1
+    assert 65_536 + update[1] >= size + 5
+    pieces = message(b"x" * size)[16 * KIB :]
+    frames = []
+    for start in range(0, len(pieces), 16 * KIB):
+        frames += peer.send(data(1, pieces[start : start + 16 * KIB], end=start + 16 * KIB >= len(pieces)))
+    assert 1 not in grants(frames)
+    body, pairs = peer.answers(frames)[1]
+    assert pairs == {":status": "200", "content-type": "application/grpc"}, "the rest waits for our window"
+    assert len(body) == 65_535
+
+
+def test_large_messages_wait_for_each_other() -> None:
+    peer = Peer(Limits(max_upload_bytes=1_000_000))
+    head = message(b"x" * 600_000)[: 16 * KIB]
+    assert set(grants(peer.send(peer.headers(1), data(1, head, end=False)))) == {1}
+    assert not grants(peer.send(peer.headers(3), data(3, head, end=False), data(3, b"x" * KIB, end=False)))
+    assert not grants(peer.send(peer.headers(5), data(5, head, end=False)))
+    assert peer.works(7), "small ones do not wait"
+    assert not grants(peer.send(reset(3))), "the one that waits left"
+    assert set(grants(peer.send(reset(1)))) == {5}
+
+
+def test_one_message_above_the_budget_is_granted_alone() -> None:
+    peer = Peer(Limits(max_upload_bytes=1000))
+    assert set(grants(peer.send(peer.headers(1), data(1, message(b"x" * 600_000)[:1000], end=False)))) == {1}
+
+
+def test_padding_does_not_starve_a_stream() -> None:
+    peer = Peer(Limits(stream_window_bytes=65_535))
+    peer.send(peer.headers(1))
+    window = 65_535
+    whole = message(b"y" * 400)
+    for index, octet in enumerate(whole):
+        payload = b"\xff" + bytes([octet]) + bytes(255)
+        window -= len(payload)
+        assert window >= 0
+        flags = PADDED | (1 if index == len(whole) - 1 else 0)
+        frames = peer.send(frame(FrameType.DATA, flags, 1, payload))
+        window += grants(frames).get(1, 0)
+    assert peer.answers(frames)[1][0] == whole
