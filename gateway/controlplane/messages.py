@@ -1,0 +1,162 @@
+"""Our values as messages of `protos/admin.proto`. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gateway.controlplane import names
+from gateway.controlplane.audit import AuditEvent
+from gateway.controlplane.etag import etag
+from gateway.controlplane.ports import VersionStatus
+from gateway.errors import Code
+from gateway.observe.histogram import quantile_us
+from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
+from gateway.routing.snapshot import SHADOW, Policy, Release
+from protos import admin_pb2 as pb
+
+_STATES = {
+    "found": pb.Version.FOUND,
+    "loading": pb.Version.LOADING,
+    "ready": pb.Version.READY,
+    "failed": pb.Version.FAILED,
+    "missing": pb.Version.MISSING,
+}
+_NAMES = {code.value: code.name for code in Code}
+
+
+def release_message(release: Release) -> pb.Release:
+    """A release with its name and etag."""
+    return pb.Release(
+        name=names.release_name(release.model),
+        model=release.model,
+        revision=release.revision,
+        etag=etag(release),
+        policy=_policy(release.policy),
+        rollback_policy=None if release.rollback is None else _policy(release.rollback),
+        update_time=_time(release.updated_ms),
+    )
+
+
+def version_message(status: VersionStatus, release: Release | None) -> pb.Version:
+    """A version, and what its model's release uses it for."""
+    return pb.Version(
+        name=names.version_name(status.model, status.version),
+        model=status.model,
+        version=status.version,
+        digest=status.digest,
+        state=_STATES[status.state],
+        error=status.error,
+        roles=[] if release is None else roles(release, status.version),
+        inputs=[pb.Tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in status.inputs],
+        outputs=[pb.Tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in status.outputs],
+        batched=status.batched,
+        instances_ready=status.instances_ready,
+        instances=status.instances,
+        restarts=status.restarts,
+    )
+
+
+def roles(release: Release, version: int) -> list[str]:
+    """What a release uses a version for; `rollback`: only a rollback would bring it back."""
+    policy, rollback = release.policy, release.rollback
+    found = [role for role, versions in _users(policy) if version in versions]
+    if not found and rollback is not None and any(version in versions for _, versions in _users(rollback)):
+        found.append("rollback")
+    return found
+
+
+def event_message(event: AuditEvent) -> pb.AuditEvent:
+    """An audit event with its hash."""
+    return pb.AuditEvent(
+        sequence=event.sequence,
+        time=_time(event.time_ms),
+        actor=event.actor,
+        verb=event.verb,
+        model=event.model,
+        revision=event.revision,
+        reason=event.reason,
+        request_id=event.request_id,
+        before=event.before,
+        after=event.after,
+        hash=event.hash,
+    )
+
+
+def statistics_messages(statistics: Statistics, model: str | None) -> list[pb.Statistics]:
+    """Every arm that answered and every shadow, of one or all models, by model, version and arm."""
+    found = [_series(*key, totals) for key, totals in statistics.series.items() if model in (None, key[0])]
+    found += [_shadow(*key, totals) for key, totals in statistics.shadows.items() if model in (None, key[0])]
+    return sorted(found, key=lambda one: (one.model, one.version, one.arm))
+
+
+def _series(model: str, version: int, arm: str, totals: SeriesTotals) -> pb.Statistics:
+    requests: Counter[str] = Counter()
+    for code, count in totals.codes.items():
+        requests[_NAMES.get(code, Code.UNKNOWN.name)] += count
+    return pb.Statistics(
+        model=model,
+        version=version,
+        arm=arm,
+        requests=requests,
+        latency=_latency(totals.latency, totals.latency_sum_us, totals.latency_max_us),
+        queue=_latency(totals.queue, totals.queue_sum_us, totals.queue_max_us),
+    )
+
+
+def _shadow(model: str, version: int, totals: ShadowTotals) -> pb.Statistics:
+    return pb.Statistics(
+        model=model,
+        version=version,
+        arm=SHADOW,
+        requests={Code.OK.name: max(0, totals.copies - totals.dropped - totals.failed)},
+        latency=_latency(totals.latency, totals.latency_sum_us, totals.latency_max_us),
+        shadow=pb.ShadowStatistics(
+            compared=totals.compared,
+            agreed=totals.agreed,
+            dropped=totals.dropped,
+            failed=totals.failed,
+            incomparable=totals.incomparable,
+            max_absolute_difference=totals.max_abs_difference,
+        ),
+    )
+
+
+def _latency(counts: Mapping[int, int], sum_us: int, max_us: int) -> pb.Latency:
+    count = sum(counts.values())
+    if not count:
+        return pb.Latency()
+    # A quantile is interpolated inside its bucket, so it could come out above the largest value that was really seen.
+    p50, p90, p99 = (min(quantile_us(counts, fraction), max_us) / 1_000 for fraction in (0.50, 0.90, 0.99))
+    mean_ms = sum_us / count / 1_000
+    return pb.Latency(count=count, mean_ms=mean_ms, p50_ms=p50, p90_ms=p90, p99_ms=p99, max_ms=max_us / 1_000)
+
+
+def _policy(policy: Policy) -> pb.Policy:
+    return pb.Policy(
+        stable_version=policy.stable,
+        canaries=[
+            pb.Canary(
+                version=canary.version,
+                basis_points=canary.basis_points,
+                ranges=[pb.BucketRange(start=owned.start, end=owned.end) for owned in canary.ranges],
+            )
+            for canary in policy.canaries
+        ],
+        shadows=[pb.Shadow(version=shadow.version, rate=shadow.rate) for shadow in policy.shadows],
+        standby_version=policy.standby or 0,
+        salt=policy.salt,
+    )
+
+
+def _users(policy: Policy) -> Iterable[tuple[str, tuple[int | None, ...]]]:
+    yield "stable", (policy.stable,)
+    yield "canary", tuple(canary.version for canary in policy.canaries)
+    yield "shadow", tuple(shadow.version for shadow in policy.shadows)
+    yield "standby", (policy.standby,)
+
+
+def _time(milliseconds: int) -> Timestamp:
+    time = Timestamp()
+    time.FromMilliseconds(milliseconds)
+    return time

@@ -1,0 +1,69 @@
+"""The one place where an error of a handler becomes a gRPC status of the admin API."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import structlog
+
+from gateway.errors import QueueFull, RequestError
+
+MAX_MESSAGE_CHARS = 2_000
+"""Status messages travel in a header, and clients accept only some 8 KiB of those."""
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+log = structlog.get_logger()
+_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class Statuses(grpc.aio.ServerInterceptor):
+    """Wraps every handler: a RequestError becomes its code and message, the rest INTERNAL and a line in the log."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """The handler with a net under it; None (no such method) stays None."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        make, behavior = grpc.unary_unary_rpc_method_handler, _unary(handler.unary_unary, handler_call_details.method)
+        if handler.unary_stream is not None:
+            make = grpc.unary_stream_rpc_method_handler
+            behavior = _streaming(handler.unary_stream, handler_call_details.method)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(behavior: Any, method: str) -> Any:  # grpc's types know only its synchronous handlers
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            return await behavior(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001  # becomes a status; `_abort` logs what nobody expected
+            await _abort(context, method, error)
+
+    return guarded
+
+
+def _streaming(behavior: Any, method: str) -> Any:
+    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            async for response in behavior(request, context):
+                yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001  # becomes a status; `_abort` logs what nobody expected
+            await _abort(context, method, error)
+
+    return guarded
+
+
+async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
+    if not isinstance(error, RequestError):
+        log.error("admin call failed", method=method, exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error, see the log")
+    pushback = (("grpc-retry-pushback-ms", str(error.pushback_ms)),) if isinstance(error, QueueFull) else ()
+    await context.abort(_STATUS[error.code], str(error)[:MAX_MESSAGE_CHARS], pushback)

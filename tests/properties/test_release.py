@@ -1,0 +1,152 @@
+"""Whatever is asked of a release in whatever order, its promises hold."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.controlplane.commands import (
+    Command,
+    Flip,
+    PrepareStandby,
+    Register,
+    RemoveCanary,
+    RemoveShadow,
+    Rollback,
+    SetCanary,
+    SetShadow,
+)
+from gateway.controlplane.release import Fact, apply, replay, unborn
+from gateway.errors import InvalidRequest, Refused
+from gateway.routing.snapshot import BUCKETS, Policy
+
+VERSIONS = st.integers(min_value=0, max_value=5)
+SHARES = st.one_of(st.integers(-1, BUCKETS + 1), st.integers(1, 3_000))
+
+
+def owned(policy: Policy, version: int) -> set[int]:
+    """The buckets of that version's canary."""
+    ranges = [found for canary in policy.canaries if canary.version == version for found in canary.ranges]
+    return {bucket for found in ranges for bucket in range(found.start, found.end)}
+
+
+class ReleaseMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = unborn("iris")
+        self.facts: list[Fact] = []
+        self.now_ms = 0
+
+    def ask(self, command: Command) -> bool:
+        """Whether something changed. A refusal must leave no trace."""
+        self.now_ms += 1
+        before = self.release
+        try:
+            after, facts = apply(before, command, self.now_ms)
+        except (Refused, InvalidRequest):
+            return False
+        assert len(facts) == (after != before)
+        assert after.revision == before.revision + len(facts)
+        self.release = after
+        self.facts += facts
+        return bool(facts)
+
+    @initialize(version=st.integers(1, 5))
+    def register(self, version: int) -> None:
+        assert self.ask(Register(version))
+
+    @rule(version=VERSIONS)
+    def register_again(self, version: int) -> None:
+        assert not self.ask(Register(version))
+
+    @rule(version=VERSIONS, rate=st.floats(-0.5, 1.5))
+    def set_shadow(self, version: int, rate: float) -> None:
+        self.ask(SetShadow(version, rate))
+
+    @rule(version=VERSIONS)
+    def remove_shadow(self, version: int) -> None:
+        self.ask(RemoveShadow(version))
+
+    @rule(version=VERSIONS, share=SHARES)
+    def set_canary(self, version: int, share: int) -> None:
+        before = self.release.policy
+        if not self.ask(SetCanary(version, share)):
+            return
+        had, has = owned(before, version), owned(self.release.policy, version)
+        assert len(has) == share
+        assert had <= has or has <= had
+        for canary in before.canaries:
+            assert canary.version == version or owned(self.release.policy, canary.version) == owned(
+                before, canary.version
+            )
+
+    @precondition(lambda self: self.release.policy.canaries)
+    @rule(data=st.data())
+    def ramp_a_canary_down_and_up(self, data: st.DataObject) -> None:
+        canary = data.draw(st.sampled_from(self.release.policy.canaries))
+        lower = data.draw(st.integers(1, canary.basis_points))
+        self.ask(SetCanary(canary.version, lower))
+        kept = owned(self.release.policy, canary.version)
+        self.ask(SetCanary(canary.version, canary.basis_points))
+        again = owned(self.release.policy, canary.version)
+        assert kept <= again
+        assert len(again) == canary.basis_points
+
+    @rule(version=VERSIONS)
+    def remove_canary(self, version: int) -> None:
+        before = self.release.policy
+        self.ask(RemoveCanary(version))
+        for canary in self.release.policy.canaries:
+            assert owned(self.release.policy, canary.version) == owned(before, canary.version)
+
+    @rule(version=VERSIONS)
+    def prepare_standby(self, version: int) -> None:
+        self.ask(PrepareStandby(version))
+
+    @precondition(lambda self: self.release.policy.standby is not None)
+    @rule()
+    def flip(self) -> None:
+        before = self.release.policy
+        assert self.ask(Flip())
+        after = self.release.policy
+        assert (after.stable, after.standby) == (before.standby, None)
+        assert self.release.rollback == before
+        for canary in after.canaries:
+            assert owned(after, canary.version) == owned(before, canary.version)
+
+    @precondition(lambda self: self.release.rollback is not None)
+    @rule()
+    def rollback(self) -> None:
+        wanted = self.release.rollback
+        assert self.ask(Rollback())
+        assert self.release.policy == wanted
+        assert self.release.rollback is None
+
+    @invariant()
+    def policies_are_sound(self) -> None:
+        for policy in (self.release.policy, self.release.rollback):
+            if policy is None or not self.release.revision:
+                continue
+            assert policy.stable >= 1
+            roles = [canary.version for canary in policy.canaries], [shadow.version for shadow in policy.shadows]
+            for versions in (*roles, [policy.standby]):
+                assert policy.stable not in versions
+                assert len(set(versions)) == len(versions)
+            assert all(0 < shadow.rate <= 1 for shadow in policy.shadows)
+            assert bool(policy.salt) == bool(policy.canaries)
+
+    @invariant()
+    def ranges_never_overlap(self) -> None:
+        ranges = [found for canary in self.release.policy.canaries for found in canary.ranges]
+        end = 0
+        for found in sorted(ranges, key=lambda one: one.start):
+            assert end <= found.start < found.end <= BUCKETS
+            end = found.end
+        assert all(canary.ranges for canary in self.release.policy.canaries)
+
+    @invariant()
+    def facts_lead_to_the_state(self) -> None:
+        assert replay(self.facts, unborn("iris")) == self.release
+
+
+ReleaseMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRelease = ReleaseMachine.TestCase

@@ -1,0 +1,59 @@
+"""Where the admin API listens. Its RPCs: tests/integration/test_admin.py."""
+
+import socket
+
+import grpc
+import pytest
+
+from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.releases import Releases
+from gateway.controlplane.store.memory import MemoryStore
+from gateway.errors import StartupError
+from gateway.observe.statistics import Statistics
+from protos import admin_pb2 as pb
+from protos.admin_pb2_grpc import AdminStub
+from tests.unit.gateway.controlplane.fake_fleet import FakeFleet
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def service() -> AdminService:
+    store, fleet = MemoryStore(), FakeFleet()
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])
+async def test_it_listens_on_a_free_port(host: str) -> None:
+    server, port = await start_admin(service(), host, 0)
+    address = f"[{host}]" if ":" in host else host
+    async with grpc.aio.insecure_channel(f"{address}:{port}") as channel:
+        assert await AdminStub(channel).ListReleases(pb.ListReleasesRequest()) == pb.ListReleasesResponse()
+    await server.stop(None)
+
+
+async def test_a_port_in_use_stops_the_start() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(StartupError, match=f"port {port} on 127.0.0.1 is taken; choose another with --admin-port"):
+            await start_admin(service(), "127.0.0.1", port)
+
+
+async def test_two_gateways_never_share_a_port() -> None:
+    server, port = await start_admin(service(), "127.0.0.1", 0)
+    with pytest.raises(StartupError, match=f"port {port} .*is taken"):
+        await start_admin(service(), "127.0.0.1", port)
+    await server.stop(None)
+
+
+async def test_a_host_that_is_none_stops_the_start() -> None:
+    with pytest.raises(StartupError, match="--host"):
+        await start_admin(service(), "no such host", 0)

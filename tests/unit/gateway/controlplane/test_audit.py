@@ -1,0 +1,68 @@
+"""The chain of audit events."""
+
+import hashlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, draft, link, verify
+from gateway.controlplane.commands import Register, SetCanary
+from gateway.controlplane.release import apply, unborn
+from gateway.routing.snapshot import Release
+
+TEXT = st.text(st.characters(codec="utf-8"))
+
+
+def chain(length: int = 4) -> list[AuditEvent]:
+    events: list[AuditEvent] = []
+    release = unborn("iris")
+    for number in range(1, length + 1):
+        release, (fact,) = apply(release, SetCanary(2, number) if release.revision else Register(1), number)
+        made = draft(fact, actor="ada", reason=f"step {number}", request_id="")
+        events.append(link(events[-1].hash if events else GENESIS, number, made))
+    return events
+
+
+def test_an_event_tells_what_was_before_and_after() -> None:
+    first, second = chain(2)
+    assert (first.verb, first.revision, first.time_ms, first.before) == ("register", 1, 1, "")
+    assert second.before == first.after
+    assert msgspec.json.decode(second.after, type=Release).policy.canaries[0].version == 2
+
+
+def test_a_whole_chain_is_right_from_the_start_and_from_any_event_on() -> None:
+    events = chain()
+    assert verify([]) is None
+    assert verify(events) is None
+    assert verify(events[2:], events[1].hash, 3) is None
+
+
+@pytest.mark.parametrize("field", [field for field in AuditEvent.__struct_fields__ if field != "sequence"])
+def test_any_changed_field_is_seen(field: str) -> None:
+    events = chain()
+    value = getattr(events[1], field)
+    events[1] = msgspec.structs.replace(events[1], **{field: value + 1 if isinstance(value, int) else value + "x"})
+    assert verify(events) == "audit event 2 was changed: its hash does not match"
+
+
+def test_a_missing_event_is_seen() -> None:
+    events = chain()
+    assert verify([events[0], *events[2:]]) == "audit event 2 is missing: 3 follows 1"
+
+
+def test_an_event_that_was_put_in_is_seen() -> None:
+    events = chain()
+    forged = link("f" * 64, 2, events[1])
+    assert verify([events[0], forged, *events[2:]]) == "audit event 2 was changed: its hash does not match"
+
+
+@given(TEXT, TEXT)
+def test_anyone_can_compute_the_hash_with_a_json_library(actor: str, reason: str) -> None:
+    linked = link(GENESIS, 1, Draft(1, actor, "flip", "iris", 2, reason, "", "", "{}"))
+    fields = msgspec.structs.asdict(linked)
+    found = fields.pop("hash")
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert hashlib.sha256((GENESIS + text).encode()).hexdigest() == found

@@ -1,0 +1,35 @@
+"""Which pools a command waits for."""
+
+import pytest
+
+from gateway.controlplane.commands import Command, Flip, PrepareStandby, RemoveCanary, Rollback, SetCanary, SetShadow
+from gateway.controlplane.readiness import Needed, pools_needed
+from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
+
+POLICY = Policy(stable=1, canaries=(Canary(2, (Range(0, 100),)),), shadows=(Shadow(3, 0.5),), standby=4, salt="iris/2")
+RELEASE = Release("iris", 5, POLICY, rollback=Policy(stable=7, canaries=POLICY.canaries, shadows=(Shadow(8, 1.0),)))
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (SetCanary(2, 200), (Needed(2, shadow=False),)),
+        (SetCanary(2, 100), (Needed(2, shadow=False),)),
+        (SetCanary(2, 99), ()),
+        (SetCanary(5, 1), (Needed(5, shadow=False),)),
+        (RemoveCanary(2), ()),
+        (SetShadow(3, 1.0), (Needed(3, shadow=True),)),
+        (SetShadow(3, 0.4), ()),
+        (SetShadow(5, 0.4), (Needed(5, shadow=True),)),
+        (PrepareStandby(5), (Needed(5, shadow=False),)),
+        (Flip(), (Needed(4, shadow=False),)),
+        (Rollback(), (Needed(7, shadow=False), Needed(2, shadow=False))),
+    ],
+)
+def test_what_gets_more_traffic_must_be_ready(command: Command, needed: tuple[Needed, ...]) -> None:
+    assert pools_needed(RELEASE, command) == needed
+
+
+@pytest.mark.parametrize("command", [Flip(), Rollback()])
+def test_nothing_to_switch_to_needs_nothing(command: Command) -> None:
+    assert pools_needed(Release("iris", 1, Policy(stable=1)), command) == ()
