@@ -125,8 +125,8 @@ def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no
             version = message[position:stop]
         elif tag == _ID:
             id_ = message[position:stop]
-            if not id_.isascii():  # the reply repeats it, so it must be checked
-                raise _Unusual
+            if not id_.isascii():
+                text("id", id_)  # the reply repeats it, so it must be checked
         elif tag == _PARAMETERS:
             if len(parameters) > JOINED_PARAMETERS_BYTES:
                 raise _Unusual
