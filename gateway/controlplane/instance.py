@@ -174,7 +174,7 @@ class Instance:
                 self._ready_at_s = time.monotonic()
                 self.address, self.ready_status = str(socket), status
                 self._log.info(
-                    "worker ready", load_ms=status.load_ms, warmup_ms=status.warmup_ms, note=status.note or None
+                    "worker ready", load_ms=status.load_ms, warmup_ms=status.warmup_ms, note=status.note
                 )
                 self._changed()
             elif status.state == "failed":

@@ -71,7 +71,8 @@ class Child(asyncio.SubprocessProtocol):
     async def wait(self) -> int:
         """Waits for the end and the last line of output; returns the exit code."""
         code = await asyncio.shield(self.exited)
-        await asyncio.wait([self._closed], timeout=1.0)
+        await asyncio.wait([self._closed], timeout=1.0)  # longer only when it left its output to a child of its own
+        self._close()
         return code
 
     def send(self, number: signal.Signals) -> None:
@@ -112,8 +113,13 @@ class Child(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._tell(self._partial)
         self._partial = b""
+        self._close()
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _close(self) -> None:
+        if self._transport:
+            self._transport.close()
 
     def _tell(self, line: bytes) -> None:
         if text := line[:MAX_LINE_BYTES].decode(errors="replace").rstrip():
@@ -126,6 +132,7 @@ class Launcher:
 
     def __init__(self, book: Children) -> None:
         self._book = book
+        self._children: set[Child] = set()
 
     async def start(
         self,
@@ -153,6 +160,16 @@ class Launcher:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        self._children.add(child)
         self._book.started(role, child.pid)
-        child.exited.add_done_callback(lambda _: self._book.ended(child.pid))
+        child.exited.add_done_callback(lambda _: self._forget(child))
         return child
+
+    def kill_all(self) -> None:
+        """SIGKILL to every child."""
+        for child in self._children:
+            child.send(signal.SIGKILL)
+
+    def _forget(self, child: Child) -> None:
+        self._children.discard(child)
+        self._book.ended(child.pid)

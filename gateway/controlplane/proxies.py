@@ -60,6 +60,7 @@ class Slot:
         self.silent = 0
         self.crashes = 0
         self.error = ""
+        """Why it does not listen, in the words of the last process that found any."""
 
     def serves_at_least(self, epoch: int) -> bool:
         """It cannot admit a request under an older epoch."""
@@ -189,11 +190,12 @@ class Proxies:
 
     async def _live(self, slot: Slot) -> str:
         """Runs one process to its end; returns how it ended."""
-        slot.error = ""
         command = [*self._command, "--control", str(self._socket), "--index", str(slot.index)]
         slot.child = await self._launcher.start(PROXY, command, lambda line: _say(slot, line))
         try:
-            return describe_exit(await slot.child.wait())
+            code = await slot.child.wait()
+            last = slot.child.last_line
+            return describe_exit(code) + (f", last words: {last}" if last and code > 0 else "")
         finally:
             if slot.child.running:  # cancelled
                 await slot.child.kill()
@@ -211,7 +213,7 @@ class Proxies:
                 slot.applied = max(slot.applied, epoch)
                 self._bell.ring()
             case link.Listening(port):
-                slot.port, slot.listening_since_s = port, time.monotonic()
+                slot.port, slot.listening_since_s, slot.error = port, time.monotonic(), ""
                 log.info("proxy listening", proxy=slot.index, host=self._settings.host, port=port)
                 self._bell.ring()
             case link.ProxyFailed(error):

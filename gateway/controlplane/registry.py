@@ -20,6 +20,8 @@ from gateway.errors import CutoverError
 log = structlog.get_logger()
 
 POLL_S: Final = 1.0
+SETTLE_S: Final = 0.3
+"""Between the first look and the second, when somebody waits for the gateway to start."""
 AT_REST_S: Final = 3.0
 """At the first look, files this old count as unchanged."""
 RESTLESS_LOOKS: Final = 60
@@ -64,7 +66,7 @@ class Registry:
         """The first look, and a second one a moment later when something seems to be under way."""
         await self.poll()
         if any(self._restless.values()):
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(SETTLE_S)
             await self.poll()
 
     async def poll(self) -> bool:

@@ -1,0 +1,225 @@
+"""The control process put together: what is started, in which order, and how it stops.
+
+Order matters. Cheap checks come first. Workers start before proxies, so that processes an earlier gateway left behind
+answer until ours can. The admin port opens last, when nobody but our proxies answers clients: a flip acknowledged there
+is a flip for every request.
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import structlog
+
+from gateway import __version__, logs
+from gateway.config import Config
+from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.instance import WorkerHost
+from gateway.controlplane.lifetime import Lifetime
+from gateway.controlplane.listener import require_free, reserved_port
+from gateway.controlplane.processes import Launcher, python_module
+from gateway.controlplane.proxies import Proxies
+from gateway.controlplane.registry import Registry
+from gateway.controlplane.releases import Releases
+from gateway.controlplane.store.sqlite import SqliteStore
+from gateway.controlplane.tasks import Tasks
+from gateway.errors import StartupError
+from gateway.observe.http import create_app, start_http
+from gateway.observe.metrics import Metrics, ProxyFacts
+from gateway.observe.statistics import Statistics
+
+log = structlog.get_logger()
+
+PROXY_START_S: Final = 60.0
+TAKE_OVER_WAIT_S: Final = 120.0
+"""How long an earlier gateway's processes may go on answering while our workers load."""
+ADMIN_GRACE_S: Final = 2.0
+STORE_FILE: Final = "cutover.db"
+
+
+def run(config: Config) -> int:
+    """Serves until SIGINT or SIGTERM; returns the exit code. Raises StartupError."""
+    logs.configure(config.log.format, config.log.level)
+    return asyncio.run(serve(config))
+
+
+async def serve(config: Config) -> int:
+    """Serves until SIGINT or SIGTERM, then drains; a second signal ends everything at once. Raises StartupError."""
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def on_signal(name: str) -> None:
+        log.info("stopping at once" if stop.is_set() else "stopping", signal=name)
+        (at_once if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number.name)
+    gateway = Gateway(config)
+    try:
+        await _unless(stop, gateway.start())
+        await stop.wait()
+    finally:
+        stop.set()
+        await _unless(at_once, gateway.stop(), on_event=gateway.kill_children)
+    log.info("cutover has stopped")
+    return 0
+
+
+class Gateway:
+    """The parts of one gateway. `stop` undoes whatever `start` has done so far, last first."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._parts = AsyncExitStack()
+        self._tasks = Tasks()
+        self._launcher: Launcher | None = None
+        self._told_problems: set[str] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Returns when every released model is ready or has failed, and says so in the log and in `ready.json`."""
+        config, server = self._config, self._config.server
+        if server.models is None:
+            raise StartupError(
+                "no models directory; give the folder that holds <model>/<version>/model.onnx with --models"
+            )
+        registry = Registry(server.models)
+        lifetime = self._parts.enter_context(Lifetime(server.state))
+        grpc_port = self._reserve_ports(lifetime)
+        store = SqliteStore(server.state.resolve() / STORE_FILE)
+        await store.open()
+        self._parts.push_async_callback(store.close)
+        await registry.settle()
+
+        statistics = Statistics()
+        self._launcher = launcher = Launcher(lifetime)
+        proxies = Proxies(
+            config.proxy_settings(grpc_port), launcher, python_module("gateway.dataplane"), lifetime.run_dir, statistics
+        )
+        host = WorkerHost(launcher, python_module("workers"), lifetime.run_dir)
+        fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
+        releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
+        http_port = await self._start_http(statistics, releases, fleet, proxies)
+        self._start_fleet(fleet, proxies)
+        await releases.start()
+        self._parts.push_async_callback(releases.close)
+        await registry.announce(releases.register)
+        await self._open(lifetime, fleet, proxies)
+        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics), releases)
+        self._watch(registry, fleet, releases)
+        await fleet.until_settled()
+        self._say_ready(fleet, releases)
+        lifetime.announce(grpc=grpc_port, http=http_port, admin=admin_port)
+        log.info("cutover is ready", grpc=grpc_port, http=http_port, admin=admin_port, version=__version__)
+
+    async def stop(self) -> None:
+        """Not ready any more; requests in flight are answered; then everything ends."""
+        self._stopping = True
+        await self._tasks.close()
+        await self._parts.aclose()
+
+    def kill_children(self) -> None:
+        """SIGKILL to all proxies and workers, so that `stop` has nothing to wait for."""
+        if self._launcher:
+            self._launcher.kill_all()
+
+    def _reserve_ports(self, lifetime: Lifetime) -> int:
+        """Fails early when a port is taken; holds the one the proxies share."""
+        server = self._config.server
+        for host, port, option in (
+            (server.http_host, server.http_port, "--http-port"),
+            (server.admin_host, server.admin_port, "--admin-port"),
+        ):
+            require_free(host, port, option)
+        ours = server.grpc_port in lifetime.orphan_ports
+        grpc_port = self._parts.enter_context(
+            reserved_port(server.host, server.grpc_port, "--grpc-port", shared_with_orphans=ours)
+        )
+        lifetime.listens_on(grpc_port)
+        for what, host in (("clients", server.host), ("operators", server.admin_host), ("HTTP", server.http_host)):
+            if host not in ("127.0.0.1", "::1", "localhost"):
+                log.warning("reachable from other machines without TLS", what=what, host=host)
+        return grpc_port
+
+    async def _start_http(self, statistics: Statistics, releases: Releases, fleet: LocalFleet, proxies: Proxies) -> int:
+        server = self._config.server
+        metrics = Metrics(
+            statistics,
+            releases=releases.list,
+            workers=fleet.statuses,
+            proxies=lambda: ProxyFacts(proxies.listening, proxies.restarts),
+        )
+        http = await start_http(
+            create_app(metrics, lambda: fleet.ready and not self._stopping), server.http_host, server.http_port
+        )
+        self._parts.push_async_callback(http.stop)
+        log.info("http listening", host=server.http_host, port=http.port)
+        return http.port
+
+    async def _start_admin(self, service: AdminService, releases: Releases) -> int:
+        server = self._config.server
+        admin, port = await start_admin(service, server.admin_host, server.admin_port)
+
+        async def stop() -> None:
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+
+        self._parts.push_async_callback(stop)
+        log.info("admin listening", host=server.admin_host, port=port)
+        return port
+
+    def _start_fleet(self, fleet: LocalFleet, proxies: Proxies) -> None:
+        fleet.start()
+        self._parts.push_async_callback(fleet.close)
+        self._parts.push_async_callback(proxies.drain)
+
+    async def _open(self, lifetime: Lifetime, fleet: LocalFleet, proxies: Proxies) -> None:
+        """From here on our proxies answer clients, and afterwards nobody else does."""
+        if lifetime.has_orphans:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(fleet.until_settled(), TAKE_OVER_WAIT_S)
+        await proxies.start(PROXY_START_S)
+        await lifetime.end_orphans(self._config.server.drain_grace)
+
+    def _watch(self, registry: Registry, fleet: LocalFleet, releases: Releases) -> None:
+        def changed() -> None:
+            fleet.registry_changed()
+            self._say_problems(fleet.problems())
+
+        self._say_problems(fleet.problems())
+        self._tasks.start(registry.watch(changed, releases.register), "models directory")
+
+    def _say_problems(self, problems: Sequence[str]) -> None:
+        """Each problem once, until it is gone and comes back."""
+        for problem in problems:
+            if problem not in self._told_problems:
+                log.warning("problem in the models directory", problem=problem)
+        self._told_problems = set(problems)
+
+    def _say_ready(self, fleet: LocalFleet, releases: Releases) -> None:
+        statuses = {(status.model, status.version): status for status in fleet.statuses()}
+        for release in releases.list():
+            status = statuses[release.model, release.policy.stable]
+            say = log.info if status.state == "ready" else log.error
+            say(f"model {status.state}", model=status.model, version=status.version, error=status.error or "none")
+
+
+async def _unless(
+    event: asyncio.Event, work: Coroutine[Any, Any, None], on_event: Callable[[], None] | None = None
+) -> None:
+    """Does the work. When the event comes first, calls `on_event` and still finishes, or else cancels the work."""
+    working = asyncio.get_running_loop().create_task(work)
+    waiting = asyncio.get_running_loop().create_task(event.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not working.done():
+        if on_event:
+            on_event()
+        else:
+            working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working

@@ -1,0 +1,141 @@
+"""Reads configuration: command line before environment (`CUTOVER_<SECTION>_<KEY>`) before file before default."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config.schema import Config, Model
+from gateway.errors import StartupError
+
+PREFIX: Final = "CUTOVER_"
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    name: type(field.default) for name, field in Config.model_fields.items() if name != "models"
+}
+KUBERNETES: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)")
+"""What Kubernetes puts into the environment for a Service called cutover-...; never a setting of ours."""
+PATHS: Final = ("models", "state")
+OPTIONS: Final = {"log.format": "--log-format", "log.level": "--log-level"}
+"""Options of the command line that are not named after the last part of their setting."""
+
+
+class Sources:
+    """Settings as they are read, and who said each: an error then names the place to correct."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._said_by: dict[tuple[str, str], str] = {}
+        self._file = ""
+
+    def add_file(self, path: Path) -> None:
+        """Raises StartupError when the file is missing or no TOML. Relative paths in it are relative to its folder."""
+        self._file = f"{path}: "
+        try:
+            self.values = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise StartupError(f"config file {path} does not exist; give an existing one with --config") from None
+        except OSError as error:
+            raise StartupError(f"config file {path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise StartupError(f"config file {path} is not valid TOML: {error}") from None
+        server = self.values.get("server")
+        if isinstance(server, dict):
+            for key in PATHS:
+                if isinstance(server.get(key), str):
+                    server[key] = str(path.parent / server[key])
+
+    def set(self, section: str, key: str, value: object, said_by: str) -> None:
+        """A setting from somewhere else than the file."""
+        table = self.values.setdefault(section, {})
+        if isinstance(table, dict):  # else: the file is wrong there, and that will be said
+            table[key] = value
+            self._said_by[section, key] = said_by
+
+    def place(self, location: tuple[int | str, ...]) -> str:
+        """Where to correct the setting at `location`."""
+        said_by = self._said_by.get((str(location[0]), str(location[1]))) if len(location) > 1 else None
+        return said_by or self._file + ".".join(map(str, location))
+
+
+def load(file: Path | None = None, overrides: Mapping[str, object] | None = None) -> Config:
+    """The configuration of this start.
+
+    `overrides` come from the command line, by setting: `{"server.grpc_port": 0, "log.format": "json"}`; None: not given.
+    Raises StartupError with one line per mistake.
+    """
+    sources = Sources()
+    if file is not None:
+        sources.add_file(file)
+    unknown = [*_add_environment(sources, os.environ)]
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            section, _, key = name.partition(".")
+            sources.set(section, key, value, OPTIONS.get(name, "--" + key.replace("_", "-")))
+    try:
+        config = Config.model_validate(sources.values)
+    except ValidationError as error:
+        unknown += [f"{sources.place(problem['loc'])}: {_explain(problem)}" for problem in error.errors()]
+        raise StartupError("\n".join(unknown)) from None
+    if unknown:
+        raise StartupError("\n".join(unknown))
+    return config
+
+
+def _add_environment(sources: Sources, environment: Mapping[str, str]) -> Iterator[str]:
+    """Takes settings from the environment; yields a line for each variable that looks like one but is none."""
+    for name, text in sorted(environment.items()):
+        section, _, key = name.removeprefix(PREFIX).lower().partition("_")
+        if not name.startswith(PREFIX) or section not in SECTIONS:
+            continue
+        field = SECTIONS[section].model_fields.get(key)
+        if field is None:
+            if not KUBERNETES.fullmatch(name):
+                yield f"{name}: {_unknown(key, SECTIONS[section])}"
+            continue
+        number = field.annotation is int and re.fullmatch(r"-?[0-9]+", text)
+        sources.set(section, key, int(text) if number else text, name)
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One mistake in words."""
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            return _unknown(str(problem["loc"][-1]), _class_at(problem["loc"][:-1]))
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}, not {problem['input']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}, not {problem['input']}"
+        case "int_type":
+            return f"must be a whole number, not {problem['input']!r}"
+        case "string_type":
+            return f"must be text in quotes, not {problem['input']!r}"
+        case "bool_type":
+            return f"must be true or false, not {problem['input']!r}"
+        case "list_type":
+            return f'must be a list such as ["a", "b"], not {problem["input"]!r}'
+        case "literal_error":
+            return f"must be {context['expected']}, not {problem['input']!r}"
+        case "model_type" | "dict_type":
+            return "must be a table"
+        case "value_error":
+            return str(context["error"]) + ("" if isinstance(problem["input"], dict) else f", not {problem['input']!r}")
+    return problem["msg"]
+
+
+def _class_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    if not location:
+        return Config
+    return SECTIONS.get(str(location[0]), Model)
+
+
+def _unknown(key: str, where: type[BaseModel]) -> str:
+    known = list(where.model_fields)
+    close = get_close_matches(key, known, 1)
+    return "unknown setting" + (f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")

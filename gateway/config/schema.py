@@ -1,0 +1,137 @@
+"""Every setting with its type, bounds and default: one class per section of the file."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from gateway.config.units import duration_s, size_bytes
+from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
+from gateway.routing.snapshot import Assignment
+
+Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
+"""0: any free one."""
+Positive = Annotated[StrictInt, Field(ge=1)]
+Seconds = Annotated[float, BeforeValidator(duration_s)]
+"""Written "250ms", "20s", "5m", "1h"."""
+MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
+"""Written "512B", "64KiB", "4MiB", "1GiB"."""
+
+
+class Section(BaseModel):
+    """Unknown keys are errors; values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Server(Section):
+    """[server]: where the gateway listens and what it serves. Only `host` concerns clients' gRPC."""
+
+    models: Path | None = None
+    state: Path = Path("cutover-state")
+    host: str = "127.0.0.1"
+    grpc_port: Port = 8001
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8002
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8003
+    proxies: Annotated[StrictInt, Field(ge=1, le=256)] = 1
+    drain_grace: Seconds = 20.0
+    """How long requests in flight may take when the gateway stops, or workers of a retired version."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        ports = [port for port in (self.grpc_port, self.http_port, self.admin_port) if port]
+        if len(set(ports)) < len(ports):
+            raise ValueError("grpc_port, http_port and admin_port must differ")
+        return self
+
+
+class Limits(Section):
+    """[limits]: what one proxy takes on."""
+
+    max_message: MessageBytes = 2**31 - 1
+    max_streams: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = 1024
+    """Concurrent calls on one connection."""
+    max_in_flight: Positive = 8192
+    """Requests without an answer yet, in one proxy."""
+    max_queue: Positive = 1024
+    """Requests waiting for one version, in one proxy."""
+    max_shadow_queue: Positive = 256
+    worker_wait: Seconds = 10.0
+    """How long a request waits for a worker to come back."""
+
+
+class Workers(Section):
+    """[workers]: how every version runs, unless [models.NAME] or its own model.toml says otherwise."""
+
+    instances: Positive = 1
+    threads: Positive = 1
+    max_batch_rows: Positive = 64
+    batching: Batching = "auto"
+
+
+class Model(Section):
+    """[models.NAME]: what is different for one model, and how its units are found."""
+
+    instances: Positive | None = None
+    threads: Positive | None = None
+    max_batch_rows: Positive | None = None
+    batching: Batching | None = None
+    unit_metadata: list[str] = ["x-user-id"]
+    """Metadata keys, tried in order."""
+    unit_parameters: list[str] = ["user_id"]
+    """Request parameters, tried after the metadata."""
+    no_unit: Literal["per-request", "stable"] = "per-request"
+    """What answers a request without a unit: chance by weight, or the stable version."""
+    allow_forced: StrictBool = True
+    """Whether metadata `cutover-arm` may choose the arm."""
+
+    def overrides(self) -> WorkerOverrides:
+        return WorkerOverrides(self.instances, self.threads, self.max_batch_rows, self.batching)
+
+    def assignment(self) -> Assignment:
+        keys = tuple(key.lower() for key in self.unit_metadata)
+        return Assignment(keys, tuple(self.unit_parameters), self.no_unit, self.allow_forced)
+
+
+class Log(Section):
+    """[log]: what the control process writes to stderr."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """All settings."""
+
+    server: Server = Server()
+    limits: Limits = Limits()
+    workers: Workers = Workers()
+    models: dict[str, Model] = {}
+    log: Log = Log()
+
+    def proxy_settings(self, grpc_port: int) -> ProxySettings:
+        """What proxies are told; `grpc_port` is the reserved one."""
+        server, limits = self.server, self.limits
+        return ProxySettings(
+            host=server.host,
+            port=grpc_port,
+            count=server.proxies,
+            max_message_bytes=limits.max_message,
+            max_streams=limits.max_streams,
+            max_in_flight=limits.max_in_flight,
+            max_queue=limits.max_queue,
+            max_shadow_queue=limits.max_shadow_queue,
+            worker_wait_s=limits.worker_wait,
+            drain_grace_s=server.drain_grace,
+        )
+
+    def fleet_settings(self) -> FleetSettings:
+        """What worker pools and assignments are told."""
+        return FleetSettings(
+            workers=WorkerSettings(**self.workers.model_dump()),
+            models={name: model.overrides() for name, model in self.models.items()},
+            assignments={name: model.assignment() for name, model in self.models.items()},
+            linger_s=self.server.drain_grace,
+        )

@@ -1,0 +1,27 @@
+"""Durations and sizes as people write them: a number and its unit, always both. Pure."""
+
+import re
+from typing import Final
+
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_WRITTEN: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
+
+
+def duration_s(written: object) -> float:
+    """Seconds of "250ms", "20s", "1.5m", "1h". Raises ValueError that names the units."""
+    number, unit = _parse(written, SECONDS, "20s")
+    return number * SECONDS[unit]
+
+
+def size_bytes(written: object) -> int:
+    """Bytes of "512B", "64KiB", "4MiB", "1GiB". Raises ValueError that names the units."""
+    number, unit = _parse(written, BYTES, "64MiB")
+    return int(number * BYTES[unit])
+
+
+def _parse(written: object, units: dict[str, float] | dict[str, int], example: str) -> tuple[float, str]:
+    found = _WRITTEN.fullmatch(written) if isinstance(written, str) else None
+    if not found or found[2] not in units:
+        raise ValueError(f'must be a number with one of the units {", ".join(units)}, such as "{example}"')
+    return float(found[1]), found[2]

@@ -1,0 +1,52 @@
+"""A stand-in for a proxy process: speaks the link, listens on its port, serves nobody.
+
+Its first argument says how it behaves: `good`; `deaf` (applies nothing after the first snapshot); `broken` (fails);
+`garbage` (sends what nobody can read, once it listens).
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+from gateway.routing import link
+from gateway.routing.outcome import Report
+
+
+def main() -> int:
+    """Plays the proxy until told to drain."""
+    manner, _, control, _, index = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    server = socket.socket()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(control)
+    connection.sendall(link.encode(link.Hello(int(index), os.getpid())))
+    frames = link.Frames()
+    while data := connection.recv(1 << 16):
+        for body in frames.feed(data):
+            match link.from_control.decode(body):
+                case link.Configure(host, port):
+                    if manner == "broken":
+                        connection.sendall(link.encode(link.ProxyFailed("no luck today")))
+                        return 1
+                    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                    server.bind((host, port))
+                case link.Publish(snapshot):
+                    if not server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        server.listen()
+                        connection.sendall(link.encode(link.Listening(server.getsockname()[1])))
+                    elif manner == "deaf":
+                        continue
+                    elif manner == "garbage":
+                        connection.sendall(b"\x03\0\0\0abc")
+                    connection.sendall(link.encode(link.Applied(snapshot.epoch)))
+                    connection.sendall(link.encode(Report(connections=1)))
+                case link.Drain():
+                    return 0
+    threading.Event().wait()  # without a link it serves on
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

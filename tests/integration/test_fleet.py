@@ -1,0 +1,199 @@
+"""The fleet with real processes: stand-in workers and proxies that speak the real protocols."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from gateway.controlplane import fleet as module
+from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.lifetime import WORKER
+from gateway.controlplane.listener import reserved_port
+from gateway.controlplane.pools import CHANGED_FILES
+from gateway.controlplane.processes import Launcher
+from gateway.controlplane.proxies import Proxies
+from gateway.controlplane.registry import Registry
+from gateway.controlplane.settings import FleetSettings, ProxySettings
+from gateway.errors import NotFound, Refused
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Shadow
+from tests.children.world import Book, Reported, proxy, put, release, worker_host
+
+
+class World:
+    """A fleet over a models directory."""
+
+    def __init__(self, models: Path, run_dir: Path, port: int) -> None:
+        self.models = models
+        self.book = Book()
+        self.registry = Registry(models)
+        settings = ProxySettings("127.0.0.1", port, drain_grace_s=5, ack_timeout_s=30)
+        self.proxies = Proxies(settings, Launcher(self.book), proxy(), run_dir, Reported())
+        fleet = FleetSettings(linger_s=0.0, keep_prepared_s=0.0, assignments={"digits": Assignment(no_unit="stable")})
+        self.fleet = LocalFleet(self.registry, self.proxies, worker_host(run_dir, self.book), fleet)
+
+    async def put(self, version: int, told: str = "ok") -> None:
+        """A version, found by the registry."""
+        put(self.models, "digits", version, told)
+        await self.look()
+
+    async def look(self) -> None:
+        """Two looks at the models directory."""
+        await self.registry.poll()
+        await self.registry.poll()
+        self.fleet.registry_changed()
+
+    def pool(self, version: int, *, shadow: bool = False) -> Pool | None:
+        """The pool as the newest snapshot has it."""
+        pools = self.proxies.snapshot.pools
+        return next((pool for pool in pools if (pool.version, pool.shadow) == (version, shadow)), None)
+
+    def states(self) -> dict[int, str]:
+        return {status.version: status.state for status in self.fleet.statuses()}
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(module, "TEND_S", 0.02)
+    with TemporaryDirectory(prefix="cutover-test-") as run_dir, reserved_port("127.0.0.1", 0, "-") as port:
+        world = World(tmp_path, Path(run_dir), port)
+        world.fleet.start()
+        yield world
+        await world.proxies.close()
+        await world.fleet.close()
+    assert world.book.alive == {}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits for what other processes bring about."""
+    while not holds():  # noqa: ASYNC110 - many causes, no one event
+        await asyncio.sleep(0.01)
+
+
+async def test_a_release_is_served_by_a_pool_that_is_published_when_ready(world: World) -> None:
+    await world.put(1)
+    await world.proxies.start(60)
+    await world.fleet.serve({"digits": release()})
+    assert world.proxies.snapshot.releases == (release(),)
+    assert world.proxies.snapshot.assignments["digits"].no_unit == "stable"
+    await world.fleet.until_settled()
+    await until(lambda: (pool := world.pool(1)) is not None and bool(pool.addresses))
+    assert world.fleet.ready
+    (status,) = world.fleet.statuses()
+    assert (status.state, status.instances, status.instances_ready, status.batched) == ("ready", 1, 1, True)
+
+
+async def test_a_killed_worker_is_restarted_and_its_new_address_published(world: World) -> None:
+    await world.put(1)
+    await world.proxies.start(60)
+    await world.fleet.prepare("digits", 1, shadow=False)
+    await world.fleet.serve({"digits": release()})
+    before = world.pool(1)
+    assert before
+    assert before.addresses
+    os.kill(world.book.pids(WORKER)[0], signal.SIGKILL)
+    await until(lambda: (pool := world.pool(1)) is not None and pool.addresses not in ((), before.addresses))
+    assert world.fleet.statuses()[0].restarts == 1
+    slot = world.proxies._slots[0]
+    await until(lambda: slot.applied == world.proxies.snapshot.epoch)
+
+
+async def test_prepare_refuses_what_cannot_be_loaded_and_knows_what_there_is(world: World) -> None:
+    with pytest.raises(NotFound, match="there is no model digits; models: none"):
+        await world.fleet.prepare("digits", 1, shadow=False)
+    await world.put(1, "fail no such operator")
+    await world.put(2)
+    (world.models / "digits" / "2" / "model.toml").write_text("instancez = 1")
+    await world.look()
+    with pytest.raises(NotFound, match="model digits has no version 3; it has 1, 2"):
+        await world.fleet.prepare("digits", 3, shadow=False)
+    with pytest.raises(Refused, match="no such operator"):
+        await world.fleet.prepare("digits", 1, shadow=False)
+    with pytest.raises(Refused, match="unknown field `instancez`"):
+        await world.fleet.prepare("digits", 2, shadow=True)
+    assert "instancez" in world.fleet.problems()[0]
+    assert world.states()[2] == "failed"
+
+
+async def test_candidates_get_pools_and_what_nobody_names_is_let_go(world: World) -> None:
+    for version in (1, 2, 3):
+        await world.put(version)
+    await world.proxies.start(60)
+    canary = Canary(2, (Range(0, 1000),))
+    await world.fleet.serve({"digits": release(canaries=(canary,), shadows=(Shadow(3, 1.0),))})
+    await world.fleet.until_settled()
+    assert world.states() == {1: "ready", 2: "ready", 3: "found"}
+    assert len(world.book.pids(WORKER)) == 3
+    await until(lambda: (pool := world.pool(3, shadow=True)) is not None and pool.state == "ready")
+    await world.fleet.serve({"digits": release(revision=2)})
+    await until(lambda: len(world.book.pids(WORKER)) == 1)
+    assert [pool.version for pool in world.proxies.snapshot.pools] == [1]
+    assert world.states() == {1: "ready", 2: "found", 3: "found"}
+
+
+async def test_a_pool_wanted_again_before_it_went_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.fleet, "_settings", FleetSettings(linger_s=3600.0, keep_prepared_s=0.0))
+    for version in (1, 2):
+        await world.put(version)
+    with_canary = release(canaries=(Canary(2, (Range(0, 1),)),))
+    await world.fleet.serve({"digits": with_canary})
+    await world.fleet.until_settled()
+    await world.fleet.serve({"digits": release(revision=2)})
+    await until(lambda: world.pool(2) is None)
+    workers = world.book.pids(WORKER)
+    await world.fleet.serve({"digits": with_canary})
+    assert world.pool(2)
+    assert world.book.pids(WORKER) == workers
+
+
+async def test_a_prepared_pool_is_kept_for_a_while_without_a_release(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.fleet, "_settings", FleetSettings(linger_s=0.0, keep_prepared_s=0.3))
+    await world.put(1)
+    await world.fleet.prepare("digits", 1, shadow=True)
+    assert world.pool(1, shadow=True) or await published(world)
+    await until(lambda: world.book.pids(WORKER) == [])
+    assert world.pool(1, shadow=True) is None
+
+
+async def published(world: World) -> bool:
+    await until(lambda: world.pool(1, shadow=True) is not None)
+    return True
+
+
+async def test_a_version_whose_folder_is_gone_is_missing_until_it_is_back(world: World) -> None:
+    await world.fleet.serve({"digits": release()})
+    assert world.states() == {1: "missing"}
+    pool = world.pool(1)
+    assert pool
+    assert (pool.state, pool.error) == ("failed", "its folder in the models directory is gone")
+    assert "a release names it, but its folder is gone" in world.fleet.problems()[0]
+    await world.put(1)
+    await until(lambda: world.states() == {1: "ready"})
+    assert world.fleet.problems() == []
+
+
+async def test_changed_files_are_a_problem_and_what_is_loaded_goes_on(world: World) -> None:
+    await world.put(1)
+    await world.fleet.serve({"digits": release()})
+    await world.fleet.until_settled()
+    await world.put(1, "ok and different")
+    assert world.fleet.problems() == [f"digits/1: {CHANGED_FILES}"]
+    assert world.states() == {1: "ready"}
+    shutil.rmtree(world.models / "digits")
+    await world.look()
+    assert world.states() == {1: "ready"}
+
+
+async def test_a_version_that_never_loaded_starts_over_with_other_files(world: World) -> None:
+    await world.put(1, "fail truncated")
+    await world.fleet.serve({"digits": release()})
+    await until(lambda: world.states() == {1: "failed"})
+    assert world.fleet.statuses()[0].error == "truncated"
+    await world.put(1, "ok")
+    await until(lambda: world.states() == {1: "ready"})

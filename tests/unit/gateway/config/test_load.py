@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, load
+from gateway.errors import StartupError
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in os.environ:
+        if name.startswith("CUTOVER_"):
+            monkeypatch.delenv(name)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "cutover.toml"
+    path.write_text(text)
+    return path
+
+
+def mistakes(tmp_path: Path, text: str, overrides: dict[str, object] | None = None) -> list[str]:
+    """The lines of the error, without the path of the file."""
+    with pytest.raises(StartupError) as raised:
+        load(written(tmp_path, text), overrides)
+    return str(raised.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+def test_nothing_given_is_all_defaults() -> None:
+    assert load() == Config()
+
+
+def test_the_file_is_read_with_units_and_paths_relative_to_it(tmp_path: Path) -> None:
+    config = load(
+        written(
+            tmp_path,
+            """
+            [server]
+            models = "models"
+            drain_grace = "1m"
+            [limits]
+            max_message = "4MiB"
+            [workers]
+            instances = 2
+            [models.digits]
+            threads = 4
+            no_unit = "stable"
+            """,
+        )
+    )
+    assert config.server.models == tmp_path / "models"
+    assert (config.server.drain_grace, config.limits.max_message) == (60.0, 4 << 20)
+    assert config.fleet_settings().models["digits"].over(config.fleet_settings().workers).threads == 4
+
+
+def test_command_line_beats_environment_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, "[server]\ngrpc_port = 1\nhttp_port = 2\nadmin_port = 3\n[log]\nlevel = 'debug'")
+    monkeypatch.setenv("CUTOVER_SERVER_GRPC_PORT", "10")
+    monkeypatch.setenv("CUTOVER_SERVER_HTTP_PORT", "20")
+    monkeypatch.setenv("CUTOVER_LIMITS_WORKER_WAIT", "250ms")
+    config = load(
+        file,
+        {"server.grpc_port": 100, "server.http_port": None, "workers.instances": 5, "log.format": "json"},
+    )
+    server = config.server
+    assert (server.grpc_port, server.http_port, server.admin_port) == (100, 20, 3)
+    assert (config.limits.worker_wait, config.workers.instances) == (0.25, 5)
+    assert (config.log.format, config.log.level) == ("json", "debug")
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_LOG_LEVEL", "loud")
+    monkeypatch.setenv("CUTOVER_WORKERS_INSTANCE", "3")
+    text = """
+        [server]
+        grpc_prot = 3
+        http_port = "x"
+        drain_grace = 20
+        [limits]
+        max_message = "4MB"
+        [models.digits]
+        instances = 0
+        no_unit = "x"
+        allow_forced = 1
+        unit_metadata = "x-user-id"
+        [nope]
+    """
+    assert sorted(mistakes(tmp_path, text, {"server.admin_port": 70_000, "log.format": "xml"})) == [
+        "--admin-port: must be at most 65535, not 70000",
+        "--log-format: must be 'text' or 'json', not 'xml'",
+        "CUTOVER_LOG_LEVEL: must be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        "CUTOVER_WORKERS_INSTANCE: unknown setting; did you mean instances?",
+        'cutover.toml: limits.max_message: must be a number with one of the units B, KiB, MiB, GiB, such as "64MiB", '
+        + "not '4MB'",
+        "cutover.toml: models.digits.allow_forced: must be true or false, not 1",
+        "cutover.toml: models.digits.instances: must be at least 1, not 0",
+        "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",
+        'cutover.toml: models.digits.unit_metadata: must be a list such as ["a", "b"], not \'x-user-id\'',
+        "cutover.toml: nope: unknown setting; known: server, limits, workers, models, log",
+        'cutover.toml: server.drain_grace: must be a number with one of the units ms, s, m, h, such as "20s", not 20',
+        "cutover.toml: server.grpc_prot: unknown setting; did you mean grpc_port?",
+        "cutover.toml: server.http_port: must be a whole number, not 'x'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("server = 3", "cutover.toml: server: must be a table"),
+        ("[server]\nhost = 1", "cutover.toml: server.host: must be text in quotes, not 1"),
+        ("[server]\ngrpc_port = 8002", "cutover.toml: server: grpc_port, http_port and admin_port must differ"),
+        ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647, not 2GiB"),
+        ("[server", "config file cutover.toml is not valid TOML: Expected ']' at the end of a table declaration"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path: Path, text: str, mistake: str) -> None:
+    (said,) = mistakes(tmp_path, text)
+    assert said.startswith(mistake)
+
+
+def test_a_wrong_file_does_not_hide_behind_an_option(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "server = 3", {"server.grpc_port": 0}) == ["cutover.toml: server: must be a table"]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="does not exist; give an existing one with --config"):
+        load(tmp_path / "nowhere.toml")
+    with pytest.raises(StartupError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUTOVER_SERVER_SERVICE_HOST", "CUTOVER_SERVER_PORT", "CUTOVER_SERVER_PORT_8001_TCP", "CUTOVER_ADMIN"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:8001")
+    assert load() == Config()
+
+
+def test_a_number_in_the_environment_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_SERVER_PROXIES", "many")
+    with pytest.raises(StartupError, match="CUTOVER_SERVER_PROXIES: must be a whole number, not 'many'"):
+        load()

@@ -1,0 +1,33 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.units import BYTES, SECONDS, duration_s, size_bytes
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("250ms", 0.25), ("20s", 20.0), ("1.5m", 90.0), (" 1 h ", 3600.0)])
+def test_durations(written: str, seconds: float) -> None:
+    assert duration_s(written) == seconds
+
+
+@pytest.mark.parametrize(("written", "size"), [("512B", 512), ("64KiB", 65536), ("0.5MiB", 524288), ("1GiB", 1 << 30)])
+def test_sizes(written: str, size: int) -> None:
+    assert size_bytes(written) == size
+
+
+@pytest.mark.parametrize("written", [20, 1.5, True, None, "", "20", "s", "20 sec", "-1s", "1e3s", "4MiB"])
+def test_anything_else_is_told_the_units_of_durations(written: object) -> None:
+    with pytest.raises(ValueError, match='must be a number with one of the units ms, s, m, h, such as "20s"'):
+        duration_s(written)
+
+
+@pytest.mark.parametrize("written", [4, "4MB", "4mib", "20s"])
+def test_anything_else_is_told_the_units_of_sizes(written: object) -> None:
+    with pytest.raises(ValueError, match="one of the units B, KiB, MiB, GiB"):
+        size_bytes(written)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(sorted(SECONDS)), st.sampled_from(sorted(BYTES)))
+def test_whole_numbers_are_exact_in_every_unit(number: int, unit_s: str, unit_bytes: str) -> None:
+    assert duration_s(f"{number}{unit_s}") == number * SECONDS[unit_s]
+    assert size_bytes(f"{number}{unit_bytes}") == number * BYTES[unit_bytes]

@@ -1,0 +1,140 @@
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gateway.controlplane import proxies as module
+from gateway.controlplane.lifetime import PROXY
+from gateway.controlplane.listener import reserved_port
+from gateway.controlplane.processes import Launcher
+from gateway.controlplane.proxies import Proxies
+from gateway.controlplane.settings import ProxySettings
+from gateway.controlplane.tasks import Bell
+from gateway.errors import StartupError
+from gateway.routing import link
+from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+from tests.children.world import Book, Reported, proxy, release
+
+START_S = 60.0
+
+
+class Watched(Reported):
+    """Reports that ring, so that tests can wait for what proxies do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bell = Bell()
+
+    def fold(self, proxy: int, report: Report) -> None:
+        super().fold(proxy, report)
+        self.bell.ring()
+
+    def proxy_gone(self, proxy: int) -> None:
+        super().proxy_gone(proxy)
+        self.bell.ring()
+
+
+@asynccontextmanager
+async def running(
+    run_dir: Path, book: Book, manner: str = "good", *, count: int = 1, ack_timeout_s: float = 30.0
+) -> AsyncIterator[tuple[Proxies, Watched]]:
+    with reserved_port("127.0.0.1", 0, "--grpc-port") as port:
+        settings = ProxySettings("127.0.0.1", port, count, drain_grace_s=5, ack_timeout_s=ack_timeout_s)
+        reported = Watched()
+        proxies = Proxies(settings, Launcher(book), proxy(manner), run_dir, reported)
+        try:
+            yield proxies, reported
+        finally:
+            await proxies.close()
+
+
+async def test_all_proxies_listen_on_one_port_and_apply_what_is_published(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, count=2) as (proxies, reported):
+        await proxies.publish(Snapshot(0, (release(),)))  # nobody is there yet: nothing to wait for
+        await proxies.start(START_S)
+        assert (proxies.listening, proxies.all_listening) == (2, True)
+        await asyncio.gather(*(proxies.publish(Snapshot(0, (release(revision=n),))) for n in range(2, 20)))
+        assert proxies.snapshot.epoch == 19
+        await reported.bell.until(lambda: {index for index, _ in reported.reports} == {0, 1})
+        await proxies.drain()
+        assert proxies.restarts == 0
+
+
+async def test_a_dead_proxy_is_replaced_and_gets_the_newest_snapshot(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, reported):
+        await proxies.start(START_S)
+        os.kill(book.pids(PROXY)[0], signal.SIGKILL)
+        await proxies.publish(Snapshot(0, (release(),)))  # a dead proxy holds up nobody
+        await reported.bell.until(lambda: reported.gone == [0])
+        await reported.bell.until(lambda: proxies.all_listening)
+        assert proxies.restarts == 1
+        assert proxies._slots[0].applied >= proxies.snapshot.epoch
+
+
+async def test_a_proxy_that_never_applies_is_fenced_before_publishing_is_done(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, "deaf", ack_timeout_s=0.2) as (proxies, reported):
+        await proxies.start(START_S)
+        deaf = book.pids(PROXY)[0]
+        with structlog.testing.capture_logs() as logged:
+            await proxies.publish(Snapshot(0, (release(),)))
+            assert deaf not in book.alive
+        assert any(line["event"] == "proxy fenced" and line["pid"] == deaf for line in logged)
+        await reported.bell.until(lambda: proxies.all_listening)
+        assert book.pids(PROXY) != [deaf]
+
+
+async def test_a_proxy_that_hangs_is_fenced(run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.02)
+    async with running(run_dir, book) as (proxies, reported):
+        await proxies.start(START_S)  # the stand-in reports only when something is published
+        await reported.bell.until(lambda: proxies.restarts > 0 or bool(reported.gone))
+
+
+async def test_a_proxy_that_talks_nonsense_is_replaced(
+    run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KILL_GRACE_S", 0.05)
+    async with running(run_dir, book, "garbage") as (proxies, reported):
+        await proxies.start(START_S)
+        await proxies.publish(Snapshot(0))
+        await reported.bell.until(lambda: bool(reported.gone))
+
+
+async def test_a_proxy_that_cannot_start_says_why(run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.controlplane.restarts.FIRST_DELAY_S", 0.001)
+    async with running(run_dir, book, "broken") as (proxies, _):
+        with pytest.raises(StartupError, match="proxy 0: no luck today"):
+            await proxies.start(START_S)
+
+
+async def test_proxies_that_never_listen_end_the_start(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, _):
+        with pytest.raises(StartupError, match="do not listen after 0 s"):
+            await proxies.start(0.0)
+
+
+async def test_a_stranger_at_the_control_socket_learns_nothing(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, _):
+        await proxies.start(START_S)
+        reader, writer = await asyncio.open_unix_connection(run_dir / "control.sock")
+        writer.write(link.encode(link.Hello(0, os.getpid())))
+        assert await reader.read() == b""
+        writer.close()
+        assert proxies.all_listening
+
+
+async def test_drained_proxies_are_gone_and_the_port_is_free(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, _):
+        await proxies.start(START_S)
+        port = proxies._settings.port
+        await proxies.drain()
+        assert book.alive == {}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()

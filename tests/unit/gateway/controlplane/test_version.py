@@ -1,0 +1,64 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from gateway.controlplane.repository import look
+from gateway.controlplane.settings import WorkerOverrides
+from gateway.controlplane.version import Version, read_version
+from tests.children.world import put, version_of
+
+
+def test_the_digest_covers_every_file_and_its_name_in_order(tmp_path: Path) -> None:
+    path = put(tmp_path, "digits", 1, "content")
+    path.with_name("extra.bin").write_bytes(b"more")
+    expected = hashlib.sha256(b"extra.bin\x004\x00more" + b"model.onnx\x007\x00content").hexdigest()
+    assert version_of(tmp_path).digest == expected
+    path.with_name("extra.bin").rename(path.with_name("other.bin"))
+    assert version_of(tmp_path).digest != expected
+
+
+def test_settings_are_read_from_the_file_beside_the_model(tmp_path: Path) -> None:
+    path = put(tmp_path, "digits", 1)
+    path.with_name("model.toml").write_text('instances = 2\nbatching = "off"\n')
+    found = version_of(tmp_path)
+    assert found.settings == WorkerOverrides(instances=2, batching="off")
+    assert found.model_path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("instancez = 2", "unknown field `instancez`; known settings: instances, threads, max_batch_rows, batching"),
+        ("instances = 0", "Expected `int` >= 1"),
+        ("instances = '2'", "Expected `int | null`, got `str`"),
+        ("batching = 'maybe'", "Invalid enum value 'maybe'"),
+        ("instances 2", "not valid TOML"),
+    ],
+)
+def test_wrong_settings_fail_the_version_with_one_line(tmp_path: Path, text: str, words: str) -> None:
+    put(tmp_path, "digits", 1).with_name("model.toml").write_text(text)
+    error = version_of(tmp_path).error
+    assert error.startswith("digits/1/model.toml: ")
+    assert words in error
+    assert "\n" not in error
+
+
+def test_a_folder_without_a_usable_model_is_no_version(tmp_path: Path) -> None:
+    put(tmp_path, "digits", 1, "").with_name("notes.txt").write_text("")
+    assert read(tmp_path) == "digits/1/model.onnx: is empty; export the model again"
+    (tmp_path / "digits" / "1" / "model.onnx").unlink()
+    assert read(tmp_path) == "digits/1: has no model.onnx; put the model there under that name or remove the folder"
+
+
+def test_files_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
+    path = put(tmp_path, "digits", 1)
+    files = look(tmp_path).folders["digits", 1]
+    path.unlink()
+    assert read_version(tmp_path, ("digits", 1), files) == (
+        "digits/1: cannot be read: No such file or directory; make its files readable"
+    )
+
+
+def read(models: Path) -> Version | str:
+    return read_version(models, ("digits", 1), look(models).folders["digits", 1])
