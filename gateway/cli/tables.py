@@ -1,10 +1,12 @@
 """What people read: rich tables and lines. Text of others (errors, reasons) is shown as text, never as markup."""
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -35,10 +37,13 @@ def console() -> Console:
 
 
 def show(*parts: RenderableType) -> None:
-    """Prints each part on lines of its own."""
+    """Prints each part on lines of its own; without a terminal also without the blanks that fill columns up."""
     out = console()
-    for part in parts:
-        out.print(part)
+    with contextlib.nullcontext() if out.is_terminal else out.capture() as captured:
+        for part in parts:
+            out.print(part)
+    if captured:
+        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def status(overviews: Iterable[Overview], now: datetime) -> RenderableType:
