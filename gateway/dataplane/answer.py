@@ -2,6 +2,8 @@
 
 import json
 import struct
+from collections.abc import Iterable
+from itertools import repeat
 from math import prod
 from time import monotonic
 from typing import Final
@@ -10,7 +12,6 @@ from gateway.dataplane.job import Batch
 from gateway.dataplane.plan import ReplyShape
 from gateway.dataplane.tap import Series
 from gateway.errors import CutoverError, InferenceFailed
-from gateway.observe.histogram import index
 from gateway.oip import reply
 from gateway.oip.contents import element_offset
 from gateway.oip.request import COPY_LIMIT_BYTES, Raw
@@ -55,38 +56,73 @@ def read_section(data: bytes, start: int, stop: int, rows: int) -> tuple[bytes, 
 
 
 def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], offsets: list[int], now_s: float) -> None:
-    spans = _string_spans(batch, data, signature, sizes, offsets) if _STRINGS in signature else None
-    source: Raw = data if len(data) <= COPY_LIMIT_BYTES * 4 else memoryview(data)
-    steps = [size // batch.rows if batch.rows else 0 for size in sizes]
-    plan = shape = None
-    row = 0
-    clock = _Clock(batch.sent_s, now_s)
-    for number, job in enumerate(batch.jobs):
-        if job.plan is not plan:
-            plan = job.plan
-            shape = plan.replies.get(signature) or plan.reply_shape(signature)
-            if spans is None:
-                _check_sizes(shape, plan.rows, sizes, batch.rows)
-        assert shape is not None  # noqa: S101 - for the type checker
-        pieces: list[Raw] = [reply.id_field(job.id), shape.head] if job.id else [shape.head]
-        if spans is None:
-            for output, prefix, size in shape.parts:
-                begin = offsets[output] + row * steps[output]
-                pieces.append(prefix)
-                pieces.append(source[begin : begin + size])
-        else:
-            for output, _, _ in shape.parts:
-                begin, end = spans[number][output]
-                pieces.append(reply.raw_prefix(end - begin))
-                pieces.append(source[begin:end])
-        row += job.plan.rows
+    jobs = batch.jobs
+    plan = jobs[0].plan
+    if _STRINGS in signature:
+        messages = _messages_with_strings(batch, data, signature, sizes, offsets)
+    elif batch.rows and len(data) <= COPY_LIMIT_BYTES * 4 and all(job.plan is plan for job in jobs):
+        messages = _messages_alike(batch, plan.reply_shape(signature), data, sizes, offsets)
+    else:
+        messages = _messages(batch, memoryview(data), signature, sizes, offsets)
+    tally = Tally(batch.sent_s, now_s)
+    for job, message in zip(jobs, messages, strict=True):
         call = job.call
         if call.closed:
             job.left(now_s)
-        else:
-            job.done = True
-            call.reply(b"".join(pieces), job.trailers)
-            clock.count(job.series, call.arrived_s)
+            continue
+        job.done = True
+        call.reply(reply.id_field(job.id) + message if job.id else message, job.trailers)
+        if call.arrived_s != tally.arrived_s or job.series is not tally.series:
+            tally.turn(job.series, call.arrived_s)
+        tally.count += 1
+    tally.add()
+
+
+def _messages_alike(
+    batch: Batch, shape: ReplyShape, data: bytes, sizes: list[int], offsets: list[int]
+) -> Iterable[bytes]:
+    """The replies to jobs of one plan: every tensor is cut into equal cells, and rows of cells are joined."""
+    _check_sizes(shape, batch.jobs[0].plan.rows, sizes, batch.rows)
+    view = memoryview(data)
+    columns: list[Iterable[bytes]] = [repeat(shape.head)]
+    for (output, prefix, size), cell in zip(shape.parts, shape.cells, strict=True):
+        columns.append(repeat(prefix))
+        begin = offsets[output]
+        columns.append(
+            [row for (row,) in cell.iter_unpack(view[begin : begin + sizes[output]])] if size else repeat(b"")
+        )
+    return map(b"".join, zip(*columns, strict=False)) if len(columns) > 1 else repeat(shape.head, len(batch.jobs))
+
+
+def _messages(
+    batch: Batch, data: memoryview, signature: bytes, sizes: list[int], offsets: list[int]
+) -> Iterable[bytes]:
+    """The replies to jobs of several plans, or with large tensors."""
+    steps = [size // batch.rows if batch.rows else 0 for size in sizes]
+    row = 0
+    for job in batch.jobs:
+        shape = job.plan.reply_shape(signature)
+        _check_sizes(shape, job.plan.rows, sizes, batch.rows)
+        pieces: list[Raw] = [shape.head]
+        for output, prefix, size in shape.parts:
+            begin = offsets[output] + row * steps[output]
+            pieces += (prefix, data[begin : begin + size])
+        row += job.plan.rows
+        yield b"".join(pieces)
+
+
+def _messages_with_strings(
+    batch: Batch, data: bytes, signature: bytes, sizes: list[int], offsets: list[int]
+) -> Iterable[bytes]:
+    """The replies when an output is BYTES: rows differ in size."""
+    view = memoryview(data)
+    for job, spans in zip(batch.jobs, _string_spans(batch, data, signature, sizes, offsets), strict=True):
+        shape = job.plan.reply_shape(signature)
+        pieces: list[Raw] = [shape.head]
+        for output, _, _ in shape.parts:
+            begin, end = spans[output]
+            pieces += (reply.raw_prefix(end - begin), view[begin:end])
+        yield b"".join(pieces)
 
 
 def _check_sizes(shape: ReplyShape, rows: int, sizes: list[int], batch_rows: int) -> None:
@@ -96,32 +132,32 @@ def _check_sizes(shape: ReplyShape, rows: int, sizes: list[int], batch_rows: int
             raise ValueError(f"output {output} has {sizes[output]} bytes, {size} for {rows} of {batch_rows} rows")
 
 
-class _Clock:
-    """Adds durations to series; requests that came in one read share theirs."""
+class Tally:
+    """Adds durations to series, once for all requests that came in one read and belong to one series."""
 
-    __slots__ = ("_arrived_s", "_latency", "_latency_us", "_now_s", "_sent_s", "_series", "_waited", "_waited_us")
+    __slots__ = ("_now_s", "_sent_s", "arrived_s", "count", "series")
 
     def __init__(self, sent_s: float, now_s: float) -> None:
         self._sent_s = sent_s
         self._now_s = now_s
-        self._arrived_s = -1.0
-        self._series: Series | None = None
-        self._latency = self._latency_us = self._waited = self._waited_us = 0
+        self.arrived_s = -1.0
+        self.series: Series | None = None
+        self.count = 0
 
-    def count(self, series: Series, arrived_s: float) -> None:
-        if arrived_s != self._arrived_s or series is not self._series:
-            self._arrived_s = arrived_s
-            self._series = series
-            self._latency_us = int((self._now_s - arrived_s) * 1e6)
-            self._waited_us = int((self._sent_s - arrived_s) * 1e6)
-            self._latency, self._waited = index(self._latency_us), index(self._waited_us)
-            series.latency_max_us = max(series.latency_max_us, self._latency_us)
-            series.queue_max_us = max(series.queue_max_us, self._waited_us)
-        series.ok += 1
-        series.latency[self._latency] += 1
-        series.latency_sum_us += self._latency_us
-        series.queue[self._waited] += 1
-        series.queue_sum_us += self._waited_us
+    def turn(self, series: Series, arrived_s: float) -> None:
+        """Other requests follow."""
+        self.add()
+        self.series = series
+        self.arrived_s = arrived_s
+        self.count = 0
+
+    def add(self) -> None:
+        """Adds what was counted since the last turn."""
+        series, count = self.series, self.count
+        if series is not None:
+            latency_us = int((self._now_s - self.arrived_s) * 1e6)
+            waited_us = int((self._sent_s - self.arrived_s) * 1e6)
+            series.answered(count, latency_us, waited_us)
 
 
 def _string_spans(

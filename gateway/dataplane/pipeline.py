@@ -41,9 +41,9 @@ class Pipeline:
             trailers = arm.trailers[reason]
             if call.deadline_s <= call.arrived_s:
                 raise Late("the deadline passed before the request arrived")
-            plan = arm.lane.plans.get(request.head)
-            job = Job(call, plan, plan.arrange(request.raw), request.id, series, trailers)
-            arm.lane.submit(job)
+            lane = arm.lane
+            plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
+            lane.submit(Job(call, plan, plan.arrange(request.raw), request.id, series, trailers))
         except RequestError as error:
             series.failed(error.code, 0)
             if trailers is None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from math import prod
+from struct import Struct
 from typing import Final
 
 from gateway.errors import InvalidRequest, NotReady
@@ -24,11 +25,13 @@ class ReplyShape:
     tensor, byte size of the raw tensor); both are empty for BYTES, whose size differs from row to row.
     """
 
-    __slots__ = ("head", "parts")
+    __slots__ = ("cells", "head", "parts")
 
     def __init__(self, head: bytes, parts: tuple[tuple[int, bytes, int], ...]) -> None:
         self.head = head
         self.parts = parts
+        self.cells = [Struct(f"{size}s") for _, _, size in parts]
+        """Cut a whole tensor into one request's share after the other."""
 
 
 class Plan:
@@ -39,7 +42,19 @@ class Plan:
     size: bytes of all tensors together, 0 when strings make it differ from request to request.
     """
 
-    __slots__ = ("elements", "joinable", "order", "outputs", "pool", "replies", "rows", "signature", "size", "sizes")
+    __slots__ = (
+        "elements",
+        "joinable",
+        "only_size",
+        "order",
+        "outputs",
+        "pool",
+        "replies",
+        "rows",
+        "signature",
+        "size",
+        "sizes",
+    )
 
     def __init__(self, head: Head, pool: Pool) -> None:
         given = {tensor.name: index for index, tensor in enumerate(head.inputs)}
@@ -61,19 +76,19 @@ class Plan:
             for tensor, count in zip(ordered, self.elements, strict=True)
         )
         self.size = 0 if None in self.sizes else sum(filter(None, self.sizes))
+        self.only_size = self.size if len(self.sizes) == 1 and self.sizes[0] is not None else -1
+        """Byte size of the one input; -1 when there are several or it has no fixed size."""
         self.outputs = head.outputs
         self.replies: dict[bytes, ReplyShape] = {}
 
     def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
         """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""
+        if len(raw) == 1 and len(raw[0]) == self.only_size:
+            return raw
         if len(raw) != len(self.order):
             raise InvalidRequest(
                 f"{len(raw)} raw_input_contents for {len(self.order)} inputs; send one for each, in the order of inputs"
             )
-        if len(raw) == 1:
-            if len(raw[0]) != self.sizes[0]:
-                self._check_size(0, raw[0])
-            return raw
         ordered = [raw[index] for index in self.order]
         for index, tensor in enumerate(ordered):
             if len(tensor) != self.sizes[index]:
@@ -124,15 +139,16 @@ MAX_PLANS: Final = 1024
 class Plans:
     """The plans of one pool by head, bounded."""
 
-    __slots__ = ("_known", "pool")
+    __slots__ = ("known", "pool")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._known: dict[Head, Plan] = {}
+        self.known: dict[Head, Plan] = {}
+        """For a look-up without a call; `get` makes what is missing."""
 
     def get(self, head: Head) -> Plan:
         """Raises InvalidRequest when the head does not fit the pool, NotReady while its inputs are not known."""
-        plan = self._known.get(head)
+        plan = self.known.get(head)
         if plan is None:
             pool = self.pool
             if not pool.inputs and pool.state != "ready":
@@ -140,9 +156,9 @@ class Plans:
                 raise NotReady(f"{pool.model} version {pool.version} is not ready: {reason}")
             plan = Plan(head, pool)
             if head.cached:
-                if len(self._known) >= MAX_PLANS:
-                    self._known.clear()
-                self._known[head] = plan
+                if len(self.known) >= MAX_PLANS:
+                    self.known.clear()
+                self.known[head] = plan
         return plan
 
 

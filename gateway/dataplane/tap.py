@@ -28,6 +28,16 @@ class Series:
         self.queue_sum_us = 0
         self.queue_max_us = 0
 
+    def answered(self, count: int, latency_us: int, waited_us: int) -> None:
+        """Counts OK answers that share their durations."""
+        self.ok += count
+        self.latency[index(latency_us)] += count
+        self.latency_sum_us += latency_us * count
+        self.latency_max_us = max(self.latency_max_us, latency_us)
+        self.queue[index(waited_us)] += count
+        self.queue_sum_us += waited_us * count
+        self.queue_max_us = max(self.queue_max_us, waited_us)
+
     def failed(self, code: int, latency_us: int) -> None:
         """Counts an answer that is not OK."""
         self.codes[code] = self.codes.get(code, 0) + 1
