@@ -22,13 +22,21 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def run() -> int:
-        return await Proxy(arguments.control, arguments.index).run(os.getpid())
+        return await Proxy(arguments.control, arguments.index, fall_silent).run(os.getpid())
 
     try:
         return uvloop.run(run())
     except OSError as error:
         sys.stderr.write(f"proxy {arguments.index}: {error}\n")
         return 1
+
+
+def fall_silent() -> None:
+    """Without a control process nobody reads what we print, and printing into a pipe without a reader raises."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,17 @@ It serves from its last snapshot whatever happens to the control process, and ex
 """
 
 import asyncio
+import contextlib
 import gc
 import signal
 import socket
+from collections.abc import Callable
 from typing import Final
-
-import structlog
 
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.service import DataService
 from gateway.routing import link
 from gateway.transport.h2.server import H2Server, Limits, listen
-
-log = structlog.get_logger(__name__)
 
 REPORT_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.1
@@ -27,7 +25,9 @@ ORPHAN_GRACE_MS: Final = 20_000
 class Proxy:
     """Runs until drained. `run` returns the exit code."""
 
-    def __init__(self, control: str, index: int) -> None:
+    def __init__(self, control: str, index: int, on_orphaned: Callable[[], None] = lambda: None) -> None:
+        """`on_orphaned()` is called when the control process is gone; the proxy serves its last snapshot then."""
+        self._on_orphaned = on_orphaned
         self._control = control
         self._index = index
         self._loop = asyncio.get_running_loop()
@@ -58,10 +58,11 @@ class Proxy:
 
     async def _follow(self, reader: asyncio.StreamReader) -> None:
         frames = link.Frames()
-        while data := await reader.read(1 << 18):
+        while data := await _read(reader):
             for body in frames.feed(data):
                 await self._take(link.from_control.decode(body))
-        log.warning("the control process is gone; serving its last snapshot")
+        if not self._drain.done():
+            self._on_orphaned()
 
     async def _take(self, message: link.FromControl) -> None:
         match message:
@@ -127,7 +128,15 @@ class Proxy:
             self._send(self._plane.report(self._server.connections))
         if self._writer is not None:
             self._writer.close()
-            await self._writer.wait_closed()
+            with contextlib.suppress(ConnectionError):
+                await self._writer.wait_closed()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """What comes next from the control process; nothing when it is gone, be it with words of ours unread."""
+    with contextlib.suppress(ConnectionError):
+        return await reader.read(1 << 18)
+    return b""
 
 
 def bound(host: str, port: int) -> socket.socket:
