@@ -38,6 +38,9 @@ def read(fields: Fields, resolve: Callable[[str], Handler | None]) -> Metadata:
     for name in REQUIRED:
         if not pseudo.get(name):
             raise _malformed(f"request without {name.decode()}")
+    authority = pseudo.get(b":authority")
+    if authority and _text(authority) != values.get("host", _text(authority)):
+        raise _malformed("host differs from :authority")
     if pseudo[b":method"] != b"POST":
         raise Refusal(Code.UNIMPLEMENTED, "gRPC calls are POST requests", http_status=405)
     if not GRPC_CONTENT_TYPE.fullmatch(values.get("content-type", "").encode()):

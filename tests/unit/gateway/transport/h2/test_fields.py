@@ -46,6 +46,8 @@ def test_a_call_becomes_metadata() -> None:
 def test_authority_and_te_may_be_absent() -> None:
     fields = [pair for pair in GOOD if pair[0] not in (b":authority", b"te")]
     assert read(fields, resolve).timeout_s is None
+    assert read([*fields, (b"host", b"here")], resolve).values["host"] == "here"
+    assert read([*GOOD, (b"host", b"here")], resolve).values["host"] == "here"
 
 
 def test_text_that_is_not_ascii_is_kept() -> None:
@@ -77,6 +79,7 @@ def test_text_that_is_not_ascii_is_kept() -> None:
         good((b"transfer-encoding", b"chunked")),
         good((b"upgrade", b"h2c")),
         good((b"te", b"gzip")),
+        good((b"host", b"elsewhere")),
     ],
 )
 def test_malformed_requests(fields: Fields) -> None:
