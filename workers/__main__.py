@@ -25,7 +25,7 @@ FAILED = 3
 ENVIRONMENT = {
     # numpy's BLAS would start a thread per core, and no call of ours uses it.
     "OPENBLAS_NUM_THREADS": "1",
-    # Official builds of onnxruntime send events to their maker unless this is set (its Privacy.md). No model's business.
+    # Official builds of onnxruntime send events to their maker unless this is set (its Privacy.md).
     "ORT_DISABLE_TELEMETRY": "1",
 }
 """Has to be set before numpy and onnxruntime are imported."""

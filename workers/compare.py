@@ -43,6 +43,11 @@ def compare(
 
     Batched: axis 0 of every array is the rows. Else the whole answer is one row.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # differences may well be infinite
+        return _compare(outputs, arrays, given, rows, batched)
+
+
+def _compare(outputs: Sequence[Tensor], arrays: Sequence[Array], given: Given, rows: int, batched: bool) -> Comparison:
     mine = {output.name: (output.datatype, array) for output, array in zip(outputs, arrays, strict=True)}
     decided: list[NDArray[np.bool_]] = []
     close: list[NDArray[np.bool_]] = []
@@ -71,8 +76,7 @@ def max_abs_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """The largest |a - b|. Equal infinities and pairs of NaN count 0, NaN or infinity against a number infinity."""
     if not a.size:
         return 0.0
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(a - b)
+    difference = np.abs(a - b)
     difference[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
     difference[np.isnan(difference)] = np.inf
     return float(difference.max())

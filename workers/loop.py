@@ -35,6 +35,9 @@ def listen(path: Path) -> socket.socket:
     mask = os.umask(0o177)
     try:
         listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(mask)
     listener.listen(MAX_CONNECTIONS)
