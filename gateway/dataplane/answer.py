@@ -65,17 +65,19 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
     else:
         messages = _messages(batch, memoryview(data), signature, sizes, offsets)
     tally = Tally(batch.sent_s, now_s)
-    for job, message in zip(jobs, messages, strict=True):
-        call = job.call
-        if call.closed:
-            job.left(now_s)
-            continue
-        job.done = True
-        call.reply(reply.id_field(job.id) + message if job.id else message, job.trailers)
-        if call.arrived_s != tally.arrived_s or job.series is not tally.series:
-            tally.turn(job.series, call.arrived_s)
-        tally.count += 1
-    tally.add()
+    try:
+        for job, message in zip(jobs, messages, strict=True):
+            call = job.call
+            if call.closed:
+                job.left(now_s)
+                continue
+            job.done = True
+            call.reply(reply.id_field(job.id) + message if job.id else message, job.trailers)
+            if call.arrived_s != tally.arrived_s or job.series is not tally.series:
+                tally.turn(job.series, call.arrived_s)
+            tally.count += 1
+    finally:  # a later job may ask for an output that is not there
+        tally.add()
 
 
 def _messages_alike(
@@ -84,14 +86,14 @@ def _messages_alike(
     """The replies to jobs of one plan: every tensor is cut into equal cells, and rows of cells are joined."""
     _check_sizes(shape, batch.jobs[0].plan.rows, sizes, batch.rows)
     view = memoryview(data)
-    columns: list[Iterable[bytes]] = [repeat(shape.head)]
+    columns: list[Iterable[bytes]] = [repeat(shape.head, len(batch.jobs))]
     for (output, prefix, size), cell in zip(shape.parts, shape.cells, strict=True):
         columns.append(repeat(prefix))
         begin = offsets[output]
         columns.append(
             [row for (row,) in cell.iter_unpack(view[begin : begin + sizes[output]])] if size else repeat(b"")
         )
-    return map(b"".join, zip(*columns, strict=False)) if len(columns) > 1 else repeat(shape.head, len(batch.jobs))
+    return map(b"".join, zip(*columns, strict=False))
 
 
 def _messages(
