@@ -1,0 +1,93 @@
+import pytest
+
+from gateway.dataplane.job import MAX_ERROR_CHARS, Batch, Job, refuse, run_frame
+from gateway.dataplane.plan import Plan
+from gateway.dataplane.tap import Series
+from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, QueueFull
+from gateway.oip.request import Head, Input, Raw
+from gateway.routing.snapshot import Pool, Tensor
+from gateway.transport.call import Trailers
+from tests.unit.gateway.dataplane.fakes import FakeCall, parse, pool
+from workers import wire
+
+TRAILERS = Trailers(("cutover-arm", "stable"))
+PAIR = pool(inputs=(Tensor("A", "UINT8", (-1,)), Tensor("B", "BYTES", (-1,))))
+
+
+def job(where: Pool, rows: int, *tensors: Raw, series: Series | None = None) -> Job:
+    inputs = tuple(Input(spec.name, spec.datatype, (rows, *spec.shape[1:])) for spec in where.inputs)
+    plan = Plan(Head(inputs, (), True), where)
+    call = FakeCall(b"", arrived_s=1.0)
+    return Job(call, plan, plan.arrange(tensors), b"", series or Series("m", 1, "stable"), TRAILERS)
+
+
+def test_a_lone_job_goes_out_as_it_came() -> None:
+    (frame,) = parse(run_frame([job(PAIR, 2, b"ab", b"\x01\0\0\0x\0\0\0\0")], 2))
+    assert (frame.kind, frame.rows) == (wire.RUN, 2)
+    assert frame.sections[0].signature == b'[["A","UINT8",[]],["B","BYTES",[]]]'
+    assert frame.sections[0].tensors == [b"ab", b"\x01\0\0\0x\0\0\0\0"]
+
+
+def test_jobs_are_joined_input_by_input_views_included() -> None:
+    jobs = [job(PAIR, 1, memoryview(b"a"), b"\x01\0\0\0x"), job(PAIR, 2, b"bc", memoryview(b"\0" * 8))]
+    (frame,) = parse(run_frame(jobs, 3))
+    assert frame.sections[0].tensors == [b"abc", b"\x01\0\0\0x" + b"\0" * 8]
+
+
+def test_jobs_of_one_input_are_joined() -> None:
+    where = pool(inputs=(Tensor("X", "UINT8", (-1,)),))
+    (frame,) = parse(run_frame([job(where, 2, b"ab"), job(where, 1, b"c")], 3))
+    assert (frame.rows, frame.sections[0].tensors) == (3, [b"abc"])
+
+
+def test_a_model_without_inputs_has_a_frame() -> None:
+    where = pool(inputs=(), batched=False)
+    (frame,) = parse(run_frame([job(where, 1)], 1))
+    assert (frame.sections[0].signature, frame.sections[0].tensors) == (b"[]", [])
+
+
+def test_every_frame_has_another_number_and_the_batch_knows_it() -> None:
+    frames = [run_frame([job(PAIR, 0, b"", b"")], 0) for _ in range(3)]
+    assert len({parse(frame)[0].number for frame in frames}) == 3
+    ignore = [lambda *_: None] * 3
+    assert Batch(frames[0], 0, [], *ignore).number == parse(frames[0])[0].number
+
+
+def test_a_failed_job_is_answered_and_counted_once() -> None:
+    series = Series("m", 1, "stable")
+    failed = job(PAIR, 0, b"", b"", series=series)
+    failed.fail(InferenceFailed("no"), 1.5)
+    failed.fail(Late("late"), 2.0)
+    call = failed.call
+    assert isinstance(call, FakeCall)
+    assert (call.code, call.text, call.trailers) == (Code.INTERNAL, "no", {"cutover-arm": "stable"})
+    report = series.take()
+    assert report is not None
+    assert (report.codes, report.latency_sum_us) == ({Code.INTERNAL: 1}, 500_000)
+
+
+def test_a_caller_that_left_counts_as_cancelled_whatever_went_wrong() -> None:
+    series = Series("m", 1, "stable")
+    failed = job(PAIR, 0, b"", b"", series=series)
+    assert isinstance(failed.call, FakeCall)
+    failed.call.cancel()
+    failed.fail(InferenceFailed("no"), 1.5)
+    failed.left(2.0)
+    report = series.take()
+    assert report is not None
+    assert report.codes == {Code.CANCELLED: 1}
+
+
+def test_a_full_queue_says_when_to_come_back() -> None:
+    call = FakeCall(b"")
+    refuse(call, QueueFull("full", 250), TRAILERS)
+    assert (call.code, call.text) == (Code.RESOURCE_EXHAUSTED, "full")
+    assert call.trailers == {"cutover-arm": "stable", "grpc-retry-pushback-ms": "250"}
+    assert TRAILERS.pairs == (("cutover-arm", "stable"),), "shared with all other replies of the arm"
+
+
+@pytest.mark.parametrize("size", [MAX_ERROR_CHARS, MAX_ERROR_CHARS + 1, 5_000_000])
+def test_what_a_caller_named_cannot_swell_the_trailers(size: int) -> None:
+    call = FakeCall(b"")
+    refuse(call, InvalidRequest("x" * size))
+    assert call.text == "x" * MAX_ERROR_CHARS

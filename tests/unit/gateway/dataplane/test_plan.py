@@ -1,0 +1,187 @@
+import re
+from typing import Any
+
+import pytest
+
+from gateway.dataplane import plan as plans
+from gateway.dataplane.plan import MAX_ROWS, Plan, Plans, signature
+from gateway.errors import InvalidRequest, NotReady
+from gateway.oip.request import Head, Input
+from gateway.routing.snapshot import Pool, Tensor
+from protos import inference_pb2 as pb
+from tests.unit.gateway.dataplane.fakes import floats, pool
+
+TWO = pool(
+    inputs=(Tensor("A", "FP32", (-1, 2)), Tensor("B", "BYTES", (-1, 1))),
+    outputs=(Tensor("Y", "FP32", (-1, 2)), Tensor("Z", "BYTES", (-1,))),
+)
+WORD = b"\x01\0\0\0w"
+
+
+def head(*inputs: tuple[str, str, tuple[int, ...]], outputs: tuple[str, ...] = ()) -> Head:
+    return Head(tuple(Input(*each) for each in inputs), outputs, True)
+
+
+def refused(given: Head, where: Pool) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        Plan(given, where)
+    return str(caught.value)
+
+
+def test_a_plan_puts_tensors_into_the_order_of_the_model() -> None:
+    made = Plan(head(("B", "BYTES", (3, 1)), ("A", "FP32", (3, 2))), TWO)
+    assert made.rows == 3
+    assert made.joinable
+    assert made.signature == b'[["A","FP32",[2]],["B","BYTES",[1]]]'
+    assert (made.sizes, made.elements) == ((24, None), (6, 3))
+    assert made.size == 0, "strings make it differ from request to request"
+    assert made.arrange([WORD * 3, b"a" * 24]) == [b"a" * 24, WORD * 3]
+
+
+def test_without_a_batch_axis_the_shape_is_whole() -> None:
+    made = Plan(head(("X", "FP32", (1, 2))), pool(batched=False, inputs=(Tensor("X", "FP32", (1, 2)),)))
+    assert (made.rows, made.joinable, made.size) == (1, False, 8)
+    assert made.signature == b'[["X","FP32",[1,2]]]'
+
+
+def test_a_scalar_takes_one_element() -> None:
+    made = Plan(head(("X", "INT64", ())), pool(batched=False, inputs=(Tensor("X", "INT64", ()),)))
+    assert made.arrange([b"12345678"]) == [b"12345678"]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (head(("A", "FP32", (1, 2)), ("C", "BYTES", (1, 1))), "input 'C' is unknown; m takes A, B"),
+        (head(("A", "FP32", (1, 2))), "input 'B' is missing; m takes A, B"),
+        (head(), "input 'A' is missing; m takes A, B"),
+        (
+            head(("A", "FP64", (1, 2)), ("B", "BYTES", (1, 1))),
+            "input 'A': datatype FP64, but the model takes FP32",
+        ),
+        (
+            head(("A", "FP32", (1, 3)), ("B", "BYTES", (1, 1))),
+            "input 'A': shape [1, 3], but the model takes [-1, 2]",
+        ),
+        (head(("A", "FP32", (2,)), ("B", "BYTES", (1, 1))), "input 'A': shape [2], but the model takes [-1, 2]"),
+        (
+            head(("A", "FP32", (2, 2)), ("B", "BYTES", (3, 1))),
+            "the inputs differ in axis 0 (the batch): 'A' 2, 'B' 3",
+        ),
+        (
+            head(("A", "FP32", (1, 2)), ("B", "BYTES", (1, 1)), outputs=("Y", "Q")),
+            "output 'Q' is unknown; m gives Y, Z",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(given: Head, text: str) -> None:
+    assert refused(given, TWO) == text
+
+
+def test_rows_beyond_the_frame_format_are_refused() -> None:
+    """A tensor without elements can claim any number of rows."""
+    hollow = pool(inputs=(Tensor("X", "FP32", (-1, -1)),))
+    assert refused(head(("X", "FP32", (MAX_ROWS + 1, 0))), hollow) == (
+        f"{MAX_ROWS + 1} rows are more than one request can have ({MAX_ROWS})"
+    )
+    assert Plan(head(("X", "FP32", (MAX_ROWS, 0))), hollow).rows == MAX_ROWS
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_there_is_one_raw_tensor_for_each_input(count: int) -> None:
+    made = Plan(head(("A", "FP32", (1, 2)), ("B", "BYTES", (1, 1))), TWO)
+    text = f"{count} raw_input_contents for 2 inputs; send one for each, in the order of inputs"
+    with pytest.raises(InvalidRequest, match=re.escape(text)):
+        made.arrange([b""] * count)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ([b"a" * 15, WORD * 2], "input 'A': 15 bytes, but its shape and datatype take 16"),
+        ([b"a" * 16, WORD], "input 'B': 1 elements, but its shape takes 2"),
+        ([b"a" * 16, WORD * 3], "input 'B': 3 elements, but its shape takes 2"),
+        ([b"a" * 16, b"ww"], "input 'B': BYTES elements need a 4-byte little-endian length each"),
+        ([memoryview(b"a" * 16), memoryview(WORD + b"\xff")], "input 'B': BYTES elements need"),
+    ],
+)
+def test_byte_sizes_are_checked(raw: list[Any], text: str) -> None:
+    made = Plan(head(("A", "FP32", (2, 2)), ("B", "BYTES", (2, 1))), TWO)
+    with pytest.raises(InvalidRequest, match=re.escape(text)):
+        made.arrange(raw)
+
+
+def test_one_tensor_is_checked_like_several() -> None:
+    numbers = Plan(head(("X", "FP32", (1, 2))), pool())
+    with pytest.raises(InvalidRequest, match="input 'X': 7 bytes, but its shape and datatype take 8"):
+        numbers.arrange([b"1234567"])
+    strings = Plan(head(("X", "BYTES", (1,))), pool(inputs=(Tensor("X", "BYTES", (-1,)),)))
+    assert strings.arrange([WORD]) == [WORD]
+    with pytest.raises(InvalidRequest, match="input 'X': 2 elements, but its shape takes 1"):
+        strings.arrange([WORD * 2])
+
+
+def test_answers_describe_the_outputs_asked_for_in_that_order() -> None:
+    made = Plan(head(("A", "FP32", (3, 2)), ("B", "BYTES", (3, 1)), outputs=("Z", "Y")), TWO)
+    shape = made.reply_shape(b'[["Y","FP32",[2]],["Z","BYTES",[]]]')
+    response = pb.ModelInferResponse.FromString(shape.head)
+    assert (response.model_name, response.model_version) == ("m", "1")
+    assert [(o.name, o.datatype, list(o.shape)) for o in response.outputs] == [
+        ("Z", "BYTES", [3]),
+        ("Y", "FP32", [3, 2]),
+    ]
+    assert shape.parts == ((1, b"", 0), (0, b"\x32\x18", 24))
+    assert made.reply_shape(b'[["Y","FP32",[2]],["Z","BYTES",[]]]') is shape
+
+
+def test_all_outputs_are_sent_when_none_is_asked_for() -> None:
+    made = Plan(head(("X", "FP32", (1, 2))), pool())
+    assert len(made.reply_shape(b'[["P","FP32",[2]],["Q","INT8",[]]]').parts) == 2
+
+
+def test_shapes_of_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "MAX_REPLY_SHAPES", 4)
+    made = Plan(head(("X", "FP32", (1, 2))), pool())
+    for size in range(20):
+        made.reply_shape(signature([("Y", "FP32", [size])]))
+    assert len(made.replies) <= 4
+
+
+def test_plans_are_made_once_per_head() -> None:
+    known = Plans(pool())
+    given = head(("X", "FP32", (1, 2)))
+    assert known.get(given) is known.get(given)
+
+
+def test_heads_that_are_not_cached_leave_no_plan_behind() -> None:
+    known = Plans(pool())
+    given = Head((Input("X", "FP32", (1, 2)),), (), False)
+    assert known.get(given) is not known.get(given)
+    assert known.known == {}
+
+
+def test_plans_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "MAX_PLANS", 4)
+    known = Plans(pool())
+    for rows in range(20):
+        assert known.get(head(("X", "FP32", (rows, 2)))).rows == rows
+    assert len(known.known) <= 4
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "reason"), [("loading", "", "it is loading"), ("failed", "no model", "no model")]
+)
+def test_while_the_inputs_are_not_known_nothing_can_be_wrong_with_them(state: str, error: str, reason: str) -> None:
+    known = Plans(pool(inputs=(), outputs=(), state=state, error=error))
+    with pytest.raises(NotReady, match=f"m version 1 is not ready: {reason}"):
+        known.get(head(("X", "FP32", (1, 2))))
+
+
+def test_a_model_without_inputs_can_be_asked() -> None:
+    made = Plans(pool(inputs=(), batched=False)).get(head())
+    assert list(made.arrange([])) == []
+    assert made.signature == b"[]"
+
+
+def test_the_sizes_of_floats() -> None:
+    assert Plan(head(("X", "FP32", (2, 2))), pool()).arrange([floats(1, 2, 3, 4)])
