@@ -188,16 +188,19 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = bytearray()
-        self.closing = False
+        self._closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
 
     def close(self) -> None:
-        self.closing = True
+        self._closed = True
 
     def abort(self) -> None:
-        self.closing = True
+        self._closed = True
+
+    def is_closing(self) -> bool:
+        return self._closed
 
     def take(self) -> list[Frame]:
         """The frames written since the last take."""

@@ -1,0 +1,178 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.dataplane.channel import DEPTH, Channel
+from gateway.dataplane.job import Batch
+from tests.unit.gateway.dataplane.fakes import FakeTransport, SocketWorker, error, frame, until
+from workers import wire
+
+
+class Spy:
+    """A channel with everything it tells."""
+
+    def __init__(self, *, up: bool = True) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.free = 0
+        self.gone: list[Channel] = []
+        self.channel = Channel("worker", self._free, self.gone.append)
+        self.transport = FakeTransport()
+        if up:
+            self.channel.connection_made(self.transport)
+            self.free = 0
+
+    def _free(self) -> None:
+        self.free += 1
+
+    def send(self, number: int, *, exclusive: bool = False) -> Batch:
+        sent = Batch(frame(number, wire.RUN, b""), 1, [], self._answer, self._error, self._lost)
+        sent.exclusive = exclusive
+        self.channel.send(sent, 5.0)
+        return sent
+
+    def _answer(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+        self.told.append((batch.number, kind, micros, data[start:stop]))
+
+    def _error(self, batch: Batch, code: int, text: str) -> None:
+        self.told.append((batch.number, code, text))
+
+    def _lost(self, batch: Batch) -> None:
+        self.told.append((batch.number, "lost"))
+
+
+def test_a_batch_goes_out_and_its_answer_comes_back() -> None:
+    spy = Spy()
+    batch = spy.send(1)
+    assert batch.sent_s == 5.0
+    assert bytes(spy.transport.written) == batch.frame
+    spy.channel.data_received(frame(1, wire.RESULT, b"body", micros=9))
+    assert spy.told == [(1, wire.RESULT, 9, b"body")]
+    assert spy.free == 1
+    assert not spy.channel.in_flight
+
+
+def test_an_error_frame_carries_code_and_text() -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.channel.data_received(error(1, "käse", 3))
+    assert spy.told == [(1, 3, "käse")]
+
+
+def test_there_is_room_for_one_more_than_runs() -> None:
+    spy = Spy()
+    assert spy.channel.has_room(exclusive=True)
+    for number in range(DEPTH):
+        assert spy.channel.has_room(exclusive=False)
+        spy.send(number)
+        assert not spy.channel.has_room(exclusive=True)
+    assert not spy.channel.has_room(exclusive=False)
+
+
+def test_nothing_joins_an_exclusive_batch() -> None:
+    spy = Spy()
+    spy.send(1, exclusive=True)
+    assert not spy.channel.has_room(exclusive=False)
+    spy.channel.data_received(frame(1, wire.RESULT, b""))
+    assert spy.channel.has_room(exclusive=False)
+
+
+def test_before_the_connection_there_is_no_room() -> None:
+    spy = Spy(up=False)
+    assert not spy.channel.connected
+    assert not spy.channel.has_room(exclusive=False)
+    spy.channel.connection_made(spy.transport)
+    assert spy.free == 1
+    assert spy.channel.has_room(exclusive=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=2 * DEPTH), st.lists(st.integers(1, 30), min_size=1))
+def test_answers_arrive_whole_over_any_chunks(bodies: list[bytes], cuts: list[int]) -> None:
+    spy = Spy()
+    for number in range(len(bodies)):
+        spy.send(number)
+    stream = b"".join(frame(number, wire.RESULT, body, micros=number) for number, body in enumerate(bodies))
+    position = turn = 0
+    while position < len(stream):
+        size = cuts[turn % len(cuts)]
+        spy.channel.data_received(stream[position : position + size])
+        position += size
+        turn += 1
+    assert spy.told == [(number, wire.RESULT, number, body) for number, body in enumerate(bodies)]
+
+
+def test_a_large_answer_in_many_pieces() -> None:
+    spy = Spy()
+    body = bytes(range(256)) * 4096
+    spy.send(1)
+    stream = frame(1, wire.RESULT, body)
+    for position in range(0, len(stream), 65_536):
+        spy.channel.data_received(stream[position : position + 65_536])
+    assert spy.told == [(1, wire.RESULT, 0, body)]
+
+
+@pytest.mark.parametrize("answer", [frame(7, wire.RESULT, b"x"), error(2)])
+def test_an_answer_to_another_batch_closes_the_connection(answer: bytes) -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.send(2)
+    spy.channel.data_received(answer)
+    assert spy.told == []
+    assert spy.transport.is_closing()
+    assert not spy.channel.has_room(exclusive=False)
+    assert not spy.channel.connected
+    spy.channel.connection_lost(None)
+    assert spy.told == [(2, "lost"), (1, "lost")], "the newest first, as the lane puts them back at the front"
+    assert spy.gone == [spy.channel]
+
+
+def test_an_answer_to_nothing_closes_the_connection() -> None:
+    spy = Spy()
+    spy.channel.data_received(frame(1, wire.RESULT, b""))
+    assert spy.told == []
+    assert spy.transport.is_closing()
+
+
+def test_a_retired_channel_ends_when_nothing_is_in_flight() -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.channel.retire()
+    assert not spy.channel.has_room(exclusive=False)
+    assert not spy.transport.is_closing()
+    spy.channel.data_received(frame(1, wire.RESULT, b"late but well"))
+    assert spy.told == [(1, wire.RESULT, 0, b"late but well")]
+    assert spy.transport.is_closing()
+    assert spy.free == 0
+
+
+def test_an_idle_channel_retires_at_once() -> None:
+    spy = Spy()
+    spy.channel.retire()
+    assert spy.transport.is_closing()
+
+
+def test_a_channel_retired_while_it_connects_is_closed_then() -> None:
+    spy = Spy(up=False)
+    spy.channel.retire()
+    assert not spy.transport.is_closing()
+    spy.channel.connection_made(spy.transport)
+    assert spy.transport.is_closing()
+    assert spy.free == 0
+
+
+async def test_over_a_real_socket(tmp_path: Path) -> None:
+    spy = Spy(up=False)
+    async with SocketWorker(tmp_path / "w", lambda asked: frame(asked.number, wire.RESULT, b"hello")) as worker:
+        await asyncio.get_running_loop().create_unix_connection(lambda: spy.channel, worker.address)
+        for number in (1, 2):
+            spy.send(number)
+        await until(lambda: len(spy.told) == 2)
+        assert spy.told == [(1, wire.RESULT, 0, b"hello"), (2, wire.RESULT, 0, b"hello")]
+        worker.answer = lambda _: b""
+        spy.send(3)
+        await until(lambda: spy.gone)
+        assert spy.told[2:] == [(3, "lost")]
