@@ -204,8 +204,10 @@ class Gateway:
         statuses = {(status.model, status.version): status for status in fleet.statuses()}
         for release in releases.list():
             status = statuses[release.model, release.policy.stable]
-            say = log.info if status.state == "ready" else log.error
-            say(f"model {status.state}", model=status.model, version=status.version, error=status.error or "none")
+            if status.state == "ready":
+                log.info("model ready", model=status.model, version=status.version)
+            else:
+                log.error("model failed", model=status.model, version=status.version, error=status.error)
 
 
 async def _unless(

@@ -88,9 +88,13 @@ class LocalFleet:
 
     @property
     def ready(self) -> bool:
-        """Every proxy listens and every release's stable version can answer."""
-        stable = [self._pools.get((model, release.policy.stable, False)) for model, release in self._releases.items()]
-        return self._proxies.all_listening and all(pool is not None and pool.addresses for pool in stable)
+        """Every proxy listens, no stable version is still coming up, and unless there are none, one can answer.
+
+        A model that failed does not count: it must not take the others out of service.
+        """
+        stable = {(model, release.policy.stable, False) for model, release in self._releases.items()}
+        states = [self._pools[key].state for key in stable if key in self._pools]
+        return self._proxies.all_listening and "loading" not in states and (not stable or "ready" in states)
 
     def problems(self) -> list[str]:
         changed = [
