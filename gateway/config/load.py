@@ -66,8 +66,8 @@ class Sources:
 def load(file: Path | None = None, overrides: Mapping[str, object] | None = None) -> Config:
     """The configuration of this start.
 
-    `overrides` come from the command line, by setting: `{"server.grpc_port": 0, "log.format": "json"}`; None: not given.
-    Raises StartupError with one line per mistake.
+    `overrides` come from the command line, by setting: `{"server.grpc_port": 0, "log.format": "json"}`; None: not
+    given. Raises StartupError with one line per mistake.
     """
     sources = Sources()
     if file is not None:

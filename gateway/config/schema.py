@@ -12,6 +12,7 @@ from gateway.routing.snapshot import Assignment
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
 Positive = Annotated[StrictInt, Field(ge=1)]
+Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, BeforeValidator(duration_s)]
 """Written "250ms", "20s", "5m", "1h"."""
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
@@ -29,15 +30,17 @@ class Server(Section):
 
     models: Path | None = None
     state: Path = Path("cutover-state")
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     grpc_port: Port = 8001
-    http_host: str = "127.0.0.1"
+    http_host: Host = "127.0.0.1"
     http_port: Port = 8002
-    admin_host: str = "127.0.0.1"
+    admin_host: Host = "127.0.0.1"
     admin_port: Port = 8003
     proxies: Annotated[StrictInt, Field(ge=1, le=256)] = 1
     drain_grace: Seconds = 20.0
-    """How long requests in flight may take when the gateway stops, or workers of a retired version."""
+    """How long requests in flight may take when the gateway stops, or the workers of a version."""
+    ack_timeout: Seconds = 2.0
+    """A proxy that has not applied a change of a release after this long is replaced."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -125,6 +128,7 @@ class Config(Section):
             max_shadow_queue=limits.max_shadow_queue,
             worker_wait_s=limits.worker_wait,
             drain_grace_s=server.drain_grace,
+            ack_timeout_s=server.ack_timeout,
         )
 
     def fleet_settings(self) -> FleetSettings:

@@ -126,11 +126,12 @@ class ShadowLane:
         tap = self.tap
         tap.compared += rows
         tap.agreed += agreed
-        if incomparable:
-            assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
-            tap.incomparable += batch.copies
         tap.max_abs_difference = max(tap.max_abs_difference, difference)
-        tap.answered(int((monotonic() - batch.sent_s) * 1e6))
+        assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
+        if incomparable:
+            tap.incomparable += batch.copies
+        else:
+            tap.answered(batch.copies, int((monotonic() - batch.sent_s) * 1e6))
         self.batches.add(batch.rows, micros)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
@@ -142,7 +143,7 @@ class ShadowLane:
 
 
 class Mirror:
-    """Copies the batches of one production lane to its shadow lanes, each at its own rate.
+    """Copies the batches of one production lane (the stable version's) to its shadow lanes, each at its own rate.
 
     The rate is drawn per batch: every request has the same chance, and the copies stay joined.
     """

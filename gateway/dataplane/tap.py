@@ -131,11 +131,11 @@ class ShadowTap:
         self.latency_sum_us = 0
         self.latency_max_us = 0
 
-    def answered(self, latency_us: int) -> None:
-        """Counts the time one group of copies took."""
+    def answered(self, copies: int, latency_us: int) -> None:
+        """Counts copies that were compared together."""
         bucket = index(latency_us)
-        self.latency[bucket] = self.latency.get(bucket, 0) + 1
-        self.latency_sum_us += latency_us
+        self.latency[bucket] = self.latency.get(bucket, 0) + copies
+        self.latency_sum_us += latency_us * copies
         self.latency_max_us = max(self.latency_max_us, latency_us)
 
     def take(self) -> ShadowReport | None:

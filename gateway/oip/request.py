@@ -78,11 +78,23 @@ class _Unusual(Exception):
 _heads: dict[bytes, Head] = {}
 _head_sizes: dict[bytes, int] = {}
 """By model: the size of the head seen last, to find the next one with a single slice."""
+_Same = tuple[bytes, bytes, Head, int]
+"""Model, version, head, and the size of the whole message."""
+_prefixes: dict[bytes, _Same] = {}
+"""By everything that stands before the one raw tensor of a request without id and parameters."""
+_splits: dict[int, int] = {}
+"""By size of the whole message: the size of the prefix seen last, to find the next one with a single slice."""
 _NO_HEAD: Final = Head((), (), True)
 
 
 def read(message: bytes) -> Request:
     """Raises InvalidRequest naming what is wrong."""
+    split = _splits.get(len(message))
+    if split is not None:
+        same = _prefixes.get(message[:split])
+        if same is not None and same[3] == len(message):
+            model, version, head, _ = same
+            return Request(model, version, b"", b"", head, [message[split:]])
     try:
         return _read_fast(message)
     except (IndexError, _Unusual):
@@ -134,7 +146,18 @@ def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no
         else:
             raise _Unusual
         position = stop
+    if len(raw) == 1 and tag == _RAW and head is not None and not id_ and not parameters:
+        _remember_prefix(message, end - len(raw[0]), (model, version, head, end))
     return Request(model, version, id_, parameters, head or _NO_HEAD, raw)
+
+
+def _remember_prefix(message: bytes, split: int, same: _Same) -> None:
+    if split <= CACHED_BYTES and len(message) - split <= COPY_LIMIT_BYTES and same[2].cached:
+        if len(_prefixes) >= CACHED_HEADS:
+            _prefixes.clear()
+            _splits.clear()
+        _prefixes[message[:split]] = same
+        _splits[len(message)] = split
 
 
 def _long_size(message: bytes, position: int, first: int) -> tuple[int, int]:

@@ -268,3 +268,19 @@ def test_typed_numbers_take_their_size(datatype: str, values: list[int]) -> None
 def test_the_library_refuses_what_these_tests_call_broken() -> None:
     with pytest.raises(DecodeError):
         pb.ModelInferRequest.FromString(b"\x2a")
+
+
+def test_equal_prefixes_of_messages_of_other_sizes_are_not_confused() -> None:
+    """The shortest way looks a message up by its beginning; what follows must be as long as the beginning says."""
+    long, short = (
+        pb.ModelInferRequest(model_name=model, raw_input_contents=[bytes(size)])
+        for model, size in (("aaaa", 8), ("aaa", 9))
+    )
+    for message in (long, short):
+        message.inputs.add(name="X", datatype="UINT8", shape=[8])
+    whole = long.SerializeToString()
+    assert oip.read(whole).raw == [bytes(8)]
+    assert oip.read(short.SerializeToString()).raw == [bytes(9)]
+    for broken in (whole[:-1], whole + b"\0"):
+        with pytest.raises(InvalidRequest):
+            oip.read(broken)

@@ -1,0 +1,41 @@
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import models
+from tests.serving import Gateway, serving
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    """An empty models directory."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """A state directory that does not exist yet."""
+    return tmp_path / "state"
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway per test module for tests that only read: every kind of model, version 1 released."""
+    folder = tmp_path_factory.mktemp("shared")
+    directory = folder / "models"
+    for datatype in models.ELEMENT_TYPES:
+        if datatype != "BF16":
+            models.save(directory, f"identity_{datatype.lower()}", 1, models.identity(datatype))
+    models.save(directory, "classifier", 1, models.classifier())
+    models.save(directory, "two_inputs", 1, models.two_inputs())
+    models.save(directory, "scalar", 1, models.scalar())
+    models.save(directory, "texts", 1, models.text_labels("no", "yes"))
+    with serving(directory, folder / f"state{next(_numbers)}") as gateway:
+        yield gateway
