@@ -1,0 +1,25 @@
+import msgspec
+import pytest
+
+from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot, Tensor, canary_arm
+
+
+def test_a_canary_knows_its_arm_and_share() -> None:
+    canary = Canary(12, (Range(0, 100), Range(BUCKETS - 50, BUCKETS)))
+    assert canary.arm == canary_arm(12) == "canary-12"
+    assert canary.basis_points == 150
+    assert Canary(1, ()).basis_points == 0
+
+
+def test_a_snapshot_survives_the_wire() -> None:
+    release = Release("m", 3, Policy(1, (Canary(2, (Range(0, 10),)),), standby=4, salt="m/2"), rollback=Policy(9))
+    pool = Pool("m", 1, shadow=False, state="ready", inputs=(Tensor("X", "FP32", (-1, 2)),))
+    snapshot = Snapshot(epoch=5, releases=(release,), pools=(pool,))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot), type=Snapshot) == snapshot
+    assert msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot) == snapshot
+
+
+def test_values_do_not_change() -> None:
+    policy = Policy(1)
+    with pytest.raises(AttributeError):
+        policy.stable = 2  # type: ignore[misc] # that it cannot be done is the test
