@@ -153,7 +153,7 @@ def _warnings(facts: dict[str, Any], measured: Tally) -> list[str]:
     if measured.intended and measured.waited / measured.intended > LATE_SHARE:
         found.append(
             f"{measured.waited:,} of {measured.intended:,} requests found all {facts['users']} users busy and "
-            f"were sent late; the wait is part of their latency. The service is slower than the load, or --users is too small."
+            f"were sent late, which is part of their latency: the service is too slow for the load, or --users too few."
         )
     elif (delay_us := measured.delay.quantile_us(0.99) or 0) > max(LATE_US, 0.1 * (measured.quantile_us(0.99) or 0)):
         found.append(

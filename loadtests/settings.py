@@ -50,7 +50,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Option:
-    """One `--flag`, also read from the environment variable `CUTOVER_<FLAG>` inside Locust."""
+    """One `--flag`, also read from the environment variable `CUTOVER_LOAD_<FLAG>` inside Locust."""
 
     flag: str
     parse: Callable[[str], Any]

@@ -60,7 +60,7 @@ class Suite:
         for option in _OPTIONS:
             group.add_argument(
                 option.flag,
-                env_var=f"CUTOVER_{option.dest.upper()}",
+                env_var=f"CUTOVER_LOAD_{option.dest.upper()}",
                 type=option.parse,
                 default=option.default,
                 choices=option.choices,
@@ -101,7 +101,7 @@ class Suite:
     def settings(self) -> settings.Settings:
         """This run's settings. Raises SettingsError."""
         if not self.options.model:
-            raise settings.SettingsError("name the model: --model NAME or the environment variable CUTOVER_MODEL")
+            raise settings.SettingsError("name the model: --model NAME or the environment variable CUTOVER_LOAD_MODEL")
         return settings.from_options(
             self.options,
             self.name,
