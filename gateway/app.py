@@ -186,12 +186,12 @@ class Gateway:
         await lifetime.end_orphans(self._config.server.drain_grace)
 
     def _watch(self, registry: Registry, fleet: LocalFleet, releases: Releases) -> None:
-        def changed() -> None:
+        def looked() -> None:
             fleet.registry_changed()
             self._say_problems(fleet.problems())
 
         self._say_problems(fleet.problems())
-        self._tasks.start(registry.watch(changed, releases.register), "models directory")
+        self._tasks.start(registry.watch(looked, releases.register), "models directory")
 
     def _say_problems(self, problems: Sequence[str]) -> None:
         """Each problem once, until it is gone and comes back."""

@@ -66,6 +66,8 @@ class LocalFleet:
         await asyncio.gather(*(pool.stop() for pool in pools))
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        if not self._registry.find(model, version):
+            await self._registry.settle()  # it may have been put there a moment ago
         found = self._require(model, version)
         if found.error:
             raise Refused(f"{model} version {version} cannot be loaded: {found.error}")

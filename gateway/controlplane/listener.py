@@ -32,7 +32,7 @@ def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.soc
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise StartupError(
-            f"host {host} cannot be resolved: {error.strerror or error}; give an address with --host"
+            f"host {host} cannot be resolved: {error.strerror or error}; give an address with {_host_option(option)}"
         ) from None
     bound = socket.socket(family, kind, protocol)
     try:
@@ -53,5 +53,9 @@ def _explain(error: OSError, host: str, port: int, option: str) -> str:
         case errno.EACCES:
             return f"port {port} on {host} needs more rights than this user has; choose one above 1023 with {option}"
         case errno.EADDRNOTAVAIL:
-            return f"{host} is not an address of this machine; give one that is with --host"
+            return f"{host} is not an address of this machine; give one that is with {_host_option(option)}"
     return f"port {port} on {host} cannot be used: {os.strerror(error.errno or 0)}; choose another with {option}"
+
+
+def _host_option(option: str) -> str:
+    return "--host" if option == "--grpc-port" else option.replace("-port", "-host")

@@ -41,6 +41,7 @@ class Registry:
         self._read: dict[Key, tuple[Files, Version | str]] = {}
         self._restless: dict[Key, int] = {}
         self._announced: set[str] = set()
+        self._looking = asyncio.Lock()
 
     def find(self, model: str, version: int) -> Version | None:
         return self.versions.get((model, version))
@@ -63,7 +64,7 @@ class Registry:
         self._announced.add(model)
 
     async def settle(self) -> None:
-        """The first look, and a second one a moment later when something seems to be under way."""
+        """A look, and a second one a moment later when something seems to be under way."""
         await self.poll()
         if any(self._restless.values()):
             await asyncio.sleep(SETTLE_S)
@@ -71,6 +72,10 @@ class Registry:
 
     async def poll(self) -> bool:
         """Looks once; returns whether anything changed. An unreadable directory changes nothing but `problems`."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> bool:
         before = self.versions, self.problems
         try:
             listing = await asyncio.to_thread(look, self._root)
@@ -84,13 +89,16 @@ class Registry:
         self._take_in(listing, at_rest)
         return (self.versions, self.problems) != before
 
-    async def watch(self, changed: Callable[[], None], new_model: Callable[[str, int], Awaitable[object]]) -> None:
-        """Polls for ever. `changed` follows every look that found something; `new_model` is tried until it succeeds."""
+    async def watch(self, looked: Callable[[], None], new_model: Callable[[str, int], Awaitable[object]]) -> None:
+        """Polls for ever. `looked` follows every look; `new_model` is tried until it succeeds."""
         while True:
             await asyncio.sleep(POLL_S)
-            if await self.poll():
-                changed()
-            await self.announce(new_model)
+            try:
+                await self.poll()
+                looked()
+                await self.announce(new_model)
+            except Exception:  # whatever one look met must not end all looking
+                log.exception("looking at the models directory failed; trying again")
 
     async def announce(self, new_model: Callable[[str, int], Awaitable[object]]) -> None:
         """Tells `new_model(model, highest version)` of every model not announced yet."""
@@ -137,4 +145,9 @@ class Registry:
             for (model, version), looks in self._restless.items()
             if looks >= RESTLESS_LOOKS
         ]
-        self.versions, self.problems = versions, tuple(sorted(problems))
+        self.versions, self.problems = versions, tuple(sorted(map(_printable, problems)))
+
+
+def _printable(problem: str) -> str:
+    """One line that any output takes, whatever bytes a file name has."""
+    return " ".join(problem.encode(errors="backslashreplace").decode().splitlines())

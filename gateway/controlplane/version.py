@@ -55,7 +55,7 @@ def read_version(root: Path, key: Key, files: Files) -> Version | str:
 def _digest(folder: Path, files: Files) -> str:
     digest = hashlib.sha256()
     for path, size, _ in files:
-        digest.update(f"{path}\0{size}\0".encode())
+        digest.update(f"{path}\0{size}\0".encode(errors="surrogateescape"))
         with (folder / path).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)

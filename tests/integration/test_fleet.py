@@ -119,6 +119,21 @@ async def test_prepare_refuses_what_cannot_be_loaded_and_knows_what_there_is(wor
     assert world.states()[2] == "failed"
 
 
+async def test_a_version_put_there_a_moment_ago_can_be_prepared(world: World) -> None:
+    put(world.models, "digits", 7)
+    await world.fleet.prepare("digits", 7, shadow=False)
+    assert world.states() == {7: "ready"}
+
+
+async def test_a_shadow_that_cannot_load_is_told_with_its_version(world: World) -> None:
+    await world.put(1)
+    await world.put(2, "fail truncated")
+    await world.fleet.serve({"digits": release(shadows=(Shadow(2, 1.0),))})
+    await world.fleet.until_settled()
+    status = world.fleet.statuses()[1]
+    assert (status.state, status.error) == ("found", "as a shadow: truncated")
+
+
 async def test_candidates_get_pools_and_what_nobody_names_is_let_go(world: World) -> None:
     for version in (1, 2, 3):
         await world.put(version)

@@ -6,6 +6,9 @@ from gateway.config import Config, load
 from gateway.errors import StartupError
 
 
+SIZE = 'must be a number with one of the units B, KiB, MiB, GiB, such as "64MiB"'
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
@@ -92,8 +95,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         "--log-format: must be 'text' or 'json', not 'xml'",
         "CUTOVER_LOG_LEVEL: must be 'debug', 'info', 'warning' or 'error', not 'loud'",
         "CUTOVER_WORKERS_INSTANCE: unknown setting; did you mean instances?",
-        'cutover.toml: limits.max_message: must be a number with one of the units B, KiB, MiB, GiB, such as "64MiB", '
-        + "not '4MB'",
+        f"cutover.toml: limits.max_message: {SIZE}, not '4MB'",
         "cutover.toml: models.digits.allow_forced: must be true or false, not 1",
         "cutover.toml: models.digits.instances: must be at least 1, not 0",
         "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",

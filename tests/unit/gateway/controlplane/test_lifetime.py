@@ -12,9 +12,10 @@ from gateway.controlplane.lifetime import PROXY, WORKER, Lifetime
 from gateway.errors import StartupError
 
 
-def sleeper(run_dir: Path) -> subprocess.Popen[bytes]:
-    """A process that names a run directory on its command line."""
-    code = "import time; print('up', flush=True); time.sleep(600)"
+def sleeper(run_dir: Path, *, deaf: bool = False) -> subprocess.Popen[bytes]:
+    """A process that names a run directory on its command line; a deaf one ignores SIGTERM."""
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    code = ignore + "import time; print('up', flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-I", "-S", "-c", code, str(run_dir)], stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.readline()
@@ -79,8 +80,7 @@ async def test_orphans_are_found_and_ended_with_what_they_left(tmp_path: Path) -
 
 async def test_an_orphan_that_does_not_end_is_killed(tmp_path: Path) -> None:
     first = Lifetime(tmp_path).__enter__()
-    proxy = sleeper(first.run_dir)
-    proxy.send_signal(signal.SIGSTOP)  # deaf to SIGTERM
+    proxy = sleeper(first.run_dir, deaf=True)
     first.started(PROXY, proxy.pid)
     crash(first)
     with Lifetime(tmp_path) as second:

@@ -34,4 +34,4 @@ def test_a_taken_port_is_named_with_its_option() -> None:
 def test_a_wrong_host_is_named_with_the_remedy(host: str, words: str) -> None:
     with pytest.raises(StartupError, match=words) as raised:
         require_free(host, 0, "--http-port")
-    assert "--host" in str(raised.value)
+    assert str(raised.value).endswith("--http-host")

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import time
@@ -135,6 +136,34 @@ async def test_files_that_never_rest_are_a_problem_and_hold_up_nobody(tmp_path: 
         await registry.poll()
     assert registry.unannounced() == {"digits": 1}
     assert "keep changing" in registry.problems[0]
+
+
+async def test_names_that_are_no_text_are_shown_all_the_same(tmp_path: Path) -> None:
+    put(tmp_path, "digits", 1)
+    for name in (b"digits/\xff\nx", b"digits/1/\xfe.bin"):
+        os.close(os.open(os.fsencode(tmp_path) + b"/" + name, os.O_CREAT))
+    registry = Registry(tmp_path)
+    await looks(registry, 2)
+    assert registry.find("digits", 1)
+    assert registry.problems == ("digits/\\udcff x: does not belong here; put it into digits/<version>/ or remove it",)
+
+
+async def test_watching_goes_on_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.0)
+    looked, enough = list[str](), asyncio.Event()
+
+    def look() -> None:
+        looked.append("look")
+        if len(looked) == 1:
+            raise RuntimeError("unforeseen")
+        enough.set()
+
+    async def new_model(model: str, version: int) -> None:
+        pass
+
+    watching = asyncio.get_running_loop().create_task(Registry(tmp_path).watch(look, new_model))
+    await enough.wait()
+    watching.cancel()
 
 
 def test_a_directory_is_required(tmp_path: Path) -> None:
