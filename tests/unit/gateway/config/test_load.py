@@ -5,7 +5,6 @@ import pytest
 from gateway.config import Config, load
 from gateway.errors import StartupError
 
-
 SIZE = 'must be a number with one of the units B, KiB, MiB, GiB, such as "64MiB"'
 
 

@@ -99,6 +99,9 @@ def test_orphans_stay_known_while_a_take_over_fails(tmp_path: Path) -> None:
         assert third.has_orphans
     proxy.kill()
     proxy.wait()
+    with Lifetime(tmp_path) as fourth:
+        assert not fourth.has_orphans
+    assert not first.run_dir.exists()
 
 
 def test_a_process_that_only_has_the_same_pid_is_left_alone(tmp_path: Path) -> None:
