@@ -11,6 +11,7 @@ from gateway.oip import reply
 from gateway.oip.contents import ELEMENT_BYTES, count_elements
 from gateway.oip.request import Head, Input, Raw
 from gateway.routing.snapshot import Pool, Tensor
+from workers import wire
 
 MAX_ROWS: Final = 0xFFFF_FFFF
 """The frame format counts rows in 32 bits; tensors without elements can claim more."""
@@ -134,6 +135,8 @@ class Plan:
 
 
 MAX_PLANS: Final = 1024
+ALIGNMENT: Final = 8
+"""Bytes; the worker then need not copy a tensor before it is used."""
 
 
 class Plans:
@@ -163,10 +166,11 @@ class Plans:
 
 
 def signature(tensors: Sequence[tuple[str, str, Sequence[int]]]) -> bytes:
-    """The wire signature of a section (see workers.wire)."""
-    return json.dumps(
-        [[name, datatype, list(shape)] for name, datatype, shape in tensors], separators=(",", ":")
-    ).encode()
+    """The wire signature of a section (see workers.wire), padded so that the tensors of a frame start aligned."""
+    described = [[name, datatype, list(shape)] for name, datatype, shape in tensors]
+    text = json.dumps(described, separators=(",", ":")).encode()
+    before = wire.HEADER.size + wire.SECTION.size + wire.SIZE.size * len(described) + len(text)
+    return text + b" " * (-before % ALIGNMENT)
 
 
 def _check_names(head: Head, pool: Pool) -> None:

@@ -3,8 +3,11 @@
 usage: python -m tests.bench.ort_loop MODEL.onnx BATCH     prints rows per second
 """
 
+import os
 import sys
 import time
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported
 
 import numpy as np
 import onnxruntime as ort

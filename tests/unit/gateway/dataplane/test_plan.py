@@ -1,3 +1,4 @@
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from gateway.oip.request import Head, Input
 from gateway.routing.snapshot import Pool, Tensor
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import floats, pool
+from workers import wire
 
 TWO = pool(
     inputs=(Tensor("A", "FP32", (-1, 2)), Tensor("B", "BYTES", (-1, 1))),
@@ -32,7 +34,7 @@ def test_a_plan_puts_tensors_into_the_order_of_the_model() -> None:
     made = Plan(head(("B", "BYTES", (3, 1)), ("A", "FP32", (3, 2))), TWO)
     assert made.rows == 3
     assert made.joinable
-    assert made.signature == b'[["A","FP32",[2]],["B","BYTES",[1]]]'
+    assert made.signature.rstrip() == b'[["A","FP32",[2]],["B","BYTES",[1]]]'
     assert (made.sizes, made.elements) == ((24, None), (6, 3))
     assert made.size == 0, "strings make it differ from request to request"
     assert made.arrange([WORD * 3, b"a" * 24]) == [b"a" * 24, WORD * 3]
@@ -41,7 +43,7 @@ def test_a_plan_puts_tensors_into_the_order_of_the_model() -> None:
 def test_without_a_batch_axis_the_shape_is_whole() -> None:
     made = Plan(head(("X", "FP32", (1, 2))), pool(batched=False, inputs=(Tensor("X", "FP32", (1, 2)),)))
     assert (made.rows, made.joinable, made.size) == (1, False, 8)
-    assert made.signature == b'[["X","FP32",[1,2]]]'
+    assert made.signature.rstrip() == b'[["X","FP32",[1,2]]]'
 
 
 def test_a_scalar_takes_one_element() -> None:
@@ -180,8 +182,16 @@ def test_while_the_inputs_are_not_known_nothing_can_be_wrong_with_them(state: st
 def test_a_model_without_inputs_can_be_asked() -> None:
     made = Plans(pool(inputs=(), batched=False)).get(head())
     assert list(made.arrange([])) == []
-    assert made.signature == b"[]"
+    assert made.signature.rstrip() == b"[]"
 
 
 def test_the_sizes_of_floats() -> None:
     assert Plan(head(("X", "FP32", (2, 2))), pool()).arrange([floats(1, 2, 3, 4)])
+
+
+@pytest.mark.parametrize("names", [("X",), ("A", "B"), ("one", "two", "three")])
+def test_signatures_are_padded_so_that_tensors_start_aligned(names: tuple[str, ...]) -> None:
+    text = signature([(name, "FP32", (3,)) for name in names])
+    before = wire.HEADER.size + wire.SECTION.size + wire.SIZE.size * len(names) + len(text)
+    assert before % 8 == 0
+    assert json.loads(text) == [[name, "FP32", [3]] for name in names]
