@@ -113,7 +113,7 @@ class Lifetime:
     def listens_on(self, grpc_port: int) -> None:
         """Notes the port of the proxies."""
         self._own.grpc_port = grpc_port
-        self._write()
+        self._write_or_log()
 
     def started(self, role: str, pid: int) -> None:
         """Enters a child in the book, before it can answer anybody."""
@@ -128,7 +128,10 @@ class Lifetime:
 
     def announce(self, **ports: int) -> None:
         """Writes `ready.json`: the ports of this gateway and its pid."""
-        _replace(self._state_dir / "ready.json", json.dumps({**ports, "pid": os.getpid()}).encode())
+        try:
+            _replace(self._state_dir / "ready.json", json.dumps({**ports, "pid": os.getpid()}).encode())
+        except OSError as error:
+            log.warning("ready.json cannot be written", error=str(error))
 
     async def end_orphans(self, drain_grace_s: float) -> None:
         """Ends the processes of earlier lives: proxies drain first, then the workers they were using.

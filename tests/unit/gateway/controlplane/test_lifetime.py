@@ -124,5 +124,7 @@ def test_a_list_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     with Lifetime(tmp_path) as lifetime:
         (tmp_path / "processes.json").unlink()
         (tmp_path / "processes.json").mkdir()
+        (tmp_path / "ready.json.new").mkdir()
         lifetime.started(WORKER, os.getpid())
         lifetime.ended(os.getpid())
+        lifetime.announce(grpc=1)
