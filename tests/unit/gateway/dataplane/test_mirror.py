@@ -51,7 +51,7 @@ def test_a_copy_carries_inputs_and_what_production_answered() -> None:
     assert asked.kind == wire.COMPARE
     inputs, answers = asked.sections
     assert (inputs.signature.rstrip(), inputs.rows) == (b'[["X","FP32",[2]]]', 3)
-    assert (answers.signature, answers.rows) == (b'[["Y","FP32",[2]]]', 3)
+    assert (answers.signature.rstrip(), answers.rows) == (b'[["Y","FP32",[2]]]', 3)
     assert inputs.tensors == answers.tensors
 
 
