@@ -173,9 +173,7 @@ class Instance:
             if status.state == "ready":
                 self._ready_at_s = time.monotonic()
                 self.address, self.ready_status = str(socket), status
-                self._log.info(
-                    "worker ready", load_ms=status.load_ms, warmup_ms=status.warmup_ms, note=status.note
-                )
+                self._log.info("worker ready", load_ms=status.load_ms, warmup_ms=status.warmup_ms, note=status.note)
                 self._changed()
             elif status.state == "failed":
                 self._load_error = status.error or "the worker gave no reason"
