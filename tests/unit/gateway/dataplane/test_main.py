@@ -1,0 +1,25 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "gateway.dataplane"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_without_a_control_process_it_says_so_in_one_line(tmp_path: Path) -> None:
+    done = run("--control", str(tmp_path / "nobody"), "--index", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("proxy 0: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--control", "x", "--index", "first"]])
+def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "usage: cutover-proxy" in done.stderr

@@ -1,0 +1,140 @@
+from typing import Any
+
+import pytest
+
+from gateway.dataplane.pipeline import NO_ARM, PUSHBACK_MS, Pipeline
+from gateway.dataplane.route import Route
+from gateway.dataplane.tap import Series
+from gateway.errors import Code
+from gateway.routing.snapshot import Assignment, Policy, Release
+from protos import inference_pb2 as pb
+from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, floats, infer
+
+
+class PipelineBench:
+    """A pipeline with one model and one version."""
+
+    def __init__(self, limit: int = 100, **changes: Any) -> None:
+        self.bench = LaneBench(**changes)
+        self.bench.load.limit = limit
+        self.refused = Series("", 0, NO_ARM)
+        self.pipeline = Pipeline(self.bench.load, self.refused)
+        release = Release("m", 4, Policy(stable=1))
+        route = Route(release, Assignment(), lambda _: self.bench.lane, lambda *_: self.bench.series)
+        self.pipeline.routes = {b"m": route}
+
+    def infer(self, message: bytes | None = None, **fields: Any) -> FakeCall:
+        call = FakeCall(infer((1, 2)) if message is None else message, **fields)
+        self.pipeline.infer(call)
+        return call
+
+    def codes(self) -> dict[str, dict[int, int]]:
+        """Counted answers by series."""
+        found = {}
+        for series in (self.refused, self.bench.series):
+            report = series.take()
+            if report is not None:
+                found[report.arm] = report.codes
+        return found
+
+
+def test_a_call_is_answered_and_says_by_whom() -> None:
+    made = PipelineBench()
+    call = made.infer(infer((1, 2), id="käse"))
+    made.bench.turn()
+    made.bench.worker.answer()
+    assert call.array() == [[1, 2]]
+    assert (call.response.id, call.response.model_name, call.response.model_version) == ("käse", "m", "1")
+    assert call.trailers == {"cutover-arm": "stable", "cutover-revision": "4", "cutover-reason": "stable"}
+    assert made.codes() == {"stable": {Code.OK: 1}}
+
+
+def test_typed_contents_are_answered_like_raw_ones() -> None:
+    made = PipelineBench()
+    message = pb.ModelInferRequest(model_name="m")
+    message.inputs.add(name="X", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1, 2])
+    calls = [made.infer(message.SerializeToString()), made.infer()]
+    made.bench.turn()
+    (asked,) = made.bench.worker.frames()
+    assert asked.sections[0].tensors == [floats(1, 2, 1, 2)]
+    made.bench.worker.answer()
+    assert calls[0].array() == calls[1].array()
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "text"),
+    [
+        (b"\xff", Code.INVALID_ARGUMENT, "the message is not a ModelInferRequest"),
+        (infer((1, 2), model="x"), Code.NOT_FOUND, "model 'x' is not served here"),
+        (b"", Code.NOT_FOUND, "model '' is not served here"),
+        (b"\x0a\x01\xff", Code.INVALID_ARGUMENT, "model_name is not UTF-8"),
+        (infer((1, 2), model_version="9"), Code.NOT_FOUND, "m has no live version 9; it has 1"),
+    ],
+)
+def test_what_reaches_no_arm_is_counted_under_none(message: bytes, code: Code, text: str) -> None:
+    made = PipelineBench()
+    call = made.infer(message)
+    assert (call.code, call.text, call.trailers) == (code, text, {})
+    assert made.codes() == {NO_ARM: {code: 1}}
+    assert made.bench.load.in_flight == 0
+
+
+def test_what_an_arm_refuses_is_counted_there_and_says_so() -> None:
+    made = PipelineBench()
+    call = made.infer(pb.ModelInferRequest(model_name="m").SerializeToString())
+    assert (call.code, call.text) == (Code.INVALID_ARGUMENT, "input 'X' is missing; m takes X")
+    assert call.trailers["cutover-arm"] == "stable"
+    assert made.codes() == {"stable": {Code.INVALID_ARGUMENT: 1}}
+
+
+def test_too_much_in_flight_is_refused_before_the_message_is_read() -> None:
+    made = PipelineBench(limit=2)
+    for _ in range(2):
+        made.infer()
+    call = made.infer(b"\xff")
+    assert (call.code, call.text) == (Code.RESOURCE_EXHAUSTED, "2 requests are in flight already")
+    assert call.trailers == {"grpc-retry-pushback-ms": str(PUSHBACK_MS)}
+    made.bench.turn()
+    made.bench.worker.answer()
+    assert made.infer().code is None, "there is room again"
+
+
+def test_a_full_queue_names_the_arm_and_the_pushback() -> None:
+    made = PipelineBench(max_queue=1, workers=0)
+    made.infer()
+    call = made.infer()
+    assert call.code == Code.RESOURCE_EXHAUSTED
+    assert call.trailers["cutover-arm"] == "stable"
+    assert call.trailers["grpc-retry-pushback-ms"]
+
+
+def test_a_deadline_that_passed_on_the_way_is_late_at_once() -> None:
+    made = PipelineBench()
+    call = made.infer(arrived_s=10.0, deadline_s=10.0)
+    assert (call.code, call.text) == (Code.DEADLINE_EXCEEDED, "the deadline passed before the request arrived")
+    assert made.bench.lane.queued == 0
+
+
+def test_while_a_version_loads_it_is_unavailable_and_not_misunderstood() -> None:
+    made = PipelineBench(workers=0, inputs=(), outputs=(), state="loading")
+    call = made.infer()
+    assert (call.code, call.text) == (Code.UNAVAILABLE, "m version 1 is not ready: it is loading")
+
+
+def test_metadata_decides_the_arm() -> None:
+    made = PipelineBench()
+    call = made.infer(values={"cutover-arm": "canary-2"})
+    assert (call.code, call.text) == (
+        Code.INVALID_ARGUMENT,
+        "metadata cutover-arm: m has no arm 'canary-2'; it has stable",
+    )
+
+
+def test_routes_may_change_between_calls() -> None:
+    made = PipelineBench()
+    before = made.infer()
+    made.pipeline.routes = {}
+    assert made.infer().code == Code.NOT_FOUND
+    made.bench.turn()
+    made.bench.worker.answer()
+    assert before.code == Code.OK, "what was admitted before finishes where it began"

@@ -1,0 +1,257 @@
+from asyncio import get_running_loop
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from gateway.dataplane import plane as planes
+from gateway.dataplane.plane import Plane, Settings
+from gateway.errors import Code
+from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Release, Shadow, Snapshot
+from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, SocketWorker, compared, echo, infer, pool, until
+from workers import wire
+
+
+class PlaneBench:
+    """A plane, and workers on real sockets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plane = Plane(Settings(), get_running_loop())
+        self.workers: dict[str, SocketWorker] = {}
+        self.epoch = 0
+
+    async def start(self, name: str, **answers: Any) -> str:
+        """A worker; returns its address."""
+        worker = self.workers[name] = SocketWorker(self.folder / name, **answers)
+        await worker.__aenter__()
+        return worker.address
+
+    async def stop(self) -> None:
+        self.plane.apply(Snapshot(epoch=self.epoch + 1))
+        self.plane.report(0)
+        for worker in self.workers.values():
+            await worker.stop()
+        await until(lambda: not self.plane._connecting)
+
+    def apply(self, policy: Policy | None, *pools: Pool, **snapshot: Any) -> None:
+        self.epoch += 1
+        releases = (Release("m", self.epoch, policy),) if policy is not None else ()
+        self.plane.apply(Snapshot(epoch=self.epoch, releases=releases, pools=pools, **snapshot))
+
+    def infer(self, user: str = "", **fields: Any) -> FakeCall:
+        now_s = monotonic()
+        call = FakeCall(infer((1, 2)), {"x-user-id": user} if user else {}, now_s, **fields)
+        self.plane.pipeline.infer(call)
+        return call
+
+    async def answered(self, call: FakeCall) -> Code | None:
+        await until(lambda: call.closed)
+        return call.code
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[PlaneBench]:
+    made = PlaneBench(tmp_path)
+    yield made
+    await made.stop()
+
+
+def version(number: int, *addresses: str, **changes: Any) -> Pool:
+    return pool(version=number, addresses=addresses, **changes)
+
+
+async def test_before_the_first_snapshot_nothing_is_served(bench: PlaneBench) -> None:
+    assert not bench.plane.settled
+    assert bench.infer().code == Code.NOT_FOUND
+
+
+async def test_a_snapshot_is_served(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    assert await bench.answered(call := bench.infer()) == Code.OK
+    assert call.trailers["cutover-revision"] == "1"
+    assert bench.plane.settled
+    assert bench.plane.ready("m", 1)
+    assert bench.plane.in_flight == 0
+    described = bench.plane.pool("m", 1)
+    assert described is not None
+    assert described.inputs
+    assert bench.plane.pool("m", 9) is None
+    assert not bench.plane.ready("m", 9)
+
+
+async def test_a_flip_takes_effect_with_the_call_and_the_old_way_back_stays_warm(bench: PlaneBench) -> None:
+    pools = version(1, await bench.start("a")), version(2, await bench.start("b"))
+    bench.apply(Policy(1, standby=2), *pools)
+    await until(lambda: bench.plane.ready("m", 1) and bench.plane.ready("m", 2))
+    before = bench.infer()
+    bench.apply(Policy(2, standby=1), *pools)
+    after = bench.infer()
+    await until(lambda: before.closed and after.closed)
+    assert (before.response.model_version, before.trailers["cutover-revision"]) == ("1", "1")
+    assert (after.response.model_version, after.trailers["cutover-revision"]) == ("2", "2")
+    bench.apply(Policy(1, standby=2), *pools)
+    again = bench.infer()
+    await until(lambda: again.closed)
+    assert again.response.model_version == "1"
+    assert [bench.workers[name].connections for name in "ab"] == [1, 1]
+
+
+async def test_canaries_and_assignments_come_from_the_snapshot(bench: PlaneBench) -> None:
+    pools = version(1, await bench.start("a")), version(2, await bench.start("b"))
+    everybody = Policy(1, canaries=(Canary(2, (Range(0, 10_000),)),), salt="m/2")
+    bench.apply(everybody, *pools)
+    assert await bench.answered(call := bench.infer("ada")) == Code.OK
+    assert (call.response.model_version, call.trailers["cutover-arm"]) == ("2", "canary-2")
+    bench.apply(everybody, *pools, assignments={"m": Assignment(unit_metadata=("x-tenant",), no_unit="stable")})
+    assert await bench.answered(call := bench.infer("ada")) == Code.OK
+    assert (call.response.model_version, call.trailers["cutover-reason"]) == ("1", "no-unit")
+
+
+async def test_a_dropped_version_finishes_what_it_has_and_is_let_go(bench: PlaneBench) -> None:
+    hold: list[Frame] = []
+
+    def keep(asked: Frame) -> None:
+        hold.append(asked)
+
+    address = await bench.start("a", answer=keep)
+    bench.apply(Policy(1), version(1, address))
+    call = bench.infer()
+    await until(lambda: hold)
+    bench.apply(Policy(2), version(2, await bench.start("b")))
+    bench.plane.report(0)
+    assert not call.closed
+    assert bench.plane.pool("m", 1) is not None, "not before its last answer"
+    for writer in bench.workers["a"]._writers:
+        writer.write(echo(hold[0]))
+    assert await bench.answered(call) == Code.OK
+    assert call.response.model_version == "1"
+    report = bench.plane.report(0)
+    assert [(batches.version, batches.rows) for batches in report.batches] == [(1, 1)]
+    assert bench.plane.pool("m", 1) is None
+    await until(lambda: not bench.workers["a"]._writers)
+
+
+async def test_a_worker_that_left_the_snapshot_still_answers_what_it_has(bench: PlaneBench) -> None:
+    first = await bench.start("a", answer=lambda _: None)
+    bench.apply(Policy(1), version(1, first))
+    late = bench.infer(deadline_s=monotonic() + 1000)
+    await until(lambda: bench.workers["a"].seen)
+    bench.apply(Policy(1), version(1, await bench.start("b")))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert len(bench.workers["b"].seen) == 1
+    for lane in bench.plane._lanes.values():
+        lane.sweep(monotonic() + 2000)
+    assert late.code == Code.DEADLINE_EXCEEDED, "the sweep still sees it"
+    await bench.workers["a"].stop()
+    await until(lambda: bench.plane.in_flight == 0)
+
+
+async def test_a_request_whose_worker_dies_is_answered_by_its_successor(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1, await bench.start("a", answer=lambda _: b"")))
+    call = bench.infer()
+    await until(lambda: not bench.plane.ready("m", 1) and bench.workers["a"].seen)
+    await bench.workers["a"].stop()
+    bench.apply(Policy(1), version(1, await bench.start("b")))
+    assert await bench.answered(call) == Code.OK
+    assert bench.plane.report(0).retries == 1
+    assert bench.plane.report(0).retries == 0
+
+
+async def test_a_worker_whose_connection_ended_is_called_again(
+    bench: PlaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sent garbage and its connection was closed; it lives on and the snapshot still names it."""
+    monkeypatch.setattr(planes, "RECONNECT_S", 0.01)
+
+    def garbage_first(asked: Frame) -> bytes:
+        good = len(bench.workers["a"].seen) > 1
+        return echo(asked) if good else wire.HEADER.pack(0, asked.number + 5, wire.RESULT, 0, 0, 0)
+
+    bench.apply(Policy(1), version(1, await bench.start("a", answer=garbage_first)))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert bench.workers["a"].connections == 2
+
+
+async def test_a_worker_that_cannot_be_reached_is_tried_again(
+    bench: PlaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planes, "RECONNECT_S", 0.01)
+    bench.apply(Policy(1), version(1, str(bench.folder / "a")))
+    call = bench.infer()
+    await until(lambda: not bench.plane._connecting)
+    assert not bench.plane.settled
+    await bench.start("a")
+    assert await bench.answered(call) == Code.OK
+
+
+async def test_nobody_calls_again_who_is_not_named_any_more(bench: PlaneBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planes, "RECONNECT_S", 0.0)
+    bench.apply(Policy(1), version(1, str(bench.folder / "nowhere")))
+    bench.apply(Policy(1), version(1))
+    await until(lambda: not bench.plane._connecting)
+    assert not any(bench.plane._channels["m", 1, False].values())
+
+
+async def test_a_release_may_name_a_version_whose_pool_is_not_known_yet(bench: PlaneBench) -> None:
+    bench.apply(Policy(1, standby=2))
+    before = bench.plane.settled
+    call = bench.infer()
+    assert (call.code, call.text) == (Code.UNAVAILABLE, "m version 1 is not ready: it is loading")
+    bench.apply(Policy(1), version(1, state="failed", error="not a model", inputs=(), outputs=()))
+    assert (before, bench.plane.settled) == (False, True)
+    call = bench.infer()
+    assert (call.code, call.text) == (Code.UNAVAILABLE, "m version 1 is not ready: not a model")
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    assert await bench.answered(bench.infer()) == Code.OK
+
+
+async def test_copies_go_to_the_shadows_of_the_snapshot(bench: PlaneBench) -> None:
+    compare = {"answer": lambda asked: compared(asked.number, asked.rows, asked.rows)}
+    live, shadow = await bench.start("a"), await bench.start("s", **compare)
+    bench.apply(Policy(1, shadows=(Shadow(2, 1.0), Shadow(3, 1.0))), version(1, live), version(2, shadow, shadow=True))
+    await until(lambda: bench.workers["s"].connections)
+    assert await bench.answered(bench.infer()) == Code.OK
+    await until(lambda: bench.workers["s"].seen)
+    lane = bench.plane._shadows["m", 2, True]
+    await until(lambda: lane.idle)
+    report = bench.plane.report(3)
+    assert [(s.version, s.copies, s.compared, s.agreed) for s in report.shadows] == [(2, 1, 1, 1)]
+    assert {(b.version, b.shadow) for b in report.batches} == {(1, False), (2, True)}
+    assert report.connections == 3
+    bench.apply(Policy(1), version(1, live))
+    assert await bench.answered(bench.infer()) == Code.OK
+    bench.plane.report(0)
+    assert bench.plane._shadows == {}
+    assert len(bench.workers["s"].seen) == 1
+
+
+async def test_reports_are_increments_and_gauges(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1))
+    waiting = bench.infer()
+    bench.infer().cancel()
+    assert bench.infer(deadline_s=0.0).code == Code.DEADLINE_EXCEEDED
+    report = bench.plane.report(7)
+    assert (report.in_flight, report.queued, report.connections) == (2, {"m": 2}, 7)
+    assert [(s.arm, s.codes) for s in report.series] == [("stable", {Code.DEADLINE_EXCEEDED: 1})]
+    bench.plane.sweep()
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    assert await bench.answered(waiting) == Code.OK
+    report = bench.plane.report(0)
+    assert (report.in_flight, report.queued) == (0, {"m": 0})
+    assert [(s.arm, s.codes) for s in report.series] == [("stable", {Code.OK: 1, Code.CANCELLED: 1})]
+
+
+async def test_a_model_that_is_no_longer_released_is_not_found(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1))
+    waiting = bench.infer()
+    bench.apply(None)
+    assert bench.infer().code == Code.NOT_FOUND
+    assert bench.plane.settled
+    for lane in bench.plane._lanes.values():
+        lane.sweep(monotonic() + 100)
+    assert waiting.code == Code.UNAVAILABLE
+    bench.plane.report(0)
+    assert bench.plane._lanes == {}
