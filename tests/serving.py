@@ -101,7 +101,7 @@ class Gateway:
         """Process ids of the workers, of one model if given."""
         found = []
         for pid, parent, arguments in _processes():
-            if parent == self.pid and "workers" in arguments and any(f"/{model}/" in part for part in arguments):
+            if parent == self.pid and "workers" in arguments and (not model or any(f"/{model}/" in part for part in arguments)):
                 found.append(pid)
         return found
 

@@ -116,30 +116,24 @@ class LocalFleet:
         return [self._status(key) for key in sorted(named | set(self._registry.versions))]
 
     def _status(self, key: Key) -> VersionStatus:
+        """A version with two pools, live and shadow, is described by the live one; their processes are added up."""
         found = self._registry.find(*key)
-        pool = self._pools.get((*key, False))
-        if pool is None:
-            shadow = self._pools.get((*key, True))
+        pools = [pool for shadow in (False, True) if (pool := self._pools.get((*key, shadow)))]
+        if not pools:
             state = "missing" if found is None else "failed" if found.error else "found"
-            error = (
-                found.error
-                if found and found.error
-                else f"as a shadow: {shadow.error}"
-                if shadow and shadow.error
-                else ""
-            )
-            return VersionStatus(*key, found.digest if found else "", state, error)
-        public = pool.snapshot()
+            return VersionStatus(*key, found.digest if found else "", state, found.error if found else "")
+        public = pools[0].snapshot()
+        as_shadow = pools[-1].error if pools[-1] is self._pools.get((*key, True)) else ""
         return VersionStatus(
-            *(*key, pool.digest),
+            *(*key, pools[0].digest),
             state="missing" if found is None and not public.addresses else public.state,
-            error=public.error,
+            error=f"as a shadow: {as_shadow}" if as_shadow else public.error,
             inputs=public.inputs,
             outputs=public.outputs,
             batched=public.batched,
-            instances_ready=len(public.addresses),
-            instances=len(pool.instances),
-            restarts=pool.restarts,
+            instances_ready=sum(len(pool.addresses) for pool in pools),
+            instances=sum(len(pool.instances) for pool in pools),
+            restarts=sum(pool.restarts for pool in pools),
         )
 
     def _require(self, model: str, version: int) -> Version:

@@ -19,7 +19,7 @@ import grpc
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench import load
 from tests.bench.load import BenchError, Load
-from tests.bench.workload import make_models, write_payload
+from tests.bench.workload import CANDIDATE, MODEL, make_models, write_payload
 from tests.serving import Gateway, ServingError, cpu_s, serving
 
 QUICK = "--quick" in sys.argv
@@ -91,7 +91,7 @@ class Bench:
             rate = 2000
             load.run(gateway.grpc, self.payload, size, requests=rate, connections=4, streams=16, rate=rate)
             without = self._paced(gateway, size, rate)
-            gateway.cutover("shadow", "set", "mlp", "2", "--rate", "1.0", "--reason", "bench")
+            gateway.cutover("shadow", "set", MODEL, CANDIDATE, "--rate", "1.0", "--reason", "bench")
             shadowed = self._paced(gateway, size, rate)
             copies = gateway.wait_metric("cutover_shadow_copies_total", rate * PACED_S, result="compared")
             say(f"  {copies:.0f} of {rate * PACED_S} requests compared")
@@ -126,13 +126,13 @@ class Bench:
 
 
 def canary(gateway: Gateway) -> None:
-    """A tenth of the users to version 2."""
-    gateway.cutover("canary", "set", "mlp", "2", "--percent", "10", "--reason", "bench")
+    """A tenth of the users to the candidate."""
+    gateway.cutover("canary", "set", MODEL, CANDIDATE, "--percent", "10", "--reason", "bench")
 
 
 def shadow(gateway: Gateway) -> None:
-    """A copy of everything to version 2."""
-    gateway.cutover("shadow", "set", "mlp", "2", "--rate", "1.0", "--reason", "bench")
+    """A copy of everything to the candidate."""
+    gateway.cutover("shadow", "set", MODEL, CANDIDATE, "--rate", "1.0", "--reason", "bench")
 
 
 def canary_and_shadow(gateway: Gateway) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from protos import inference_pb2 as pb
 
 MODEL = "mlp"
+CANDIDATE = "1"
+"""The version that is not released at first sight: the highest is."""
 
 
 def make_models(folder: Path) -> Path:

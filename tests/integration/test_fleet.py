@@ -131,7 +131,7 @@ async def test_a_shadow_that_cannot_load_is_told_with_its_version(world: World) 
     await world.fleet.serve({"digits": release(shadows=(Shadow(2, 1.0),))})
     await world.fleet.until_settled()
     status = world.fleet.statuses()[1]
-    assert (status.state, status.error) == ("found", "as a shadow: truncated")
+    assert (status.state, status.error) == ("failed", "as a shadow: truncated")
 
 
 async def test_candidates_get_pools_and_what_nobody_names_is_let_go(world: World) -> None:
@@ -141,7 +141,7 @@ async def test_candidates_get_pools_and_what_nobody_names_is_let_go(world: World
     canary = Canary(2, (Range(0, 1000),))
     await world.fleet.serve({"digits": release(canaries=(canary,), shadows=(Shadow(3, 1.0),))})
     await world.fleet.until_settled()
-    assert world.states() == {1: "ready", 2: "ready", 3: "found"}
+    assert world.states() == {1: "ready", 2: "ready", 3: "ready"}
     assert len(world.book.pids(WORKER)) == 3
     await until(lambda: (pool := world.pool(3, shadow=True)) is not None and pool.state == "ready")
     await world.fleet.serve({"digits": release(revision=2)})

@@ -55,5 +55,5 @@ async def test_two_gateways_never_share_a_port() -> None:
 
 
 async def test_a_host_that_is_none_stops_the_start() -> None:
-    with pytest.raises(StartupError, match="--host"):
+    with pytest.raises(StartupError, match="--admin-host"):
         await start_admin(service(), "no such host", 0)
