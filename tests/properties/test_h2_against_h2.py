@@ -83,6 +83,7 @@ class Pair:
                 h2.settings.SettingCodes.ENABLE_PUSH: 0,
             },
         )
+        self.client.max_inbound_frame_size = frame_bytes  # h2 looks at its settings only when they are acknowledged
         self.client.initiate_connection()
         self.cut = cut
         self.answers: dict[int, Answer] = {}

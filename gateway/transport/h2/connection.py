@@ -72,7 +72,7 @@ class Connection:
         self._requests = Requests(service, limits, self.sender)
         self._control = Control(self._requests, self.sender)
         self._rest = bytearray()
-        self._needed_bytes = len(PREFACE)
+        self._needed_bytes = 0
         self._greeted = False
         self._leaving = False
         self._dead = False
