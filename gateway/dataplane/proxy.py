@@ -104,7 +104,7 @@ class Proxy:
 
     def _report(self) -> None:
         assert self._plane is not None  # noqa: S101 - started by _listen
-        assert self._server is not None  # noqa: S101
+        assert self._server is not None  # noqa: S101 - likewise
         self._send(self._plane.report(self._server.connections))
         self._loop.call_later(REPORT_EVERY_S, self._report)
 
