@@ -57,7 +57,7 @@ class Gateway:
 
     def log_tail(self) -> str:
         """The last lines the gateway wrote."""
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+        return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""
 
     def cutover(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs one `cutover` command against this gateway. Raises ServingError when it fails and `check` is set."""
@@ -124,11 +124,14 @@ class Gateway:
 
 @contextmanager
 def serving(models: Path, state: Path, *options: str) -> Iterator[Gateway]:
-    """Serves until the end of the block, and leaves no process behind."""
+    """Serves until the end of the block, and leaves no process behind. Shows the gateway's log when the block fails."""
     gateway = Gateway(models, state, *options)
     try:
         yield gateway
         gateway.stop()
+    except BaseException:
+        sys.stderr.write(gateway.log_tail())
+        raise
     finally:
         gateway.kill()
 

@@ -36,11 +36,13 @@ def test_a_release_from_shadow_to_canary(models_dir: Path, state_dir: Path) -> N
         gateway.cutover("shadow", "set", "number", "2", "--rate", "1.0", "--reason", "test")
         gateway.cutover("shadow", "set", "number", "3", "--rate", "1.0", "--reason", "test")
         assert set(answers().values()) == {1}
-        for version, agreed in ((2, 0), (3, len(USERS))):
-            labels = {"model": "number", "version": str(version)}
-            compared = gateway.wait_metric("cutover_shadow_rows_total", len(USERS), **labels)
-            assert compared == len(USERS)
-            assert gateway.metric("cutover_shadow_agreed_rows_total", **labels) == agreed
+        for version, agreeing in (("2", 0), ("3", 1)):
+            copies = gateway.wait_metric("cutover_shadow_copies_total", len(USERS), model="number", version=version)
+            assert copies == len(USERS)
+            rows = gateway.metric("cutover_shadow_rows_total", model="number", version=version)
+            dropped = gateway.metric("cutover_shadow_copies_total", version=version, result="dropped")
+            assert rows == len(USERS) - dropped > 0
+            assert gateway.metric("cutover_shadow_agreed_rows_total", version=version) == agreeing * rows
 
         gateway.cutover("canary", "set", "number", "2", "--percent", "10", "--reason", "test")
         ten = answers()
