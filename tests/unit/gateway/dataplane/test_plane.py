@@ -228,6 +228,25 @@ async def test_copies_go_to_the_shadows_of_the_snapshot(bench: PlaneBench) -> No
     assert len(bench.workers["s"].seen) == 1
 
 
+async def test_after_a_flip_only_the_new_version_is_copied(bench: PlaneBench) -> None:
+    compare = {"answer": lambda asked: compared(asked.number, asked.rows, asked.rows)}
+    pools = (
+        version(1, await bench.start("a")),
+        version(2, await bench.start("b")),
+        version(3, await bench.start("s", **compare), shadow=True),
+    )
+    bench.apply(Policy(1, standby=2, shadows=(Shadow(3, 1.0),)), *pools)
+    bench.apply(Policy(2, standby=1, shadows=(Shadow(3, 1.0),)), *pools)
+    await until(lambda: bench.workers["s"].connections)
+    old = FakeCall(infer((1, 2), model_version="1"), arrived_s=monotonic())
+    bench.plane.pipeline.infer(old)
+    assert await bench.answered(old) == Code.OK
+    assert await bench.answered(bench.infer()) == Code.OK
+    await until(lambda: bench.plane._shadows["m", 3, True].idle)
+    (report,) = bench.plane.report(0).shadows
+    assert report.copies == 1
+
+
 async def test_reports_are_increments_and_gauges(bench: PlaneBench) -> None:
     bench.apply(Policy(1), version(1))
     waiting = bench.infer()

@@ -36,6 +36,23 @@ def test_a_usual_request() -> None:
     assert oip.parameters(request) == {"user_id": "ada"}
 
 
+def test_what_clients_send_takes_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oip, "_read_slow", lambda _: pytest.fail("slow"))
+    made = message(1, 2, raw=b"12345678")
+    made.model_version, made.id = "3", "käse"
+    made.inputs.add(name="W", datatype="BYTES", shape=[1]).parameters["binary_data_size"].int64_param = 5
+    made.raw_input_contents.append(b"\x01\0\0\0w")
+    for name in ("Y", "Z"):
+        made.outputs.add(name=name)
+    for number in range(20):
+        made.parameters[f"parameter-{number}"].int64_param = number
+    for _ in range(2):
+        request = oip.read(made.SerializeToString())
+        assert request.head.outputs == ("Y", "Z")
+        assert [tensor.name for tensor in request.head.inputs] == ["X", "W"]
+    assert len(oip.parameters(request)) == 20
+
+
 def test_no_parameters_are_no_parameters() -> None:
     assert oip.parameters(oip.read(message(1).SerializeToString())) == {}
 
