@@ -99,11 +99,8 @@ class Gateway:
 
     def workers(self, model: str = "") -> list[int]:
         """Process ids of the workers, of one model if given."""
-        found = []
-        for pid, parent, arguments in _processes():
-            if parent == self.pid and "workers" in arguments and (not model or any(f"/{model}/" in part for part in arguments)):
-                found.append(pid)
-        return found
+        workers = [each for each in _processes() if each[1] == self.pid and "workers" in each[2]]
+        return [pid for pid, _, words in workers if not model or any(f"/{model}/" in word for word in words)]
 
     def stop(self) -> int:
         """SIGTERM and the exit code."""
