@@ -60,7 +60,7 @@ class Limits(Section):
     """Requests without an answer yet, in one proxy."""
     max_queue: Positive = 1024
     """Requests waiting for one version, in one proxy."""
-    max_shadow_queue: Positive = 256
+    max_shadow_queue: Positive = 4096
     worker_wait: Seconds = 10.0
     """How long a request waits for a worker to come back."""
 

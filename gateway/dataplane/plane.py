@@ -31,7 +31,7 @@ class Settings:
 
     max_in_flight: int = 8192
     max_queue: int = 2048
-    max_shadow_queue: int = 1024
+    max_shadow_queue: int = 4096
     worker_wait_s: float = 10.0
 
 
