@@ -30,7 +30,6 @@ class H2Call:
     __slots__ = (
         "arrived_s",
         "closed",
-        "credit_bytes",
         "deadline_s",
         "message",
         "metadata",
@@ -50,8 +49,6 @@ class H2Call:
         self.deadline_s = deadline_s
         self.closed = False
         self.on_cancel: Callable[[], None] | None = None
-        self.credit_bytes = 0
-        """What WINDOW_UPDATE added to the stream's initial send window."""
 
     def reply(self, message: bytes, trailers: Trailers) -> None:
         """Sends the response message and grpc-status 0."""
@@ -62,7 +59,7 @@ class H2Call:
         sender = self.sender
         size = len(message) + PREFIX_BYTES
         if size > sender.room_bytes or size > sender.window_bytes:
-            sender.queue(self, message, trailers)
+            sender.queue(self.stream_id, message, trailers)
             return
         sender.window_bytes -= size
         stream_id = self.stream_id
@@ -74,6 +71,8 @@ class H2Call:
             block,
         )
         del sender.calls[stream_id]
+        if sender.credits:
+            sender.credits.pop(stream_id, None)
         if not sender.awake:
             sender.awake = True
             sender.wake()

@@ -3,20 +3,18 @@
 SETTINGS, PING, GOAWAY, WINDOW_UPDATE, PRIORITY.
 """
 
-import struct
 from typing import Final
 
 from gateway.transport.h2 import settings
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
-from gateway.transport.h2.frames import ACK, STREAM_ID_MASK, FrameType, expect_size, frame
+from gateway.transport.h2.frames import ACK, STREAM_ID_MASK, WORD, FrameType, expect_size, frame
 from gateway.transport.h2.requests import Requests
-from gateway.transport.h2.sending import Sender, add_credit
+from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.settings import Setting
 
 DRAIN_PING: Final = b"draining"
 """Payload of the PING whose answer says that the peer has seen our first GOAWAY."""
 
-_WORD = struct.Struct(">L")
 _SETTINGS_ACK: Final = frame(FrameType.SETTINGS, ACK, 0)
 
 
@@ -45,8 +43,7 @@ class Control:
         sender = self._sender
         for identifier, value in settings.parse(payload):
             if identifier == Setting.INITIAL_WINDOW_SIZE:
-                uploads = self._requests.intake.uploads.values()
-                sender.set_initial_window(value, [upload.credit_bytes for upload in uploads])
+                sender.set_initial_window(value)
             elif identifier == Setting.MAX_FRAME_SIZE:
                 sender.set_max_frame(value)
             elif identifier == Setting.HEADER_TABLE_SIZE:
@@ -75,26 +72,19 @@ class Control:
     def window_update(self, stream_id: int, data: bytes, start: int, end: int) -> None:
         """WINDOW_UPDATE (section 6.9)."""
         expect_size(FrameType.WINDOW_UPDATE, 4, end - start)
-        increment_bytes = _WORD.unpack_from(data, start)[0] & STREAM_ID_MASK
+        increment_bytes = WORD.unpack_from(data, start)[0] & STREAM_ID_MASK
         if not stream_id:
             if not increment_bytes:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
             self._sender.credit_connection(increment_bytes)
             return
-        requests = self._requests
-        call = requests.calls.get(stream_id)
-        if call is None and not requests.promote(stream_id):
-            if requests.streams.is_idle(stream_id):
+        if not self._requests.is_live(stream_id):
+            if self._requests.streams.is_idle(stream_id):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE on idle stream {stream_id}")
-            return
-        if not increment_bytes:
+        elif not increment_bytes:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
-        if call is not None:
-            self._sender.credit_stream(call, increment_bytes)
         else:
-            upload = requests.intake.uploads[stream_id]
-            window_bytes = self._sender.initial_window_bytes
-            upload.credit_bytes = add_credit(upload.credit_bytes, increment_bytes, window_bytes)
+            self._sender.credit_stream(stream_id, increment_bytes)
 
     def priority(self, stream_id: int, size: int) -> None:
         """PRIORITY (section 6.3) means nothing any more, but its form is checked."""
@@ -103,7 +93,7 @@ class Control:
         if size == 5:
             return
         text = f"PRIORITY of {size} bytes, must be 5"
-        if stream_id in self._requests.calls or self._requests.promote(stream_id):
+        if self._requests.is_live(stream_id):
             raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, text)
         # A stream that is not live cannot be reset.
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, text)

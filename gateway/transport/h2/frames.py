@@ -36,6 +36,8 @@ END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
 PRIORITY: Final = 0x20
 
+WORD: Final = struct.Struct(">L")
+"""Payload of RST_STREAM and WINDOW_UPDATE."""
 _ONE_WORD = struct.Struct(">LBLL")
 _TWO_WORDS = struct.Struct(">LBLLL")
 

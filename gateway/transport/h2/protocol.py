@@ -114,8 +114,6 @@ class H2Protocol(asyncio.Protocol):
             if sender.can_pump:
                 sender.awake = True
                 self._wake()
-        else:
-            sender.awake = False
         if connection.finished:
             self._linger()
 

@@ -24,10 +24,12 @@ from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.streams import ResetBudget, Streams
 from gateway.transport.h2.uploads import Intake, Upload
 
-KNOWN_BLOCKS: Final = 256
-"""Header blocks remembered per connection."""
+KNOWN_BYTES: Final = 256 << 10
+"""What a connection remembers of header blocks, encoded and decoded; then it begins anew."""
 KNOWN_BLOCK_BYTES: Final = 2048
 """Longer header blocks are not remembered."""
+KNOWN_OVERHEAD_BYTES: Final = 1024
+"""What remembering a block costs besides its text, roughly."""
 
 Request = tuple[Metadata, Handler, float, int | None]
 """What a header block says: metadata, its handler, timeout in seconds (infinity: none), content-length or None."""
@@ -51,6 +53,7 @@ class Requests:
     __slots__ = (
         "_budget",
         "_decoder",
+        "_known_bytes",
         "_limits",
         "_sender",
         "_service",
@@ -72,6 +75,7 @@ class Requests:
         self.intake = Intake(limits, sender)
         self.known: dict[bytes, Request] = {}
         """Requests by the bytes of their header block; valid while the HPACK table has not changed."""
+        self._known_bytes = 0
         self.opened: dict[int, Request] = {}
         """Streams of which only HEADERS arrived; the first DATA makes them an Upload, if not at once a call."""
         self.open_block: HeaderBlock | None = None
@@ -151,6 +155,10 @@ class Requests:
         """How many more streams the peer may open."""
         return self._limits.max_streams - len(self.calls) - len(self.opened) - len(self.intake.uploads)
 
+    def is_live(self, stream_id: int) -> bool:
+        """Whether the stream is neither idle nor closed."""
+        return stream_id in self.calls or stream_id in self.opened or stream_id in self.intake.uploads
+
     def promote(self, stream_id: int) -> bool:
         """Whether the stream is one whose request is still arriving; it is an Upload then."""
         request = self.opened.pop(stream_id, None)
@@ -217,7 +225,6 @@ class Requests:
         metadata = upload.metadata
         deadline_s = math.inf if metadata.timeout_s is None else self.now_s + metadata.timeout_s
         call = H2Call(self._sender, stream_id, metadata, message, self.now_s, deadline_s)
-        call.credit_bytes = upload.credit_bytes
         self.calls[stream_id] = call
         if metadata.handler is not None:
             try:
@@ -241,10 +248,17 @@ class Requests:
         request = (metadata, metadata.handler, timeout_s, fields.content_length(metadata))
         # A block that changed the table says something else the next time.
         if self._decoder.generation == before and len(block) <= KNOWN_BLOCK_BYTES:
-            if len(self.known) >= KNOWN_BLOCKS:
-                self.known.clear()
-            self.known[block] = request
+            self._remember(block, request)
         return request
+
+    def _remember(self, block: bytes, request: Request) -> None:
+        values = request[0].values
+        cost_bytes = KNOWN_OVERHEAD_BYTES + len(block) + sum(map(len, values)) + sum(map(len, values.values()))
+        self._known_bytes += cost_bytes
+        if self._known_bytes > KNOWN_BYTES:
+            self.known.clear()
+            self._known_bytes = cost_bytes
+        self.known[block] = request
 
     def _decode(self, block: bytes) -> fields.Fields | None:
         """The header list, or None when it is too large. Every block must pass here, or the HPACK table goes astray."""
@@ -258,6 +272,7 @@ class Requests:
         finally:
             if self._decoder.generation != before:
                 self.known.clear()
+                self._known_bytes = 0
 
     def _refuse(self, stream_id: int, refusal: Refusal, ended: bool) -> None:
         """Answers with a status; a request that is still on its way is told to stop (RFC 9113 section 8.1)."""
@@ -276,12 +291,10 @@ class Requests:
         opened = self.opened.pop(stream_id, None)
         upload = self.intake.remove(stream_id)
         call = self.calls.pop(stream_id, None)
-        if call is None:
-            return opened is not None or upload is not None
         self._sender.drop(stream_id)
-        if not call.closed:
+        if call is not None and not call.closed:
             call.cancel()
-        return True
+        return bool(opened or upload or call)
 
 
 def _too_large() -> Refusal:

@@ -27,10 +27,9 @@ TABLE_SIZE_ZERO: Final = b"\x20"
 class QueuedReply:
     """A reply on its way: what of it is not yet sent."""
 
-    __slots__ = ("body", "call", "prefix", "sent_bytes", "started", "trailers")
+    __slots__ = ("body", "prefix", "sent_bytes", "started", "trailers")
 
-    def __init__(self, call: H2Call, message: bytes, trailers: Trailers) -> None:
-        self.call = call
+    def __init__(self, message: bytes, trailers: Trailers) -> None:
         self.prefix = PREFIX.pack(0, len(message))
         self.body = memoryview(message)
         self.trailers = trailers
@@ -63,6 +62,7 @@ class Sender:
         "awake",
         "calls",
         "control_replies",
+        "credits",
         "initial_window_bytes",
         "out",
         "room_bytes",
@@ -83,6 +83,8 @@ class Sender:
         self.initial_window_bytes = DEFAULT_WINDOW_BYTES
         self.room_bytes = MIN_FRAME_BYTES
         """DATA bytes of a reply that may skip the queue; the connection's window is looked at besides."""
+        self.credits: dict[int, int] = {}
+        """What WINDOW_UPDATE added to the initial send window of live streams; most never get any."""
         self._max_frame_bytes = MIN_FRAME_BYTES
         self._paused = False
         self._table_size_update = b""
@@ -113,16 +115,18 @@ class Sender:
     def end_stream(self, stream_id: int, block: bytes) -> None:
         """Answers with a single header block and forgets the call."""
         self.calls.pop(stream_id, None)
+        self.credits.pop(stream_id, None)
         self.control(self._headers(stream_id, block, END_HEADERS | END_STREAM))
 
-    def queue(self, call: H2Call, message: bytes, trailers: Trailers) -> None:
+    def queue(self, stream_id: int, message: bytes, trailers: Trailers) -> None:
         """Takes a reply that cannot leave at once."""
-        self._ready[call.stream_id] = QueuedReply(call, message, trailers)
+        self._ready[stream_id] = QueuedReply(message, trailers)
         self._find_room()
         self._rouse()
 
     def drop(self, stream_id: int) -> None:
         """Forgets what was still to be sent on a stream."""
+        self.credits.pop(stream_id, None)
         if self._ready.pop(stream_id, None) is not None:
             self._find_room()
         else:
@@ -134,7 +138,7 @@ class Sender:
         budget_bytes = BURST_BYTES
         while ready and budget_bytes > 0 and self.window_bytes > 0 and not self._paused:
             stream_id, reply = ready.popitem(last=False)
-            room_bytes = self.initial_window_bytes + reply.call.credit_bytes - reply.sent_bytes
+            room_bytes = self.initial_window_bytes + self.credits.get(stream_id, 0) - reply.sent_bytes
             if room_bytes <= 0:
                 self._blocked[stream_id] = reply
                 continue
@@ -146,6 +150,7 @@ class Sender:
             else:
                 self.out.append(self._headers(stream_id, trailers_block(reply.trailers), END_HEADERS | END_STREAM))
                 del self.calls[stream_id]
+                self.credits.pop(stream_id, None)
         self._find_room()
 
     def credit_connection(self, increment_bytes: int) -> None:
@@ -154,28 +159,24 @@ class Sender:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window above 2^31-1")
         self.window_bytes += increment_bytes
 
-    def credit_stream(self, call: H2Call, increment_bytes: int) -> None:
-        """The peer opened the window of an answered or unanswered call. Raises StreamFault FLOW_CONTROL_ERROR."""
-        reply = self._blocked.get(call.stream_id) or self._ready.get(call.stream_id)
-        sent_bytes = reply.sent_bytes if reply else 0
-        call.credit_bytes = add_credit(call.credit_bytes, increment_bytes, self.initial_window_bytes - sent_bytes)
-        if call.stream_id in self._blocked:
-            self._unblock([call.stream_id])
+    def credit_stream(self, stream_id: int, increment_bytes: int) -> None:
+        """The peer opened the window of a live stream. Raises StreamFault FLOW_CONTROL_ERROR above 2^31-1."""
+        credit_bytes = self.credits.get(stream_id, 0) + increment_bytes
+        if self.initial_window_bytes + credit_bytes - self._sent_bytes(stream_id) > MAX_WINDOW_BYTES:
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window above 2^31-1")
+        self.credits[stream_id] = credit_bytes
+        if stream_id in self._blocked:
+            self._unblock([stream_id])
 
-    def set_initial_window(self, value_bytes: int, upload_credits: list[int]) -> None:
+    def set_initial_window(self, value_bytes: int) -> None:
         """SETTINGS_INITIAL_WINDOW_SIZE changed: every stream's window moves with it, below zero if need be.
 
         RFC 9113 section 6.9.2. Raises ConnectionFault FLOW_CONTROL_ERROR when a stream's window would exceed 2^31-1.
         """
-        growing = value_bytes > self.initial_window_bytes
-        if growing:
-            sent = {**self._ready, **self._blocked}
-            credits_bytes = [
-                call.credit_bytes - (sent[stream_id].sent_bytes if stream_id in sent else 0)
-                for stream_id, call in self.calls.items()
-            ]
-            if value_bytes + max(credits_bytes + upload_credits, default=0) > MAX_WINDOW_BYTES:
+        for stream_id, credit_bytes in self.credits.items():
+            if value_bytes + credit_bytes - self._sent_bytes(stream_id) > MAX_WINDOW_BYTES:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS push a stream's window above 2^31-1")
+        growing = value_bytes > self.initial_window_bytes
         self.initial_window_bytes = value_bytes
         if growing:
             self._unblock(list(self._blocked))
@@ -212,6 +213,10 @@ class Sender:
         header = HEADER.pack(size << 8 | FrameType.DATA, 0, stream_id)
         self.out += (header, *reply.take(size))
 
+    def _sent_bytes(self, stream_id: int) -> int:
+        reply = self._blocked.get(stream_id) or self._ready.get(stream_id)
+        return reply.sent_bytes if reply else 0
+
     def _unblock(self, stream_ids: list[int]) -> None:
         for stream_id in stream_ids:
             self._ready[stream_id] = self._blocked.pop(stream_id)
@@ -228,10 +233,3 @@ class Sender:
         if not self.awake:
             self.awake = True
             self.wake()
-
-
-def add_credit(credit_bytes: int, increment_bytes: int, base_bytes: int) -> int:
-    """The credit of a stream after WINDOW_UPDATE. Raises StreamFault FLOW_CONTROL_ERROR above 2^31-1."""
-    if base_bytes + credit_bytes + increment_bytes > MAX_WINDOW_BYTES:
-        raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window above 2^31-1")
-    return credit_bytes + increment_bytes

@@ -27,7 +27,6 @@ class Upload:
         "_buffer",
         "_content_length",
         "_wanted_bytes",
-        "credit_bytes",
         "granted_bytes",
         "metadata",
         "waiting",
@@ -42,8 +41,6 @@ class Upload:
         """Share of the upload budget this message holds."""
         self.waiting = False
         """Stands in the line for a share."""
-        self.credit_bytes = 0
-        """What WINDOW_UPDATE added to the stream's send window."""
         self._buffer = bytearray()
         self._wanted_bytes = 0
         """Prefix and message together; 0 until the prefix is complete."""
