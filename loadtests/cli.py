@@ -78,9 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), USAGE)
     except OSError as error:
         return _failed(f"cannot write the report to {options.report}: {error.strerror}", USAGE)
-    if code := _check_aim(wanted):
-        return code
-    return _run(wanted, options, objective)
+    try:
+        return _check_aim(wanted) or _run(wanted, options, objective)
+    except (Interrupted, KeyboardInterrupt):
+        return _failed("interrupted: no verdict", INTERRUPTED)
 
 
 def _check_aim(wanted: Settings) -> int:
@@ -106,8 +107,6 @@ def _run(wanted: Settings, options: argparse.Namespace, objective: slo.Slo | Non
             measurement = run(wanted, options.processes, Path(folder), Console(stderr=True))
     except GeneratorBroke as error:
         return _failed(str(error), CRASHED)
-    except Interrupted:
-        return _failed("interrupted: no verdict", INTERRUPTED)
     if measurement.error:
         return _failed(measurement.error, measurement.exit_code)
     if options.output == "text":

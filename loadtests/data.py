@@ -115,7 +115,9 @@ def _read_csv(path: Path, inputs: Sequence[TensorSpec]) -> Columns:
         if len(line) != len(lines[0]):
             raise RowsError(f"row {number} has {len(line)} fields, the first has {len(lines[0])}")
     header = None if all(_NUMBER.fullmatch(cell) for cell in lines[0]) else lines.pop(0)
-    table = np.array(lines, dtype=np.str_).reshape(len(lines), -1)
+    if not lines:
+        raise RowsError("nothing but a header line")
+    table = np.array(lines, dtype=np.str_)
     if header is not None and (len(inputs) > 1 or header == [inputs[0].name]):
         return {name.strip(): table[:, column] for column, name in enumerate(header)}
     only = _only(inputs, "a header line that names the inputs")

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -49,7 +49,7 @@ def run(settings: Settings, processes: int, folder: Path, console: Console) -> M
         )
         os.close(writing)
         try:
-            _show(map(json.loads, lines), console)
+            _show(_updates(lines), console)
             process.wait()
         except KeyboardInterrupt:
             raise Interrupted from None
@@ -88,6 +88,12 @@ def command(settings: Settings, processes: int, result: Path) -> list[str]:
         arguments["--processes"] = processes
     flags = [f"{flag}={value}" for flag, value in arguments.items()]
     return [sys.executable, "-m", "locust", "--headless", "--only-summary", *flags]
+
+
+def _updates(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):  # half a line, from a generator that was killed
+            yield json.loads(line)
 
 
 def _show(updates: Iterator[dict[str, Any]], console: Console) -> None:

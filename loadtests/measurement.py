@@ -27,11 +27,13 @@ class Measurement:
 
     def merge(self, other: "Measurement") -> None:
         """Adds another process's part; an error of any part is the error of all."""
+        if self.error:
+            return
         if other.error or not self.recorder.stages:
             self.conditions, self.recorder, self.error, self.exit_code = (
                 other.conditions, other.recorder, other.error, other.exit_code
             )  # fmt: skip
-        elif not self.error:
+        else:
             self.recorder.merge(other.recorder)
             self.conditions["processes"] += other.conditions["processes"]
 

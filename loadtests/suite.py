@@ -114,6 +114,7 @@ class Suite:
     def on_test_start(self, environment: Any, **_: Any) -> None:
         """Aims and starts the clock; the process that only directs others waits for their parts."""
         self.measurement, self.parts, self.running = Measurement(), 0, True
+        environment.cutover_drive = None
         if not isinstance(environment.runner, WorkerRunner):
             Progress(environment, self.options.warmup, self.options.warmup + self.options.duration).begin()
         if not isinstance(environment.runner, MasterRunner):

@@ -74,7 +74,7 @@ class Screen:
     def end(self, text: str) -> None:
         """The last lines."""
         self._console.print()
-        self._console.print(Text(f"{text} ({time.monotonic() - self._start_s:.0f} s)", style="bold"))
+        self._console.print(Text(f"{text} ({time.monotonic() - self._start_s:.0f} s)", style="bold"), soft_wrap=True)
 
     def _put(self, what: str | Text | Table) -> None:
         self._console.print(Padding(what, (0, 0, 0, INDENT), expand=False))
