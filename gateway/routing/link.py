@@ -1,8 +1,8 @@
 """Messages between the control process and a proxy, over a Unix socket in a private directory.
 
-Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control process
-answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once every request
-admitted from then on sees that snapshot.
+Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control
+process answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once
+every request admitted from then on sees that snapshot.
 """
 
 import struct
