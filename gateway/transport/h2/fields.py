@@ -4,7 +4,7 @@ RFC 9113 section 8 and grpc doc/PROTOCOL-HTTP2.md.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
@@ -15,16 +15,21 @@ from gateway.transport.h2.grpc import timeout_s
 Fields = list[tuple[bytes, bytes]]
 
 PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
-REQUIRED: Final = (b":method", b":scheme", b":path")
+REQUIRED: Final = (":method", ":scheme", ":path")
 CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """Must not appear (section 8.2.2)."""
-GRPC_CONTENT_TYPE: Final = re.compile(rb"application/grpc(?:[+;].*)?", re.IGNORECASE | re.DOTALL)
+MAX_NAMES: Final = 1024
+"""Header names remembered as valid, by all connections together."""
+MAX_NAME_BYTES: Final = 64
+"""Longer names are checked each time."""
 
+_is_grpc = re.compile(r"application/grpc(?:[+;].*)?", re.IGNORECASE | re.DOTALL).fullmatch
 _bad_name = re.compile(rb"[^\x21-\x39\x3b-\x40\x5b-\x7e]").search
 """Section 8.2.1: no control character, space, colon, upper case or non-ASCII byte."""
 _bad_value = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z").search
+_names: dict[bytes, str] = {}
 
 
 def read(fields: Fields, resolve: Callable[[str], Handler | None]) -> Metadata:
@@ -37,17 +42,17 @@ def read(fields: Fields, resolve: Callable[[str], Handler | None]) -> Metadata:
     pseudo, values = _split(fields)
     for name in REQUIRED:
         if not pseudo.get(name):
-            raise _malformed(f"request without {name.decode()}")
-    authority = pseudo.get(b":authority")
-    if authority and _text(authority) != values.get("host", _text(authority)):
+            raise _malformed(f"request without {name}")
+    authority = pseudo.get(":authority")
+    if authority and authority != values.get("host", authority):
         raise _malformed("host differs from :authority")
-    if pseudo[b":method"] != b"POST":
+    if pseudo[":method"] != "POST":
         raise Refusal(Code.UNIMPLEMENTED, "gRPC calls are POST requests", http_status=405)
-    if not GRPC_CONTENT_TYPE.fullmatch(values.get("content-type", "").encode()):
+    if not _is_grpc(values.get("content-type", "")):
         raise Refusal(Code.INVALID_ARGUMENT, "content-type must be application/grpc", http_status=415)
     timeout = values.get("grpc-timeout")
     seconds = None if timeout is None else timeout_s(timeout)
-    path = _text(pseudo[b":path"])
+    path = pseudo[":path"]
     handler = resolve(path)
     if handler is None:
         raise Refusal(Code.UNIMPLEMENTED, f"unknown method {path}")
@@ -71,26 +76,44 @@ def check_trailers(fields: Fields) -> None:
         raise _malformed("pseudo-header in trailers")
 
 
-def _split(fields: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], dict[str, str]]:
+def _split(fields: Fields) -> tuple[dict[str, str], dict[str, str]]:
     """Pseudo-headers, and the rest as metadata values."""
-    pseudo: dict[bytes, bytes] = {}
+    pseudo: dict[str, str] = {}
     values: dict[str, str] = {}
     for name, value in fields:
-        if _bad_value(value):
-            raise _malformed(f"forbidden character in the value of {_text(name)!r}")
-        if name[:1] == b":":
-            if name not in PSEUDO or name in pseudo or values:
-                raise _malformed(f"unknown, repeated or late pseudo-header {_text(name)!r}")
-            pseudo[name] = value
-            continue
-        if not name or _bad_name(name):
-            raise _malformed(f"forbidden character in the header name {_text(name)!r}")
-        if name in CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
-            raise _malformed(f"connection-specific header {_text(name)!r}")
-        key = name.decode("ascii")
+        key = _names.get(name) or _key(name)
         text = _text(value)
-        values[key] = f"{values[key]},{text}" if key in values else text
+        # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
+        if (not text.isprintable() or text != text.strip()) and _bad_value(value):
+            raise _malformed(f"forbidden character in the value of {key!r}")
+        if key[0] == ":":
+            if key in pseudo or values:
+                raise _malformed(f"repeated or late pseudo-header {key!r}")
+            pseudo[key] = text
+        elif key in values:
+            values[key] = f"{values[key]},{text}"
+        else:
+            values[key] = text
+    if values.get("te", "trailers") != "trailers":
+        raise _malformed("te may only be trailers")
     return pseudo, values
+
+
+def _key(name: bytes) -> str:
+    """A header name as metadata key, checked."""
+    if name[:1] == b":":
+        if name not in PSEUDO:
+            raise _malformed(f"unknown pseudo-header {_text(name)!r}")
+    elif not name or _bad_name(name):
+        raise _malformed(f"forbidden character in the header name {_text(name)!r}")
+    elif name in CONNECTION_SPECIFIC:
+        raise _malformed(f"connection-specific header {_text(name)!r}")
+    key = name.decode("ascii")
+    if len(name) <= MAX_NAME_BYTES:
+        if len(_names) >= MAX_NAMES:
+            _names.clear()
+        _names[name] = key
+    return key
 
 
 def _text(value: bytes) -> str:

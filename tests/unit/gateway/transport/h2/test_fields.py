@@ -2,6 +2,7 @@ import pytest
 
 from gateway.errors import Code
 from gateway.transport.call import Call, Handler, Metadata
+from gateway.transport.h2 import fields
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.fields import Fields, check_trailers, content_length, read
 
@@ -122,3 +123,11 @@ def test_content_length() -> None:
     for text in ("", "-1", "1,1", "²", "9" * 20):
         with pytest.raises(StreamFault):
             content_length(Metadata("/", {"content-length": text}, None, None))
+
+
+def test_memory_of_names_is_bounded() -> None:
+    for number in range(2 * fields.MAX_NAMES):
+        read(good((b"x-%d" % number, b"v")), resolve)
+    read(good((b"x" * 1000, b"v")), resolve)
+    assert len(fields._names) <= fields.MAX_NAMES
+    assert b"x" * 1000 not in fields._names
