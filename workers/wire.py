@@ -2,7 +2,7 @@
 
 A frame is a HEADER and then `length` bytes: one or more sections. A section carries tensors of one batch:
 
-    SECTION (u16 signature size, u16 tensor count, u32 rows), u32 byte size of each tensor, signature, tensors' bytes
+    SECTION (u32 signature size, u32 tensor count, u32 rows), u32 byte size of each tensor, signature, tensors' bytes
 
 The signature is JSON, `[["X","FP32",[30]], ...]`: name, datatype (the protocol's word), shape. When the pool is
 batched the shape leaves out axis 0, which is `rows`; else it is whole and `rows` is 1. Equal signatures are equal
@@ -24,7 +24,7 @@ from typing import Final
 
 HEADER: Final = struct.Struct("<IIBBHI")
 """length of what follows, batch, kind, flags, zero, micros"""
-SECTION: Final = struct.Struct("<HHI")
+SECTION: Final = struct.Struct("<III")
 """signature size, tensor count, rows"""
 SIZE: Final = struct.Struct("<I")
 COMPARISON: Final = struct.Struct("<IIIId")

@@ -28,8 +28,8 @@ class Lane:
     """Jobs for one live pool. `mirror(batch, data, start, stop)` sees every answered batch when it is set."""
 
     __slots__ = (
-        "_channels", "_load", "_loop", "_max_queue", "_queue", "_scheduled", "_wait_s", "mirror", "plans", "pool",
-        "tap",
+        "_channels", "_down_since_s", "_load", "_loop", "_max_queue", "_queue", "_scheduled", "_wait_s", "mirror",
+        "plans", "pool", "tap",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
@@ -44,6 +44,8 @@ class Lane:
         self._queue: deque[Job] = deque()
         self._channels: tuple[Channel, ...] = ()
         self._scheduled = False
+        self._down_since_s: float | None = None
+        """Since when no worker is connected, as the sweep noticed it; None while one is."""
 
     @property
     def queued(self) -> int:
@@ -183,14 +185,22 @@ class Lane:
             self._queue.appendleft(job)
         self.schedule()
 
+    def _waited_s(self, job: Job, now_s: float) -> float:
+        """How long the job has waited for a worker to come back; time in which it was run does not count."""
+        return now_s - max(job.call.arrived_s, self._down_since_s or 0.0)
+
     def sweep(self, now_s: float) -> None:
         """Answers what waited too long, in the queue or in flight, and forgets callers that left."""
         waits = not self.ready
+        if not waits:
+            self._down_since_s = None
+        elif self._down_since_s is None:
+            self._down_since_s = now_s
         kept: deque[Job] = deque()
         for job in self._queue:
             if job.call.closed or job.call.deadline_s <= now_s:
                 self._expire(job, now_s)
-            elif waits and now_s - job.call.arrived_s > self._wait_s:
+            elif self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
                 self._load.in_flight -= 1
                 reason = self.pool.error or "no worker is up"
                 job.fail(NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {reason}"), now_s)

@@ -19,6 +19,7 @@ from gateway.routing.snapshot import Pool
 from workers import wire
 
 MAX_QUEUE_BYTES: Final = 64 << 20
+MAX_SIGNATURES: Final = 1024
 _BODY: Final = wire.HEADER.size
 
 
@@ -76,7 +77,7 @@ class ShadowLane:
         if self._copies + copies > self._max_queue or self._bytes + length > MAX_QUEUE_BYTES or not self._channels:
             self.tap.dropped += copies
             return
-        if not self._accepts(batch.frame):
+        if not self._accepts(batch):
             self.tap.incomparable += copies
             return
         header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
@@ -106,16 +107,16 @@ class ShadowLane:
             self._bytes -= len(copy.frame)
             channel.send(copy, copy.sent_s)  # the latency of a copy counts from the queue
 
-    def _accepts(self, frame: bytes) -> bool:
+    def _accepts(self, batch: Batch) -> bool:
         """Whether production's inputs are this version's inputs, too."""
-        signature_size, count, _ = wire.SECTION.unpack_from(frame, _BODY)
-        begin = _BODY + wire.SECTION.size + 4 * count
-        signature = frame[begin : begin + signature_size]
-        fits = self._fits.get(signature)
+        plan = batch.jobs[0].plan
+        if plan.pool.batched != self.pool.batched:
+            return False
+        fits = self._fits.get(plan.signature)
         if fits is None:
-            if len(self._fits) >= 1024:
+            if len(self._fits) >= MAX_SIGNATURES:
                 self._fits.clear()
-            fits = self._fits[signature] = _fits(signature, self.pool)
+            fits = self._fits[plan.signature] = _fits(plan.signature, self.pool)
         return fits
 
     def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:

@@ -73,7 +73,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
             os.close(fd)
 
 
-def message(batch: int, size: int = 10) -> bytes:
+def message(batch: int, size: int = wire.SECTION.size + 2) -> bytes:
     return frames.frame(wire.RUN, batch, bytes(size))
 
 
