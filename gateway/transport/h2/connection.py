@@ -32,15 +32,17 @@ from gateway.transport.h2.frames import (
     goaway,
 )
 from gateway.transport.h2.grpc import PREFIX, PREFIX_BYTES
-from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
+from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.settings import server_preface
 
 logger = logging.getLogger(__name__)
 
-_NOBODY: Final = -1
-"""No stream has this id: nothing takes the quick way."""
+_unpack_header: Final = HEADER.unpack_from
+_unpack_prefix: Final = PREFIX.unpack_from
+_unpack_word: Final = WORD.unpack_from
+
 _HTTP1_TEXT: Final = b"This port speaks gRPC, which needs HTTP/2.\n"
 _HTTP1_ANSWER: Final = (
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -61,9 +63,14 @@ class Connection:
         "_greeted",
         "_leaving",
         "_limits",
+        "_max_frame_bytes",
+        "_max_quick_bytes",
+        "_max_unread",
         "_needed_bytes",
+        "_quick",
         "_requests",
         "_rest",
+        "ending",
         "sender",
     )
 
@@ -75,9 +82,18 @@ class Connection:
         self._control = Control(self._requests, self.sender)
         self._rest = bytearray()
         self._needed_bytes = 0
+        self._max_frame_bytes = limits.max_frame_bytes
+        self._max_quick_bytes = min(
+            limits.max_frame_bytes, limits.stream_window_bytes, limits.max_message_bytes + PREFIX_BYTES
+        )
+        self._max_unread = limits.max_control_replies + limits.max_streams
+        self._quick = False
+        """Nothing special goes on: requests of the usual shape may take the quick way."""
         self._greeted = False
         self._leaving = False
         self._dead = False
+        self.ending = False
+        """`finished` is True or will be."""
 
     @property
     def greeted(self) -> bool:
@@ -103,16 +119,16 @@ class Connection:
         sender.awake = True
         self._requests.now_s = now_s
         try:
-            self._receive(data, now_s)
-            if sender.paused and sender.control_replies > self._limits.max_control_replies + self._limits.max_streams:
+            if self._rest or not self._greeted:
+                data = self._collect(data)
+            self._frames(data, now_s)
+            if sender.control_replies > self._max_unread and sender.paused:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers the peer does not read")
         except ConnectionFault as fault:
             self.close(fault.code, str(fault))
         except Exception:
             logger.exception("connection closed after an internal error")
             self.close(ErrorCode.INTERNAL_ERROR, "internal error")
-        if (self._control.drain_seen or self._control.peer_leaving) and not self._leaving:
-            self.leave()
         sender.awake = False
 
     def output(self) -> bytes:
@@ -120,10 +136,11 @@ class Connection:
         sender = self.sender
         sender.awake = False
         sender.control_replies = 0
-        if sender.can_pump:
+        if sender.room_bytes < 0:
             sender.pump()
-        data = b"".join(sender.out)
-        sender.out.clear()
+        out = sender.out
+        data = b"".join(out)
+        out.clear()
         return data
 
     def drain(self) -> None:
@@ -143,8 +160,8 @@ class Connection:
         """The final GOAWAY: later streams are refused, calls in flight are finished."""
         if self._dead or self._leaving:
             return
-        self._leaving = True
-        self._requests.accepting = False
+        self.ending = self._leaving = True
+        self._requests.accepting = self._quick = False
         self.sender.control(goaway(self._requests.streams.last_id, ErrorCode.NO_ERROR))
 
     def close(self, code: ErrorCode, reason: str) -> None:
@@ -153,7 +170,7 @@ class Connection:
             return
         if code:
             logger.debug("connection closed with %s: %s", code.name, reason)
-        self._dead = True
+        self.ending = self._dead = True
         self.sender.close()
         if self._greeted:
             self.sender.control(goaway(self._requests.streams.last_id, code, reason))
@@ -161,112 +178,107 @@ class Connection:
 
     def lost(self) -> None:
         """The peer is gone."""
-        self._dead = True
+        self.ending = self._dead = True
         self.sender.close()
         self._requests.cancel_all()
 
-    def _receive(self, data: bytes, now_s: float) -> None:
+    def _collect(self, data: bytes) -> bytes:
+        """What can be read now, with what was left over before; empty while the frame or the preface is incomplete."""
         rest = self._rest
-        if rest:
-            rest += data
-            if len(rest) < self._needed_bytes:
-                return
-            data = bytes(rest)
-            rest.clear()
-        start = 0
-        if not self._greeted:
-            if not self._greet(data):
-                return
-            start = len(PREFACE)
-        end = self._frames(data, start, now_s)
-        if end < len(data):
-            rest += memoryview(data)[end:]
+        rest += data
+        if len(rest) < self._needed_bytes:
+            return b""
+        data = bytes(rest)
+        rest.clear()
+        return data if self._greeted else self._greet(data)
 
-    def _greet(self, data: bytes) -> bool:
-        """Whether the client's preface is there (RFC 9113 section 3.4); keeps the beginning of one.
+    def _greet(self, data: bytes) -> bytes:
+        """What follows the client's preface (RFC 9113 section 3.4); keeps the beginning of one.
 
         The server's own is sent only then, so that whoever speaks something else can be answered in kind.
         """
         if data.startswith(PREFACE):
             self._greeted = True
             self.sender.out.append(server_preface(self._limits))
-            return True
+            return data[len(PREFACE) :]
         if PREFACE.startswith(data):
             self._rest += data
-            return False
+            return b""
         if b" HTTP/1." in data[:8192]:
             self.sender.out.append(_HTTP1_ANSWER)
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 client preface")
 
     # The hot loop is one function on purpose: each call it would make per frame costs every request some 5 %.
-    def _frames(self, data: bytes, pos: int, now_s: float) -> int:  # noqa: C901, PLR0912, PLR0915 - see above
-        """Reads all complete frames from `pos` on; returns where the first incomplete one begins."""
-        limits, sender, requests = self._limits, self.sender, self._requests
+    def _frames(self, data: bytes, now_s: float) -> None:  # noqa: C901, PLR0912 - see above
+        """Reads all complete frames and keeps the rest."""
+        sender, requests = self.sender, self._requests
         calls, known, opened, streams = requests.calls, requests.known, requests.opened, requests.streams
-        max_frame_bytes = limits.max_frame_bytes
-        max_quick_bytes = min(max_frame_bytes, limits.stream_window_bytes, limits.max_message_bytes + PREFIX_BYTES)
-        credited = sender.credits
-        unpack, unpack_prefix, unpack_word = HEADER.unpack_from, PREFIX.unpack_from, WORD.unpack_from
-        total = len(data)
-        taken_bytes = 0
-        quick_id, room = self._quick_id(), requests.room
+        pos, total, taken_bytes = 0, len(data), 0
+        quick, room = self._quick, requests.room
         while total - pos >= HEADER_BYTES:
-            word, flags, stream_id = unpack(data, pos)
+            word, flags, stream_id = _unpack_header(data, pos)
             start = pos + HEADER_BYTES
             size = word >> 8
             end = start + size
-            if size > max_frame_bytes:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {size} bytes")
             if end > total:
                 break
             pos = end
             kind = word & 0xFF
-            if kind == _HEADERS:
-                if stream_id == quick_id and flags == END_HEADERS and room > 0:
-                    request = known.get(data[start:end])
-                    if request is not None:
-                        opened[stream_id] = request
-                        streams.next_id = quick_id = stream_id + 2
-                        room -= 1
-                        continue
-            elif kind == _DATA and flags == END_STREAM and PREFIX_BYTES <= size <= max_quick_bytes and quick_id > 0:
-                request = opened.get(stream_id)
-                if request is not None:
-                    metadata, handler, timeout_s, length = request
-                    compressed, message_bytes = unpack_prefix(data, start)
-                    if message_bytes == size - PREFIX_BYTES and not compressed and (length is None or length == size):
-                        del opened[stream_id]
-                        taken_bytes += size
-                        message = data[start + PREFIX_BYTES : end]
-                        call = H2Call(sender, stream_id, metadata, message, now_s, now_s + timeout_s)
-                        calls[stream_id] = call
-                        try:
-                            handler(call)
-                        except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
-                            call.crash(error)
-                        continue
-            elif kind == _WINDOW_UPDATE and size == 4 and stream_id in opened and stream_id not in credited:
-                # grpcio sends one with every request.
-                (increment_bytes,) = unpack_word(data, start)
-                if 0 < increment_bytes <= MAX_WINDOW_BYTES - sender.initial_window_bytes and quick_id > 0:
-                    credited[stream_id] = increment_bytes
+            if quick:
+                if kind == _HEADERS:
+                    if stream_id == streams.next_id and flags == END_HEADERS and room > 0:
+                        request = known.get(data[start:end])
+                        if request is not None:
+                            opened[stream_id] = request
+                            streams.next_id = stream_id + 2
+                            room -= 1
+                            continue
+                elif kind == _DATA:
+                    request = opened.get(stream_id)
+                    if request is not None and flags == END_STREAM and PREFIX_BYTES <= size <= self._max_quick_bytes:
+                        metadata, handler, timeout_s, length = request
+                        compressed, message_bytes = _unpack_prefix(data, start)
+                        if message_bytes == size - PREFIX_BYTES and not compressed and length in (None, size):
+                            del opened[stream_id]
+                            taken_bytes += size
+                            message = data[start + PREFIX_BYTES : end]
+                            call = H2Call(sender, stream_id, metadata, message, now_s, now_s + timeout_s)
+                            calls[stream_id] = call
+                            try:
+                                handler(call)
+                            except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
+                                call.crash(error)
+                            continue
+                elif (  # grpcio sends one with every request
+                    kind == _WINDOW_UPDATE
+                    and size == 4
+                    and stream_id in opened
+                    and sender.credit_once(stream_id, _unpack_word(data, start)[0])
+                ):
                     continue
             self._frame(kind, flags, stream_id & STREAM_ID_MASK, data, start, end)
-            quick_id, room = self._quick_id(), requests.room
-        self._needed_bytes = end - pos if total - pos >= HEADER_BYTES else HEADER_BYTES
+            quick, room = self._quick, requests.room
+        if pos < total:
+            self._keep(data, pos)
         if taken_bytes:
             requests.intake.take(taken_bytes)
-        return pos
 
-    def _quick_id(self) -> int:
-        """The one stream id that may be opened the quick way: the next one, while nothing special goes on."""
-        requests = self._requests
-        if requests.open_block is None and requests.accepting and self._control.settled:
-            return requests.streams.next_id
-        return _NOBODY
+    def _keep(self, data: bytes, pos: int) -> None:
+        """Keeps an incomplete frame, unless it is going to be too large."""
+        self._rest += memoryview(data)[pos:]
+        self._needed_bytes = HEADER_BYTES
+        if len(data) - pos >= HEADER_BYTES:
+            self._needed_bytes += self._sized(_unpack_header(data, pos)[0] >> 8)
+
+    def _sized(self, size: int) -> int:
+        """The size of a frame's payload. Raises ConnectionFault FRAME_SIZE_ERROR above our SETTINGS_MAX_FRAME_SIZE."""
+        if size > self._max_frame_bytes:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {size} bytes")
+        return size
 
     def _frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
         """One frame by the rules."""
+        self._sized(end - start)
         requests = self._requests
         if not self._control.settled and (kind != FrameType.SETTINGS or flags & 1):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
@@ -282,6 +294,7 @@ class Connection:
         except StreamFault as fault:
             logger.debug("stream %d reset with %s: %s", stream_id, fault.code.name, fault)
             requests.reset(stream_id, fault.code)
+        self._quick = self._control.settled and requests.accepting and requests.open_block is None
 
     def _other_frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
         control = self._control
@@ -290,7 +303,8 @@ class Connection:
         elif kind == FrameType.SETTINGS:
             control.settings(flags, stream_id, data[start:end])
         elif kind == FrameType.PING:
-            control.ping(flags, stream_id, data[start:end])
+            if control.ping(flags, stream_id, data[start:end]):
+                self.leave()
         elif kind == FrameType.RST_STREAM:
             self._requests.rst_stream(stream_id, end - start)
         elif kind == FrameType.CONTINUATION:
@@ -299,6 +313,7 @@ class Connection:
             control.priority(stream_id, end - start)
         elif kind == FrameType.GOAWAY:
             control.goaway(stream_id, end - start)
+            self.leave()
         elif kind == FrameType.PUSH_PROMISE:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client cannot push")
         # Unknown types are ignored (section 4.1).

@@ -21,17 +21,13 @@ _SETTINGS_ACK: Final = frame(FrameType.SETTINGS, ACK, 0)
 class Control:
     """What the peer said about the connection."""
 
-    __slots__ = ("_requests", "_sender", "drain_seen", "peer_leaving", "settled")
+    __slots__ = ("_requests", "_sender", "settled")
 
     def __init__(self, requests: Requests, sender: Sender) -> None:
         self._requests = requests
         self._sender = sender
         self.settled = False
         """The peer's first SETTINGS frame has arrived."""
-        self.drain_seen = False
-        """The peer has seen our first GOAWAY."""
-        self.peer_leaving = False
-        """The peer sent GOAWAY."""
 
     def settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         """SETTINGS (section 6.5): applied in order, then acknowledged."""
@@ -51,15 +47,14 @@ class Control:
         self.settled = True
         sender.control(_SETTINGS_ACK)
 
-    def ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        """PING (section 6.7)."""
+    def ping(self, flags: int, stream_id: int, payload: bytes) -> bool:
+        """PING (section 6.7); whether it is the answer to our DRAIN_PING: the peer has seen our first GOAWAY."""
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"PING on stream {stream_id}")
         expect_size(FrameType.PING, 8, len(payload))
         if not flags & ACK:
             self._sender.control(frame(FrameType.PING, ACK, 0, payload))
-        elif payload == DRAIN_PING:
-            self.drain_seen = True
+        return bool(flags & ACK) and payload == DRAIN_PING
 
     def goaway(self, stream_id: int, size: int) -> None:
         """GOAWAY (section 6.8): calls in flight are finished. Its last stream id is about streams we never open."""
@@ -67,7 +62,6 @@ class Control:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"GOAWAY on stream {stream_id}")
         if size < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {size} bytes, must be 8 or more")
-        self.peer_leaving = True
 
     def window_update(self, stream_id: int, data: bytes, start: int, end: int) -> None:
         """WINDOW_UPDATE (section 6.9)."""

@@ -33,7 +33,8 @@ class H2Protocol(asyncio.Protocol):
         self._connection = Connection(service, limits, self._wake)
         self._sender = self._connection.sender
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._handshake: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +45,7 @@ class H2Protocol(asyncio.Protocol):
         if raw is not None and raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._on_change(self, True)
-        self._timer = self._loop.call_later(self._limits.handshake_timeout_s, self._cut)
+        self._handshake = self._loop.call_later(self._limits.handshake_timeout_s, self._cut)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer; answers produced at once leave at once."""
@@ -52,14 +53,16 @@ class H2Protocol(asyncio.Protocol):
             return
         connection = self._connection
         connection.receive(data, monotonic())
-        if self._timer is not None and connection.greeted:
-            self._timer.cancel()
-            self._timer = None
-        if self._sender.out or self._sender.can_pump or connection.finished:
+        if self._handshake is not None and connection.greeted:
+            self._handshake.cancel()
+            self._handshake = None
+        if self._sender.out or self._sender.room_bytes < 0 or connection.ending:
             self._flush()
 
     def eof_received(self) -> bool:
-        """The peer sends no more, so it can read no more either: flow control needs both ways. The transport closes."""
+        """The peer sends no more, so it is served no more: flow control needs both ways. The transport closes."""
+        self._closing = True
+        self._cut_later()
         return False
 
     def pause_writing(self) -> None:
@@ -73,9 +76,9 @@ class H2Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone; its calls are cancelled."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._handshake, self._goodbye):
+            if timer is not None:
+                timer.cancel()
         self._closing = True
         self._connection.lost()
         self._on_change(self, False)
@@ -85,9 +88,7 @@ class H2Protocol(asyncio.Protocol):
         if self._closing:
             return
         self._connection.drain()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(DRAIN_ANSWER_S, self._leave)
+        self._goodbye = self._loop.call_later(DRAIN_ANSWER_S, self._leave)
         self._flush()
 
     def close(self) -> None:
@@ -99,7 +100,6 @@ class H2Protocol(asyncio.Protocol):
         self._loop.call_soon(self._flush)
 
     def _leave(self) -> None:
-        self._timer = None
         self._connection.leave()
         self._flush()
 
@@ -107,14 +107,15 @@ class H2Protocol(asyncio.Protocol):
         if self._closing:
             return
         connection, sender = self._connection, self._sender
-        if not sender.paused or connection.finished:
+        finished = connection.ending and connection.finished
+        if finished or not sender.paused:
             data = connection.output()
             if data:
                 self._transport.write(data)
-            if sender.can_pump:
+            if sender.room_bytes < 0 and sender.can_pump:
                 sender.awake = True
                 self._wake()
-        if connection.finished:
+        if connection.ending and connection.finished:
             self._linger()
 
     def _linger(self) -> None:
@@ -124,14 +125,17 @@ class H2Protocol(asyncio.Protocol):
         hint is cut off.
         """
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(self._limits.linger_s, self._cut)
+        self._cut_later()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
 
+    def _cut_later(self) -> None:
+        """What is still to be written has this long to leave."""
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+        self._goodbye = self._loop.call_later(self._limits.linger_s, self._cut)
+
     def _cut(self) -> None:
-        self._timer = None
         self._transport.abort()

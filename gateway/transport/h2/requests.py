@@ -1,5 +1,6 @@
 """Requests: HEADERS, CONTINUATION, DATA and RST_STREAM become calls (RFC 9113 sections 6.1, 6.2, 6.4, 6.10 and 8.1)."""
 
+import logging
 import math
 from typing import Final
 
@@ -23,6 +24,8 @@ from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Limits
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.streams import ResetBudget, Streams
 from gateway.transport.h2.uploads import Intake, Upload
+
+logger = logging.getLogger(__name__)
 
 KNOWN_BYTES: Final = 256 << 10
 """What a connection remembers of header blocks, encoded and decoded; then it begins anew."""
@@ -163,7 +166,7 @@ class Requests:
         """Whether the stream is one whose request is still arriving; it is an Upload then."""
         request = self.opened.pop(stream_id, None)
         if request is not None:
-            upload = Upload(request[0], request[3], self._limits.stream_window_bytes)
+            upload = Upload(request[0], request[3], self._limits.stream_window_bytes, self.now_s)
             self.intake.uploads[stream_id] = upload
             return True
         return stream_id in self.intake.uploads
@@ -223,7 +226,7 @@ class Requests:
         message = upload.finish()
         self.intake.remove(stream_id)
         metadata = upload.metadata
-        deadline_s = math.inf if metadata.timeout_s is None else self.now_s + metadata.timeout_s
+        deadline_s = math.inf if metadata.timeout_s is None else upload.started_s + metadata.timeout_s
         call = H2Call(self._sender, stream_id, metadata, message, self.now_s, deadline_s)
         self.calls[stream_id] = call
         if metadata.handler is not None:
@@ -241,7 +244,7 @@ class Requests:
         decoded = self._decode(block)
         if decoded is None:
             raise _too_large()
-        metadata = fields.read(decoded, self._service.resolve)
+        metadata = fields.read(decoded, self._resolve)
         if metadata.handler is None:
             raise Refusal(Code.UNIMPLEMENTED, f"unknown method {metadata.path}")
         timeout_s = math.inf if metadata.timeout_s is None else metadata.timeout_s
@@ -250,6 +253,13 @@ class Requests:
         if self._decoder.generation == before and len(block) <= KNOWN_BLOCK_BYTES:
             self._remember(block, request)
         return request
+
+    def _resolve(self, path: str) -> Handler | None:
+        try:
+            return self._service.resolve(path)
+        except Exception as error:
+            logger.exception("cannot resolve %r", path)
+            raise Refusal(Code.INTERNAL, "internal error") from error
 
     def _remember(self, block: bytes, request: Request) -> None:
         values = request[0].values

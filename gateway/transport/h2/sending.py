@@ -168,6 +168,13 @@ class Sender:
         if stream_id in self._blocked:
             self._unblock([stream_id])
 
+    def credit_once(self, stream_id: int, increment_bytes: int) -> bool:
+        """`credit_stream` for the usual case: the first update of a stream that has sent nothing. Else False."""
+        if stream_id in self.credits or not 0 < increment_bytes <= MAX_WINDOW_BYTES - self.initial_window_bytes:
+            return False
+        self.credits[stream_id] = increment_bytes
+        return True
+
     def set_initial_window(self, value_bytes: int) -> None:
         """SETTINGS_INITIAL_WINDOW_SIZE changed: every stream's window moves with it, below zero if need be.
 

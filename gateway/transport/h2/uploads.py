@@ -29,12 +29,15 @@ class Upload:
         "_wanted_bytes",
         "granted_bytes",
         "metadata",
+        "started_s",
         "waiting",
         "window_bytes",
     )
 
-    def __init__(self, metadata: Metadata, content_length: int | None, window_bytes: int) -> None:
+    def __init__(self, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float) -> None:
         self.metadata = metadata
+        self.started_s = started_s
+        """When it began; the caller's timeout runs from here."""
         self.window_bytes = window_bytes
         """What the peer may still send on this stream."""
         self.granted_bytes = 0

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gateway.transport.call import NO_TRAILERS
+from gateway.transport.h2 import protocol
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.protocol import H2Protocol
@@ -179,6 +180,16 @@ async def test_draining_finishes_what_is_in_flight(client: Client) -> None:
     await turn()
     assert client.peer.answers(client.read())[1][0] == message(b"done")
     assert client.wire.ended
+
+
+async def test_who_does_not_answer_the_drain_is_left_all_the_same(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "DRAIN_ANSWER_S", 0.0)
+    client.protocol.drain()
+    assert kinds(client.send(client.peer.request(1))) == ["GOAWAY", "PING", "HEADERS", "DATA", "HEADERS"]
+    await until(lambda: client.wire.ended)
+    assert kinds(client.read()) == ["GOAWAY"]
 
 
 async def test_half_closed_peers_are_closed() -> None:

@@ -1,4 +1,3 @@
-import logging
 import struct
 
 import pytest
@@ -317,13 +316,25 @@ class TestKnownBlocks:
         assert len(peer.service.kept) == 2
 
 
-def test_a_service_that_cannot_resolve_ends_the_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_that_cannot_resolve_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
     peer = Peer()
 
     def fail(path: str) -> None:
         raise RuntimeError("as ordered")
 
-    peer.service.resolve = fail  # type: ignore[method-assign] # a broken service
-    with caplog.at_level(logging.ERROR):
-        assert only(peer.send(peer.request(1)), FrameType.GOAWAY).code == ErrorCode.INTERNAL_ERROR
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peer.service, "resolve", fail)
+        assert status(peer, peer.send(peer.request(1))) == ("200", "13")
     assert "as ordered" in caplog.text
+    assert peer.works(3)
+
+
+def test_a_timeout_runs_from_the_beginning_of_an_upload() -> None:
+    peer = Peer()
+    peer.now_s = 100.0
+    peer.send(
+        peer.headers(1, (":path", "/test.Echo/Keep"), ("grpc-timeout", "5S")), data(1, message(b"ab")[:6], end=False)
+    )
+    peer.now_s = 103.0
+    peer.send(data(1, message(b"ab")[6:]))
+    assert (peer.service.kept[0].arrived_s, peer.service.kept[0].deadline_s) == (103.0, 105.0)

@@ -14,7 +14,7 @@ KIB = 1024
 
 
 def upload(content_length: int | None = None) -> Upload:
-    return Upload(METADATA, content_length, 65_536)
+    return Upload(METADATA, content_length, 65_536, 0.0)
 
 
 def feed(target: Upload, *pieces: bytes) -> Upload:
