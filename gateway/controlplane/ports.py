@@ -37,8 +37,9 @@ class Fleet(Protocol):
         """
 
     async def serve(self, releases: Mapping[str, Release]) -> None:
-        """Makes pools match what the releases (policies and rollback policies) name, publishes a snapshot, and returns when
-        every proxy has applied it or was replaced. After the return no proxy admits a request under an older release.
+        """Makes pools match what the releases (policies and rollback policies) name, and publishes a snapshot.
+
+        Returns when every proxy has applied it or was replaced: no proxy admits a request under an older release then.
         """
 
     def statuses(self) -> list[VersionStatus]:
