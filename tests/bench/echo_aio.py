@@ -18,7 +18,8 @@ async def _echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes])
 async def main() -> None:
     """Serves until killed."""
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(_echo)  # no serializers: bytes in, bytes out
+    # No serializers: bytes in, bytes out.
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_echo)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHODS, {"ModelInfer": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -55,10 +55,10 @@ def test_a_release_from_shadow_to_canary(models_dir: Path, state_dir: Path) -> N
         }
 
         assert ask(gateway.target, "number", cutover_arm="canary-2")[0] == 2
-        version, trailers = ask(gateway.target, "number", user=USERS[0])
-        assert version == thirty[USERS[0]]
+        answered_by, trailers = ask(gateway.target, "number", user=USERS[0])
+        assert answered_by == thirty[USERS[0]]
         assert trailers["cutover-reason"] == "split"
-        assert trailers["cutover-arm"] == ("canary-2" if version == 2 else "stable")
+        assert trailers["cutover-arm"] == ("canary-2" if answered_by == 2 else "stable")
         assert trailers["cutover-revision"].isdigit()
 
         anonymous = Counter(
