@@ -153,7 +153,8 @@ class Lane:
             return
         self.tap.add(batch.rows, micros)
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
-            self.mirror(batch, data, start, stop)
+            # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
+            self._loop.call_soon(self.mirror, batch, data, start, stop)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
         """The model raised. Whoever shared the batch is innocent until run alone."""

@@ -21,6 +21,7 @@ def test_late_work_is_dropped_before_it_is_run() -> None:
 def test_the_sweep_answers_what_is_late_in_the_queue() -> None:
     bench = LaneBench(workers=0)
     late, well = bench.submit((1, 2), deadline_s=100.0), bench.submit((3, 4), deadline_s=300.0)
+    bench.lane.sweep(0.0)  # finds that no worker is up
     bench.lane.sweep(200.0)
     # `wait_s` is over, too, for both; the caller's own deadline is the better reason.
     assert late.code == Code.DEADLINE_EXCEEDED
@@ -31,12 +32,23 @@ def test_the_sweep_answers_what_is_late_in_the_queue() -> None:
 
 def test_the_sweep_gives_up_waiting_for_a_worker() -> None:
     bench = LaneBench(workers=0, wait_s=5.0)
+    bench.lane.sweep(0.0)
     call = bench.submit((1, 2))
     bench.lane.sweep(4.0)
     assert call.answers == 0
     bench.lane.sweep(5.5)
     assert call.code == Code.UNAVAILABLE
     assert call.text == "m version 1 is not ready: no worker is up"
+
+
+def test_the_wait_for_a_worker_begins_when_it_is_lost() -> None:
+    bench = LaneBench(workers=0, wait_s=5.0)
+    call = bench.submit((1, 2))
+    bench.lane.sweep(100.0)  # the loss is noticed long after the arrival: until now it may have been run
+    bench.lane.sweep(104.0)
+    assert call.answers == 0
+    bench.lane.sweep(105.5)
+    assert call.code == Code.UNAVAILABLE
 
 
 def test_with_a_worker_up_the_queue_may_wait_longer() -> None:

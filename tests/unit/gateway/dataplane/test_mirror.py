@@ -31,6 +31,7 @@ class ShadowBench:
         calls = [self.production.submit(*rows) for rows in requests]
         self.production.turn()
         self.production.worker.answer()
+        self.production.turn()
         assert [call.code for call in calls] == [Code.OK] * len(calls)
 
     @property

@@ -270,6 +270,7 @@ async def test_a_model_that_is_no_longer_released_is_not_found(bench: PlaneBench
     assert bench.infer().code == Code.NOT_FOUND
     assert bench.plane.settled
     for lane in bench.plane._lanes.values():
+        lane.sweep(monotonic())
         lane.sweep(monotonic() + 100)
     assert waiting.code == Code.UNAVAILABLE
     bench.plane.report(0)
