@@ -91,7 +91,8 @@ def flip(change: Change, model: Model) -> None:
 def rollback(change: Change, model: Model) -> None:
     """Restores what stood before the last flip, in one step.
 
-    Once this returns, no request admitted afterwards is answered by the version that is taken back.
+    Once this returns, every request admitted afterwards is answered as before the flip. Canaries of that time are
+    back, too: `cutover canary remove` ends them.
     """
     _ask(change, "Rollback", model)
 

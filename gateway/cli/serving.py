@@ -151,7 +151,9 @@ Timeout = Annotated[
 
 @command(app, "health", "cutover health", "cutover health --http 127.0.0.1:8002 --timeout 1")
 def health(http: HttpAddress = "127.0.0.1:8002", timeout: Timeout = 5.0, output: OutputOption = Output.TABLE) -> None:
-    """Says whether every released model can answer; for container checks.
+    """Says whether the gateway takes requests; for container checks.
+
+    A model that failed to load does not make it unready as long as another one can answer.
 
     Exit code 0: ready, 1: not yet, 3: there is no gateway.
     """

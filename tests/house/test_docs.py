@@ -1,26 +1,58 @@
-"""What an operator or a client can meet by name is explained in the README."""
+"""What an operator or a client can meet by name is explained in the README, and what the README says is true."""
 
 import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import mmh3
 import pytest
+import typer.main
 
 from gateway import errors
+from gateway.cli.failure import Exit
+from gateway.cli.root import app
 from gateway.config.schema import Config, Model
-from gateway.observe.metrics import METRICS
+from gateway.controlplane.settings import WorkerOverrides
+from gateway.dataplane.route import REASONS
+from gateway.observe.http import INDEX
+from gateway.observe.metrics import METRICS, Described
+from gateway.routing.assignment import bucket
 from protos import admin_pb2, health_pb2, inference_pb2
-from tests.house.code import ROOT
 
-README = (ROOT / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "loadtests").glob("*.md"))]
+NO_LIMIT = 2**31 - 1
 
-pytestmark = pytest.mark.skipif(not README.strip(), reason="README.md is still empty")
+LOOKED_UP = "\n".join(re.findall(r"^\|([^|]*)\|", README, re.MULTILINE))
+"""The first cell of every row of every table."""
 
 
-def settings() -> list[str]:
-    names = []
-    for section, field in Config.model_fields.items():
-        fields = Model.model_fields if section == "models" else type(field.default).model_fields
-        names += [f"{section}.{name}" for name in fields]
-    return names
+def section(title: str) -> str:
+    """The text under a heading, up to the next one of its level."""
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, f"README.md has no section {title}"
+    return found[1]
+
+
+def settings() -> Iterator[tuple[str, str, object]]:
+    """(section as the file writes it, key, default)."""
+    for name, field in Config.model_fields.items():
+        kind = Model if name == "models" else type(field.default)
+        for key, setting in kind.model_fields.items():
+            yield "models.NAME" if name == "models" else name, key, setting.default
+
+
+def commands(group: Any, path: str) -> Iterator[tuple[str, list[str]]]:
+    """Every command with its long options."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path} {name}")
+        else:
+            options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+            yield f"{path} {name}", sorted(options - {"--help"})
 
 
 def rpcs() -> list[str]:
@@ -29,28 +61,87 @@ def rpcs() -> list[str]:
     return [method.name for service in services for method in service.methods]
 
 
-def codes() -> list[str]:
-    kinds = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.RequestError)]
-    return sorted({kind.code.name for kind in kinds if kind is not errors.RequestError})
+def error_classes() -> list[type[errors.CutoverError]]:
+    """Those that are raised; not their bases."""
+    kinds = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.CutoverError)]
+    return [kind for kind in kinds if kind not in (errors.CutoverError, errors.RequestError)]
 
 
-@pytest.mark.parametrize("setting", settings())
-def test_every_setting_is_explained(setting: str) -> None:
-    section, _, name = setting.partition(".")
-    assert f"`{name}`" in README or f"`{setting}`" in README or f"`models.NAME.{name}`" in README
-    assert f"[{section}" in README or f"`{section}." in README
+def written(default: object) -> str:
+    """A default as the table writes it; empty: in words."""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, int) and default != NO_LIMIT:
+        return f"| {default} |"
+    if isinstance(default, float):
+        return f'`"{default:g}s"`'
+    return str(default) if isinstance(default, str | Path) else ""
 
 
-@pytest.mark.parametrize("metric", [metric.name for metric in METRICS])
-def test_every_metric_is_explained(metric: str) -> None:
-    assert f"`{metric}`" in README
+@pytest.mark.parametrize(("heading", "key", "default"), list(settings()))
+def test_every_setting_is_explained_with_its_default(heading: str, key: str, default: object) -> None:
+    table = section("Settings").partition(f"**`[{heading}]`**")[2].partition("**`[")[0]
+    rows = [row for row in table.splitlines() if f"`{key}`" in row.partition("|")[2].partition("|")[0]]
+    assert len(rows) == 1, f"[{heading}] {key} has no row of its own"
+    assert written(default) in rows[0]
+
+
+@pytest.mark.parametrize("key", WorkerOverrides.__struct_fields__)
+def test_every_key_of_model_toml_is_explained(key: str) -> None:
+    assert re.search(rf"^{key} = ", section("Models"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_explained(metric: Described) -> None:
+    labels = f" {', '.join(metric.labels)} " if metric.labels else " "
+    assert f"| `{metric.name}` | {metric.kind} |{labels}|" in section("Metrics and health")
+
+
+@pytest.mark.parametrize("path", re.findall(r"^(/\S+)", INDEX, re.MULTILINE))
+def test_every_http_path_is_explained(path: str) -> None:
+    assert f"| `{path}` |" in section("Metrics and health")
 
 
 @pytest.mark.parametrize("rpc", rpcs())
 def test_every_rpc_is_explained(rpc: str) -> None:
-    assert f"`{rpc}" in README or f"/{rpc}`" in README
+    assert f"`{rpc}`" in LOOKED_UP
 
 
-@pytest.mark.parametrize("code", codes())
-def test_every_error_is_explained(code: str) -> None:
-    assert f"`{code}`" in README
+@pytest.mark.parametrize("kind", error_classes(), ids=lambda kind: kind.__name__)
+def test_every_error_is_explained(kind: type[errors.CutoverError]) -> None:
+    meets = f"`{kind.code.name}`" if issubclass(kind, errors.RequestError) else f"exit code {Exit.USAGE.value}"
+    assert f"| `{kind.__name__}` | {meets} |" in section("Errors")
+
+
+@pytest.mark.parametrize("code", Exit)
+def test_every_exit_code_is_explained(code: Exit) -> None:
+    assert f"\n| {code.value} | " in section("Command line")
+
+
+@pytest.mark.parametrize(("command", "options"), list(commands(typer.main.get_command(app), "cutover")))
+def test_every_command_is_explained_with_its_options(command: str, options: list[str]) -> None:
+    assert re.search(rf"`{command}[` ]", LOOKED_UP), f"{command} has no row"
+    explained = section("Command line") + section("Settings") + section("Load tests")
+    assert [option for option in options if not re.search(rf"{option}\b(?!-)", explained)] == []
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_is_explained(reason: str) -> None:
+    assert f"| `{reason}` |" in section("Who is answered by whom")
+
+
+def test_the_assignment_vectors_are_what_the_gateway_computes() -> None:
+    row = r"^\| `([^`]+)` \| (?:`([^`]+)`|\(empty\)) \| (\d+) \| (\d+) \|$"
+    vectors = re.findall(row, section("Who is answered by whom"), re.MULTILINE)
+    assert len(vectors) >= 5
+    for salt, unit, hashed, number in vectors:
+        assert (mmh3.hash(f"{salt}:{unit}", signed=False), bucket(salt, unit)) == (int(hashed), int(number))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    assert [link for link in links - anchors if not (page.parent / link.partition("#")[0]).exists()] == []
