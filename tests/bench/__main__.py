@@ -7,9 +7,10 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,10 @@ from tests.serving import Gateway, ServingError, cpu_s, serving
 QUICK = "--quick" in sys.argv
 REQUESTS = 20_000 if QUICK else 100_000
 ONE_AT_A_TIME = 1_000 if QUICK else 4_000
-PACED_S = 4 if QUICK else 10
+RUNS = 3
+PACED_RATE = 2_000
+PACED_S = 2 if QUICK else 5
+PACED_ROUNDS = 2 if QUICK else 6
 
 
 @dataclass(frozen=True)
@@ -67,39 +71,46 @@ class Bench:
                 assert process.stdout is not None
                 port = int(process.stdout.readline())
                 size = len(self.request.SerializeToString())
-                self._row("grpc.aio echo, no inference", port, size, lambda: (cpu_s(process.pid), 0.0), REQUESTS // 10)
+                self._row("grpc.aio echo, no inference", port, size, lambda: (cpu_s(process.pid), 0.0), REQUESTS // 5)
             finally:
                 process.terminate()
 
-    def run_gateway(self, name: str, proxies: int, prepare: Callable[[Gateway], None] | None = None) -> None:
+    def run_gateway(
+        self, name: str, proxies: int, prepare: Callable[[Gateway], None] | None = None, *, scraped: bool = False
+    ) -> None:
         """One shape of the gateway, with every answer's status counted by the gateway, too."""
         say(f"Cutover, {name}")
         with self._serving(proxies) as gateway:
             if prepare is not None:
                 prepare(gateway)
             size = self._check(gateway)
-            sent = 1 + self._row(f"Cutover, {name}", gateway.grpc, size, lambda: _cpu(gateway), REQUESTS)
+            with scraping(gateway) if scraped else nullcontext():
+                sent = 1 + self._row(f"Cutover, {name}", gateway.grpc, size, lambda: _cpu(gateway), REQUESTS)
             good = gateway.wait_metric("cutover_requests_total", sent, code="OK")
             if good != sent or gateway.metric("cutover_requests_total") != sent:
                 raise BenchError(f"{sent} requests sent, but the gateway counted {good:.0f} good answers")
 
     def run_shadow_latency(self) -> tuple[Load, Load]:
-        """Production's latency at a moderate paced load, without and with everything shadowed."""
+        """Production's latency at a moderate paced load, without and with everything shadowed, in turns."""
         say("production's latency with and without 100 % shadow")
+        without: list[Load] = []
+        shadowed: list[Load] = []
         with self._serving(1) as gateway:
             size = self._check(gateway)
-            rate = 2000
-            load.run(gateway.grpc, self.payload, size, requests=rate, connections=4, streams=16, rate=rate)
-            without = self._paced(gateway, size, rate)
-            gateway.cutover("shadow", "set", MODEL, CANDIDATE, "--rate", "1.0", "--reason", "bench")
-            shadowed = self._paced(gateway, size, rate)
-            copies = gateway.wait_metric("cutover_shadow_copies_total", rate * PACED_S, result="compared")
-            say(f"  {copies:.0f} of {rate * PACED_S} requests compared")
-        return without, shadowed
+            self._paced(gateway, size)
+            for _ in range(PACED_ROUNDS):
+                without.append(self._paced(gateway, size))
+                shadow(gateway)
+                shadowed.append(self._paced(gateway, size))
+                gateway.cutover("shadow", "remove", MODEL, CANDIDATE, "--reason", "bench")
+            sent = PACED_ROUNDS * PACED_S * PACED_RATE
+            copies = gateway.wait_metric("cutover_shadow_copies_total", sent, result="compared")
+            say(f"  {copies:.0f} of {sent} requests compared")
+        return Load.together(without), Load.together(shadowed)
 
-    def _paced(self, gateway: Gateway, size: int, rate: int) -> Load:
-        count = rate * PACED_S
-        return load.run(gateway.grpc, self.payload, size, requests=count, connections=4, streams=16, rate=rate)
+    def _paced(self, gateway: Gateway, size: int) -> Load:
+        count = PACED_RATE * PACED_S
+        return load.run(gateway.grpc, self.payload, size, requests=count, connections=4, streams=16, rate=PACED_RATE)
 
     def _serving(self, proxies: int) -> AbstractContextManager[Gateway]:
         state = self.folder / f"state-{len(self.rows)}"
@@ -114,15 +125,17 @@ class Bench:
         return len(reply.SerializeToString())
 
     def _row(self, name: str, port: int, size: int, cpu: Callable[[], tuple[float, float]], requests: int) -> int:
+        """Adds a row, the median run by rate; returns how many requests were sent."""
         warm_up = requests // 10
         load.run(port, self.payload, size, requests=warm_up, connections=4, streams=16)
         before = cpu()
-        many = load.run(port, self.payload, size, requests=requests, connections=4, streams=16)
+        runs = [load.run(port, self.payload, size, requests=requests, connections=4, streams=16) for _ in range(RUNS)]
         after = cpu()
         single = load.run(port, self.payload, size, requests=ONE_AT_A_TIME, connections=1, streams=1)
-        proxy_us, worker_us = ((end - start) / requests * 1e6 for start, end in zip(before, after, strict=True))
+        many = sorted(runs, key=lambda run: run.rate)[RUNS // 2]
+        proxy_us, worker_us = ((end - start) / requests / RUNS * 1e6 for start, end in zip(before, after, strict=True))
         self.rows.append(Row(name, many.rate, single.rate, proxy_us, worker_us, many.quantile_ms(0.99)))
-        return warm_up + requests + ONE_AT_A_TIME
+        return warm_up + RUNS * requests + ONE_AT_A_TIME
 
 
 def canary(gateway: Gateway) -> None:
@@ -133,6 +146,24 @@ def canary(gateway: Gateway) -> None:
 def shadow(gateway: Gateway) -> None:
     """A copy of everything to the candidate."""
     gateway.cutover("shadow", "set", MODEL, CANDIDATE, "--rate", "1.0", "--reason", "bench")
+
+
+@contextmanager
+def scraping(gateway: Gateway) -> Iterator[None]:
+    """Reads /metrics once a second, as Prometheus would at its busiest."""
+    stop = threading.Event()
+
+    def scrape() -> None:
+        while not stop.wait(1):
+            gateway.metrics()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def canary_and_shadow(gateway: Gateway) -> None:
@@ -161,9 +192,11 @@ def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
     for batch, rate in bench.ort.items():
         yield f"| ONNX Runtime in a loop, batch {batch} | {rate:,.0f} rows | | | | | {rate / bench.ort[1]:.2f} | |"
     yield ""
-    yield "Paced at 2,000 requests/s: | p50 ms | p90 ms | p99 ms"
+    yield f"| paced at {PACED_RATE:,} requests/s, 1 proxy, in turns | n | p50 ms | p90 ms | p99 ms |"
+    yield "|---|---|---|---|---|"
     for name, run in (("without shadow", without), ("100 % shadow", shadowed)):
-        yield f"{name} | {run.quantile_ms(0.5):.2f} | {run.quantile_ms(0.9):.2f} | {run.quantile_ms(0.99):.2f}"
+        quantiles = " | ".join(f"{run.quantile_ms(fraction):.3f}" for fraction in (0.5, 0.9, 0.99))
+        yield f"| {name} | {run.requests:,} | {quantiles} |"
 
 
 def _cpu(gateway: Gateway) -> tuple[float, float]:
@@ -188,7 +221,9 @@ def main() -> int:
             bench.run_echo()
             bench.run_gateway("1 proxy", 1)
             bench.run_gateway("2 proxies", 2)
+            bench.run_gateway("1 proxy, /metrics read every second", 1, scraped=True)
             bench.run_gateway("1 proxy, 10 % canary", 1, canary)
+            bench.run_gateway("1 proxy, 100 % shadow", 1, shadow)
             bench.run_gateway("1 proxy, 10 % canary, 100 % shadow", 1, canary_and_shadow)
             without, shadowed = bench.run_shadow_latency()
             sys.stdout.write("\n".join(table(bench, without, shadowed)) + "\n")

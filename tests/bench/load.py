@@ -32,6 +32,13 @@ class Load:
         """Answers per second."""
         return self.requests / self.duration_s
 
+    @classmethod
+    def together(cls, runs: "list[Load]") -> "Load":
+        """Several runs as one."""
+        latencies = sorted(value for run in runs for value in run.latencies_us)
+        data_bytes = sum(run.data_bytes for run in runs)
+        return cls(sum(run.requests for run in runs), sum(run.duration_s for run in runs), data_bytes, latencies)
+
     def quantile_ms(self, fraction: float) -> float:
         """A latency quantile, nearest rank."""
         values = self.latencies_us
