@@ -6,15 +6,14 @@ CutoverError
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
-|   +-- TooLarge          RESOURCE_EXHAUSTED   message above the configured limit
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
-|   +-- Cancelled         CANCELLED            the caller left
 |   +-- InferenceFailed   INTERNAL             the model raised
-|   +-- NoSuchMethod      UNIMPLEMENTED        unknown service or method
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
 |   +-- Stale             ABORTED              the etag names another state; read again
 |   +-- StoreFailed       UNAVAILABLE          the store did not answer
 +-- StartupError          the gateway cannot start; one line and a remedy, exit code 2
+
+What a transport refuses by itself (unknown method, message too large) has no class: it never becomes a Call.
 """
 
 from enum import IntEnum
@@ -84,34 +83,16 @@ class QueueFull(RequestError):
         self.pushback_ms = pushback_ms
 
 
-class TooLarge(RequestError):
-    """A message is larger than the configured limit."""
-
-    code = Code.RESOURCE_EXHAUSTED
-
-
 class Late(RequestError):
     """The caller's deadline passed before an answer was there."""
 
     code = Code.DEADLINE_EXCEEDED
 
 
-class Cancelled(RequestError):
-    """The caller left."""
-
-    code = Code.CANCELLED
-
-
 class InferenceFailed(RequestError):
     """The model raised while it ran."""
 
     code = Code.INTERNAL
-
-
-class NoSuchMethod(RequestError):
-    """Unknown service or method."""
-
-    code = Code.UNIMPLEMENTED
 
 
 class Refused(RequestError):

@@ -65,9 +65,10 @@ class Job:
             refuse(self.call, error, self.trailers)
 
     def left(self, now_s: float) -> None:
-        """Counts a caller that left before the answer."""
+        """Counts a caller that left before the answer, or whose deadline passed: clients then leave by themselves."""
         if not self.done:
-            self._count(Code.CANCELLED, now_s)
+            late = self.call.deadline_s <= now_s
+            self._count(Code.DEADLINE_EXCEEDED if late else Code.CANCELLED, now_s)
 
     def _count(self, code: Code, now_s: float) -> None:
         self.done = True

@@ -211,5 +211,5 @@ class Lane:
         for channel in self._channels:
             for batch in channel.in_flight:
                 for job in batch.jobs:
-                    if job.call.deadline_s <= now_s and not job.call.closed:
+                    if job.call.closed or job.call.deadline_s <= now_s:
                         job.fail(Late("the deadline passed while the request was run"), now_s)

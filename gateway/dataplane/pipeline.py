@@ -45,7 +45,7 @@ class Pipeline:
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
             lane.submit(Job(call, plan, plan.arrange(request.raw), request.id, series, trailers))
         except RequestError as error:
-            series.failed(error.code, 0)
+            series.refused(error.code)
             if trailers is None:
                 refuse(call, error)
             else:

@@ -38,12 +38,13 @@ class Series:
         self.queue_sum_us += waited_us * count
         self.queue_max_us = max(self.queue_max_us, waited_us)
 
+    def refused(self, code: int) -> None:
+        """Counts a request that was turned away on arrival: it has no latency worth a place among the others."""
+        self.codes[code] = self.codes.get(code, 0) + 1
+
     def failed(self, code: int, latency_us: int) -> None:
         """Counts an answer that is not OK."""
-        self.codes[code] = self.codes.get(code, 0) + 1
-        self._latency(latency_us)
-
-    def _latency(self, latency_us: int) -> None:
+        self.refused(code)
         self.latency[index(latency_us)] += 1
         self.latency_sum_us += latency_us
         self.latency_max_us = max(self.latency_max_us, latency_us)

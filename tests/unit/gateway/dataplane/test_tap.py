@@ -53,3 +53,13 @@ def test_copies_are_reported_even_when_all_were_dropped() -> None:
     assert (report.copies, report.compared, report.agreed, report.max_abs_difference) == (0, 8, 7, 0.25)
     assert report.latency == {index(100): 1, index(300): 2}
     assert (report.latency_sum_us, report.latency_max_us) == (700, 300)
+
+
+def test_a_refusal_has_no_latency() -> None:
+    series = Series("m", 1, "stable")
+    series.refused(8)
+    series.failed(13, 250)
+    report = series.take()
+    assert report is not None
+    assert report.codes == {8: 1, 13: 1}
+    assert report.latency == {index(250): 1}
