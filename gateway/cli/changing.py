@@ -2,6 +2,7 @@
 
 import decimal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from gateway.cli.command import Change, Model, Version, changes, command
 from gateway.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:
+    from gateway.routing.snapshot import Policy
     from protos import admin_pb2 as pb
 
 app = typer.Typer()
@@ -82,8 +84,9 @@ def flip(change: Change, model: Model) -> None:
     """Makes the standby stable, in one step.
 
     Once this returns, no request admitted afterwards is answered by the old version. `cutover rollback` takes it back.
+    The new version's canary and shadow end; the output names them.
     """
-    _ask(change, "Flip", model)
+    _switch(change, "Flip", model, _ended)
 
 
 @command(app, "rollback", "cutover rollback digits --reason 'agreement fell'")
@@ -91,10 +94,10 @@ def flip(change: Change, model: Model) -> None:
 def rollback(change: Change, model: Model) -> None:
     """Restores what stood before the last flip, in one step.
 
-    Once this returns, every request admitted afterwards is answered as before the flip. Canaries of that time are
-    back, too: `cutover canary remove` ends them.
+    Once this returns, every request admitted afterwards is answered as before the flip. Canaries, shadows and the
+    standby of that time are back, too, and the output names them: `cutover canary remove` ends a canary.
     """
-    _ask(change, "Rollback", model)
+    _switch(change, "Rollback", model, _restored)
 
 
 def basis_points(text: str) -> int:
@@ -108,8 +111,47 @@ def basis_points(text: str) -> int:
     return int(points)
 
 
-def _ask(change: Change, method: str, model: str, said: str = "", **fields: float) -> None:
-    """Sends the request `<method>Request` and prints what came of it; no `said`: which version is stable now."""
+def _ask(change: Change, method: str, model: str, said: str, **fields: float) -> None:
+    """Sends the request `<method>Request` and prints what came of it."""
+    _send(change, method, model, fields, lambda before, after, took_ms: [_line(before, after, said, took_ms)])
+
+
+def _switch(change: Change, method: str, model: str, more: "Callable[[Policy, Policy], str]") -> None:
+    """The same for another stable version; `more` says in a second line what else is different, if anything is."""
+    from gateway.cli import words
+
+    def report(before: "pb.Release", after: "pb.Release", took_ms: float) -> list[str]:
+        was, now = words.to_policy(before.policy), words.to_policy(after.policy)
+        lines = [_line(before, after, f"{was.stable} -> {now.stable}", took_ms)]
+        said = more(was, now) if after.revision > before.revision else ""
+        return [*lines, f"  {said}"] if said else lines
+
+    _send(change, method, model, {}, report)
+
+
+def _ended(was: "Policy", now: "Policy") -> str:
+    """Canaries and shadows that are no more."""
+    from gateway.cli import words
+
+    left = set(words.candidates(now))
+    gone = [said for said in words.candidates(was) if said not in left]
+    return f"ended: {', '.join(gone)}" if gone else ""
+
+
+def _restored(_: "Policy", now: "Policy") -> str:
+    """The whole policy that is back."""
+    from gateway.cli import words
+
+    return f"restored: {words.describe(now)}"
+
+
+def _send(
+    change: Change,
+    method: str,
+    model: str,
+    fields: dict[str, float],
+    report: "Callable[[pb.Release, pb.Release, float], list[str]]",
+) -> None:
     from gateway.cli.admin import release_name
     from gateway.cli.plain import to_plain
     from protos import admin_pb2 as pb
@@ -127,13 +169,13 @@ def _ask(change: Change, method: str, model: str, said: str = "", **fields: floa
         after = admin.change(method, request)
         took_ms = (time.perf_counter() - start_s) * 1000
     plain = to_plain(after) | {"took_ms": round(took_ms, 3), "request_id": change.request_id}
-    change.gateway.show(plain, lambda: typer.echo(_report(model, before, after, said, took_ms)))
+    change.gateway.show(plain, lambda: typer.echo("\n".join(report(before, after, took_ms))))
 
 
-def _report(model: str, before: "pb.Release", after: "pb.Release", said: str, took_ms: float) -> str:
+def _line(before: "pb.Release", after: "pb.Release", said: str, took_ms: float) -> str:
     from gateway.cli import words
 
-    what = said or f"{before.policy.stable_version} -> {after.policy.stable_version}"
     if after.revision <= before.revision:
-        return f"{model}: {what}, as before, revision {after.revision}"
-    return f"{model}: {what}, revision {after.revision}, applied by every proxy in {words.milliseconds(took_ms)}"
+        return f"{after.model}: {said}, as before, revision {after.revision}"
+    took = words.milliseconds(took_ms)
+    return f"{after.model}: {said}, revision {after.revision}, applied by every proxy in {took}"

@@ -66,9 +66,13 @@ def to_policy(message: pb.Policy) -> Policy:
 
 def describe(policy: Policy) -> str:
     """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4`."""
-    said = [f"{STABLE} {policy.stable}"]
-    said += [f"canary {canary.version} ({percent(canary.basis_points)})" for canary in policy.canaries]
-    said += [f"{SHADOW} {shadow.version} ({rate(shadow.rate)})" for shadow in policy.shadows]
+    said = [f"{STABLE} {policy.stable}", *candidates(policy)]
     if policy.standby is not None:
         said.append(f"{STANDBY} {policy.standby}")
     return ", ".join(said)
+
+
+def candidates(policy: Policy) -> list[str]:
+    """Each canary and shadow: `canary 2 (10 %)`, `shadow 3 (100 %)`."""
+    said = [f"canary {canary.version} ({percent(canary.basis_points)})" for canary in policy.canaries]
+    return said + [f"{SHADOW} {shadow.version} ({rate(shadow.rate)})" for shadow in policy.shadows]

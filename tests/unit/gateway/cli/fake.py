@@ -108,11 +108,15 @@ class FakeAdmin(AdminServicer):
         return self.releases["digits"]
 
     def Flip(self, request: pb.FlipRequest, context: grpc.ServicerContext) -> pb.Release:
-        self._changed(request, context).stable_version = 2
+        policy = self._changed(request, context)
+        self.releases["digits"].rollback_policy.CopyFrom(policy)
+        policy.CopyFrom(pb.Policy(stable_version=2))
         return self.releases["digits"]
 
     def Rollback(self, request: pb.RollbackRequest, context: grpc.ServicerContext) -> pb.Release:
-        self._changed(request, context).stable_version = 1
+        policy = self._changed(request, context)
+        policy.CopyFrom(self.releases["digits"].rollback_policy)
+        self.releases["digits"].ClearField("rollback_policy")
         return self.releases["digits"]
 
     def _find(self, name: str, context: grpc.ServicerContext) -> pb.Release:

@@ -16,11 +16,24 @@ def test_flip_says_what_happened(cutover: Shell) -> None:
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("digits: 1 -> 2, revision 7, applied by every proxy in ")
     assert said.out.endswith(" ms\n")
+    assert said.out.count("\n") == 1, "nothing ended with the flip"
 
 
 def test_rollback_takes_it_back(cutover: Shell) -> None:
     cutover("flip", "digits")
-    assert cutover("rollback", "digits").out.startswith("digits: 2 -> 1, revision 8, applied by every proxy in ")
+    first, second = cutover("rollback", "digits").out.splitlines()
+    assert first.startswith("digits: 2 -> 1, revision 8, applied by every proxy in ")
+    assert second == "  restored: stable 1"
+
+
+def test_flip_says_what_ended_and_rollback_what_is_back(cutover: Shell) -> None:
+    cutover("canary", "set", "digits", "2", "--percent", "10")
+    cutover("shadow", "set", "digits", "2")
+    cutover("standby", "set", "digits", "2")
+    assert cutover("flip", "digits").out.splitlines()[1:] == ["  ended: canary 2 (10 %), shadow 2 (100 %)"]
+    assert cutover("rollback", "digits").out.splitlines()[1:] == [
+        "  restored: stable 1, canary 2 (10 %), shadow 2 (100 %), standby 2"
+    ]
 
 
 def test_a_change_carries_who_why_and_the_etag_it_read(cutover: Shell) -> None:

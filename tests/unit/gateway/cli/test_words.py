@@ -43,4 +43,5 @@ def test_a_policy_in_words_and_from_a_message() -> None:
     policy = words.to_policy(message)
     assert policy == Policy(1, (Canary(2, (Range(0, 1000),)),), (Shadow(3, 0.5),), 4, "m/2")
     assert words.describe(policy) == "stable 1, canary 2 (10 %), shadow 3 (50 %), standby 4"
+    assert words.candidates(policy) == ["canary 2 (10 %)", "shadow 3 (50 %)"]
     assert words.describe(words.to_policy(pb.Policy(stable_version=1))) == "stable 1"
