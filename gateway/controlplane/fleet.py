@@ -66,6 +66,9 @@ class LocalFleet:
         await asyncio.gather(*(pool.stop() for pool in pools))
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        running = self._pools.get((model, version, shadow))
+        if running and running.healthy and (model, version, shadow) in pools_named(self._releases.values()):
+            return  # a way back must not depend on what has become of its folder since
         if not self._registry.find(model, version):
             await self._registry.settle()  # it may have been put there a moment ago
         found = self._require(model, version)

@@ -193,6 +193,21 @@ async def test_a_version_whose_folder_is_gone_is_missing_until_it_is_back(world:
     assert world.fleet.problems() == []
 
 
+async def test_a_version_that_is_ready_can_be_prepared_although_its_folder_is_gone(world: World) -> None:
+    await world.put(1)
+    await world.proxies.start(60)
+    await world.fleet.serve({"digits": release()})
+    await world.fleet.until_settled()
+    shutil.rmtree(world.models / "digits")
+    await world.look()
+    await world.fleet.prepare("digits", 1, shadow=False)
+    with pytest.raises(NotFound):
+        await world.fleet.prepare("digits", 1, shadow=True)
+    await world.fleet.serve({})
+    with pytest.raises(NotFound):
+        await world.fleet.prepare("digits", 1, shadow=False)
+
+
 async def test_changed_files_are_a_problem_and_what_is_loaded_goes_on(world: World) -> None:
     await world.put(1)
     await world.fleet.serve({"digits": release()})
