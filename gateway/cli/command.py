@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from gateway.cli.failure import Exit, Failure, parse_address
 
@@ -160,4 +161,13 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[Run], Run]
     """Registers a command whose help ends with the examples."""
     # "\b" keeps typer from joining the lines.
     epilog = "Examples:\n\n\b\n" + "\n".join(f"  {example}" for example in examples)
-    return app.command(name, epilog=epilog)
+    return app.command(name, cls=_Command, epilog=epilog)
+
+
+class _Command(TyperCommand):
+    """Its usage line shows arguments as they are declared, `MODEL` and `[MODEL]`, without brackets around those."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What follows the command's name in the usage line."""
+        arguments = [one.metavar or one.name for one in self.get_params(ctx) if isinstance(one, TyperArgument)]
+        return ["[OPTIONS]", *(str(argument) for argument in arguments)]

@@ -121,6 +121,7 @@ def plain_status(found: "list[Overview]") -> dict[str, object]:
 
 
 def _verify(gateway: Gateway, model: str | None) -> None:
+    from gateway.cli import words
     from gateway.cli.chain import broken
 
     if model is not None:
@@ -131,5 +132,6 @@ def _verify(gateway: Gateway, model: str | None) -> None:
     if wrong:
         raise Failure(Exit.REFUSED, wrong)
     gateway.show(
-        {"verified": len(events)}, lambda: typer.echo(f"{len(events)} events, every hash follows from the last")
+        {"verified": len(events)},
+        lambda: typer.echo(f"{words.counted(len(events), 'event')}, every hash follows from the last"),
     )

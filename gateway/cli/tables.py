@@ -101,7 +101,7 @@ def _state(version: pb.Version) -> Text:
     if version.instances:
         said += f" {version.instances_ready}/{version.instances}"
     if version.restarts:
-        said += f", {version.restarts} restarts"
+        said += f", {words.counted(version.restarts, 'restart')}"
     return Text(said, _STATES.get(version.state, ""))
 
 

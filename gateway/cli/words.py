@@ -49,6 +49,11 @@ def age(then: datetime, now: datetime) -> str:
     return f"{seconds} s ago"
 
 
+def counted(value: int, what: str) -> str:
+    """`1 restart`, `2 restarts`."""
+    return f"{count(value)} {what}" if value == 1 else f"{count(value)} {what}s"
+
+
 def line(text: str) -> str:
     """Text of others on one line and without control characters: it goes to a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

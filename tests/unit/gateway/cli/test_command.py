@@ -5,6 +5,7 @@ import pytest
 import typer
 
 from gateway.cli.command import Change, Gateway, Output, asks, changes, command
+from tests.unit.gateway.cli.fake import Shell
 
 
 def test_asks_gives_the_function_a_gateway() -> None:
@@ -30,6 +31,20 @@ def test_changes_give_every_call_a_request_id_of_its_own() -> None:
     act(**given)
     act(**given)
     assert seen[0].request_id != seen[1].request_id
+
+
+@pytest.mark.parametrize(
+    ("path", "usage"),
+    [
+        (("models",), "cutover models [OPTIONS] [MODEL]"),
+        (("standby", "set"), "cutover standby set [OPTIONS] MODEL VERSION"),
+        (("loadtest",), "cutover loadtest [OPTIONS] MODEL [-- OPTIONS]"),
+        (("config", "check"), "cutover config check [OPTIONS] FILE"),
+    ],
+)
+def test_the_usage_line_has_arguments_as_people_write_them(cutover: Shell, path: tuple[str, ...], usage: str) -> None:
+    lines = [line.strip() for line in cutover.local(*path, "--help").out.splitlines()]
+    assert f"Usage: {usage}" in lines
 
 
 def test_examples_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:

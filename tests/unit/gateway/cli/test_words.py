@@ -36,6 +36,14 @@ def test_age(seconds: int, said: str) -> None:
     assert words.age(now - timedelta(seconds=seconds), now) == said
 
 
+def test_one_is_no_plural() -> None:
+    assert [words.counted(number, "restart") for number in (0, 1, 1234)] == [
+        "0 restarts",
+        "1 restart",
+        "1,234 restarts",
+    ]
+
+
 def test_a_policy_in_words_and_from_a_message() -> None:
     message = pb.Policy(stable_version=1, standby_version=4, salt="m/2")
     message.canaries.add(version=2, basis_points=1000, ranges=[pb.BucketRange(start=0, end=1000)])
