@@ -79,9 +79,10 @@ class Loop:
         self._stopping = True
 
     def stop(self) -> None:
-        """Makes `run` return, from any thread."""
+        """Makes `run` return, from any thread; it may be doing so already."""
         self._stopping = True
-        os.write(self._stop_fd, b"!")
+        with contextlib.suppress(OSError):
+            os.write(self._stop_fd, b"!")
 
     def run(self) -> None:
         """Returns once stopped, when the frame being run has been answered, or when nobody is left to serve."""
