@@ -15,7 +15,7 @@ from rich.console import Console
 
 from loadtests import report, schedule, settings, slo
 from loadtests.generator import GeneratorBroke, Interrupted, run
-from loadtests.measurement import CRASHED, UNREACHABLE, USAGE
+from loadtests.measurement import CRASHED, SAYS, UNREACHABLE, USAGE
 from loadtests.settings import Settings
 
 INTERRUPTED = 130
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
     """Errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"error: {message}; see --help\n")
+        self.exit(USAGE, f"{SAYS}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,5 +125,5 @@ def _shown(option: settings.Option) -> object:
 
 
 def _failed(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - a command line
+    print(f"{SAYS}: {message}", file=sys.stderr)  # noqa: T201 - a command line
     return code

@@ -12,6 +12,8 @@ from loadtests.settings import Settings
 
 USAGE, UNREACHABLE, CRASHED = 2, 3, 1
 """Exit codes of a load test that could not be run."""
+SAYS = "cutover loadtest"
+"""Who speaks in a line on stderr, however the load test was started."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ import locust.stats
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests import report, settings, slo, user
-from loadtests.measurement import CRASHED, UNREACHABLE, USAGE, Measurement
+from loadtests.measurement import CRASHED, SAYS, UNREACHABLE, USAGE, Measurement
 from loadtests.progress import Progress
 
 MESSAGE = "cutover-part"
@@ -95,7 +95,7 @@ class Suite:
             self.settings()
             self.objective = slo.load(Path(self.options.slo)) if self.options.slo else None
         except (settings.SettingsError, slo.SloError) as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line
+            print(f"{SAYS}: {error}", file=sys.stderr)  # noqa: T201 - a command line
             sys.exit(USAGE)
 
     def settings(self) -> settings.Settings:
@@ -172,7 +172,7 @@ class Suite:
             Path(self.options.measurement).write_text(json.dumps(self.measurement.to_json()), encoding="utf-8")
             return self.measurement.exit_code
         if self.measurement.error:
-            print(f"error: {self.measurement.error}", file=sys.stderr)  # noqa: T201 - a command line
+            print(f"{SAYS}: {self.measurement.error}", file=sys.stderr)  # noqa: T201 - a command line
             return self.measurement.exit_code
         folder = Path(self.options.report) if self.options.report else None
         return report.conclude(self.measurement, self.objective, self.options.slo, folder)

@@ -117,7 +117,7 @@ def test_an_interrupted_load_has_no_verdict_and_leaves_nothing(serve: Serve) -> 
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "error: interrupted: no verdict"
+    assert said.splitlines()[-1] == "cutover loadtest: interrupted: no verdict"
     assert not _running(target)
 
 

@@ -23,6 +23,7 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str, capsys: pytest.Ca
         cli.main(arguments)
     said = capsys.readouterr().err
     assert caught.value.code == 2
+    assert said.startswith("cutover loadtest: ")
     assert message in said
     assert said.count("\n") == 1
 
@@ -41,6 +42,7 @@ def test_what_cannot_be_run(
 ) -> None:
     assert cli.main(("digits", "--version", "1", *arguments)) == code
     said = capsys.readouterr().err
+    assert said.startswith("cutover loadtest: ")
     assert message in said
     assert said.count("\n") == 1
 

@@ -45,9 +45,9 @@ def test_options(in_locust: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "error: name the model: --model NAME or the environment variable CUTOVER_LOAD_MODEL"),
-        (("--model=m", "--slo=/no/slo.toml"), 2, "error: cannot read the SLO file /no/slo.toml"),
-        (("--model=m", "--host=127.0.0.1:1"), 3, "error: nothing at 127.0.0.1:1 speaks gRPC"),
+        ((), 2, "cutover loadtest: name the model: --model NAME or the environment variable CUTOVER_LOAD_MODEL"),
+        (("--model=m", "--slo=/no/slo.toml"), 2, "cutover loadtest: cannot read the SLO file /no/slo.toml"),
+        (("--model=m", "--host=127.0.0.1:1"), 3, "cutover loadtest: nothing at 127.0.0.1:1 speaks gRPC"),
     ],
 )
 def test_plain_locust_says_what_is_wrong(arguments: tuple[str, ...], code: int, message: str) -> None:
