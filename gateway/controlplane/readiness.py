@@ -6,7 +6,7 @@ Only what a command gives more traffic to must be ready: taking traffic away fro
 from typing import NamedTuple
 
 from gateway.controlplane.commands import Command, Flip, PrepareStandby, Rollback, SetCanary, SetShadow
-from gateway.routing.snapshot import Release
+from gateway.routing.snapshot import BUCKETS, Release
 
 
 class Needed(NamedTuple):
@@ -31,8 +31,11 @@ def pools_needed(release: Release, command: Command) -> tuple[Needed, ...]:
         case Flip() if policy.standby is not None:
             return (Needed(policy.standby, shadow=False),)
         case Rollback() if release.rollback is not None:
-            # Whoever answers clients must be ready; a shadow or standby that is not must never hold up a way back.
-            answering = (release.rollback.stable, *(canary.version for canary in release.rollback.canaries))
-            return tuple(Needed(version, shadow=False) for version in answering)
+            # A shadow or standby that is not ready must never hold up a way back, nor must the broken version that
+            # is to be left: before the flip it was a canary more often than not, and becomes one again.
+            back = release.rollback
+            had = {canary.version: canary.basis_points for canary in policy.canaries} | {policy.stable: BUCKETS}
+            grown = [canary.version for canary in back.canaries if canary.basis_points > had.get(canary.version, 0)]
+            return tuple(Needed(version, shadow=False) for version in (back.stable, *grown))
         case _:
             return ()

@@ -23,7 +23,7 @@ RELEASE = Release("iris", 5, POLICY, rollback=Policy(stable=7, canaries=POLICY.c
         (SetShadow(5, 0.4), (Needed(5, shadow=True),)),
         (PrepareStandby(5), (Needed(5, shadow=False),)),
         (Flip(), (Needed(4, shadow=False),)),
-        (Rollback(), (Needed(7, shadow=False), Needed(2, shadow=False))),
+        (Rollback(), (Needed(7, shadow=False),)),
     ],
 )
 def test_what_gets_more_traffic_must_be_ready(command: Command, needed: tuple[Needed, ...]) -> None:
@@ -33,3 +33,12 @@ def test_what_gets_more_traffic_must_be_ready(command: Command, needed: tuple[Ne
 @pytest.mark.parametrize("command", [Flip(), Rollback()])
 def test_nothing_to_switch_to_needs_nothing(command: Command) -> None:
     assert pools_needed(Release("iris", 1, Policy(stable=1)), command) == ()
+
+
+def test_the_way_back_waits_for_whoever_gets_more_but_not_for_the_version_that_is_left() -> None:
+    flipped = Policy(stable=2, canaries=(Canary(3, (Range(0, 100),)),))
+    before = Policy(stable=1, canaries=(Canary(3, (Range(0, 100),)), Canary(2, (Range(100, 600),))), standby=2)
+    assert pools_needed(Release("iris", 5, flipped, rollback=before), Rollback()) == (Needed(1, shadow=False),)
+    less = Policy(stable=2, canaries=(Canary(3, (Range(0, 99),)),))
+    needed = (Needed(1, shadow=False), Needed(3, shadow=False))
+    assert pools_needed(Release("iris", 5, less, rollback=before), Rollback()) == needed
