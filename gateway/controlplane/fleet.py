@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from gateway.controlplane.instance import WorkerHost
-from gateway.controlplane.pools import CHANGED_FILES, PoolKey, WorkerPool
+from gateway.controlplane.pools import CHANGED_FILES, GONE, PoolKey, WorkerPool
 from gateway.controlplane.ports import VersionStatus
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
@@ -123,8 +123,9 @@ class LocalFleet:
         found = self._registry.find(*key)
         pools = [pool for shadow in (False, True) if (pool := self._pools.get((*key, shadow)))]
         if not pools:
-            state = "missing" if found is None else "failed" if found.error else "found"
-            return VersionStatus(*key, found.digest if found else "", state, found.error if found else "")
+            if found is None:
+                return VersionStatus(*key, digest="", state="missing", error=GONE)
+            return VersionStatus(*key, found.digest, "failed" if found.error else "found", found.error)
         public = pools[0].snapshot()
         as_shadow = pools[-1].error if pools[-1] is self._pools.get((*key, True)) else ""
         return VersionStatus(
@@ -235,4 +236,4 @@ class LocalFleet:
     def _absent(self, key: PoolKey) -> Pool:
         """A pool that cannot be started, as proxies see it."""
         found = self._registry.find(key[0], key[1])
-        return Pool(*key, state="failed", error=found.error if found else "its folder in the models directory is gone")
+        return Pool(*key, state="failed", error=found.error if found else GONE)

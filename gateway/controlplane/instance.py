@@ -97,10 +97,10 @@ class Instance:
     @property
     def error(self) -> str:
         """Why there is no process to rely on; "" while one is up or coming."""
+        if not self.address and (reason := self._may_start()):
+            return reason  # why an earlier load failed is beside the point
         if self._load_error:
             return self._load_error
-        if not self.address and (reason := self._may_start()):
-            return reason
         return f"worker keeps crashing: {self._crash}; see the log" if self.looping else ""
 
     async def run(self) -> None:

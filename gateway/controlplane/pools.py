@@ -21,6 +21,7 @@ CHANGED_FILES = (
     "its files changed after it was loaded, and a version is immutable; "
     "put the old files back and add the new ones as a new version"
 )
+GONE = "its folder is gone or is no version any more; put it back or flip to another version"
 
 
 class WorkerPool:
@@ -102,7 +103,7 @@ class WorkerPool:
     def found(self, version: Version | None) -> None:
         """What the models directory holds now under this version: other or no files forbid new workers."""
         if version is None:
-            self._forbidden = "its folder is gone or is no version any more; put it back"
+            self._forbidden = GONE
         elif version.digest != self.digest:
             self._forbidden = CHANGED_FILES
         else:

@@ -1,5 +1,6 @@
 """What tests of the control plane start from: a models directory of stand-ins, and a launcher for stand-in children."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -34,6 +35,12 @@ class Book:
     def pids(self, role: str) -> list[int]:
         """Living children of one kind."""
         return [pid for pid, known in self.alive.items() if known == role]
+
+    async def pid(self, role: str) -> int:
+        """A living child of one kind; a quick one says that it is ready before the launcher has noted it."""
+        while not self.pids(role):  # noqa: ASYNC110 - the book tells nobody
+            await asyncio.sleep(0.01)
+        return self.pids(role)[0]
 
 
 class Reported:

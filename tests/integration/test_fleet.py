@@ -14,7 +14,7 @@ from gateway.controlplane import fleet as module
 from gateway.controlplane.fleet import LocalFleet
 from gateway.controlplane.lifetime import WORKER
 from gateway.controlplane.listener import reserved_port
-from gateway.controlplane.pools import CHANGED_FILES
+from gateway.controlplane.pools import CHANGED_FILES, GONE
 from gateway.controlplane.processes import Launcher
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
@@ -95,7 +95,7 @@ async def test_a_killed_worker_is_restarted_and_its_new_address_published(world:
     before = world.pool(1)
     assert before
     assert before.addresses
-    os.kill(world.book.pids(WORKER)[0], signal.SIGKILL)
+    os.kill(await world.book.pid(WORKER), signal.SIGKILL)
     await until(lambda: (pool := world.pool(1)) is not None and pool.addresses not in ((), before.addresses))
     assert world.fleet.statuses()[0].restarts == 1
     slot = world.proxies._slots[0]
@@ -186,11 +186,22 @@ async def test_a_version_whose_folder_is_gone_is_missing_until_it_is_back(world:
     assert world.states() == {1: "missing"}
     pool = world.pool(1)
     assert pool
-    assert (pool.state, pool.error) == ("failed", "its folder in the models directory is gone")
+    assert (pool.state, pool.error) == ("failed", GONE)
+    assert world.fleet.statuses()[0].error == GONE
     assert "a release names it, but its folder is gone" in world.fleet.problems()[0]
     await world.put(1)
     await until(lambda: world.states() == {1: "ready"})
     assert world.fleet.problems() == []
+
+
+async def test_a_version_that_never_loaded_and_is_gone_says_that_it_is_gone(world: World) -> None:
+    await world.put(1, "fail truncated")
+    await world.fleet.serve({"digits": release()})
+    await until(lambda: world.states() == {1: "failed"})
+    shutil.rmtree(world.models / "digits")
+    await world.look()
+    (status,) = world.fleet.statuses()
+    assert (status.state, status.error) == ("missing", GONE)
 
 
 async def test_a_version_that_is_ready_can_be_prepared_although_its_folder_is_gone(world: World) -> None:

@@ -45,7 +45,7 @@ async def test_a_killed_worker_comes_back_at_another_address(tmp_path: Path, run
     async with running("ok", tmp_path, run_dir, book) as (instance, bell):
         await bell.until(lambda: bool(instance.address))
         before = instance.address
-        os.kill(book.pids(WORKER)[0], signal.SIGKILL)
+        os.kill(await book.pid(WORKER), signal.SIGKILL)
         await bell.until(lambda: not instance.address)
         await bell.until(lambda: bool(instance.address))
         assert instance.address != before
@@ -62,6 +62,16 @@ async def test_a_failed_load_is_reported_and_not_repeated_until_asked(
         instance.retry()
         await bell.until(lambda: bool(instance.address))
         assert (instance.error, instance.restarts) == ("", 0)
+
+
+async def test_what_forbids_a_start_now_counts_more_than_how_the_last_one_failed(
+    tmp_path: Path, run_dir: Path, book: Book
+) -> None:
+    reason = [""]
+    async with running("fail not a model", tmp_path, run_dir, book, lambda: reason[0]) as (instance, bell):
+        await bell.until(lambda: instance.error == "not a model")
+        reason[0] = "the folder is gone"
+        assert instance.error == "the folder is gone"
 
 
 @pytest.mark.usefixtures("_quick_restarts")

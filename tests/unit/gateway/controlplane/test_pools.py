@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.controlplane.lifetime import WORKER
-from gateway.controlplane.pools import CHANGED_FILES, WorkerPool
+from gateway.controlplane.pools import CHANGED_FILES, GONE, WorkerPool
 from gateway.controlplane.settings import WorkerSettings
 from gateway.controlplane.tasks import Bell
 from gateway.errors import Refused
@@ -46,7 +46,7 @@ async def test_a_pool_that_lost_one_instance_answers_but_is_not_healthy(
 ) -> None:
     async with running("ok", tmp_path, run_dir, book, instances=2) as (pool, bell):
         await pool.prepare(keep_s=0)
-        os.kill(book.pids(WORKER)[0], signal.SIGKILL)
+        os.kill(await book.pid(WORKER), signal.SIGKILL)
         await bell.until(lambda: len(pool.addresses) == 1)
         assert (pool.state, pool.healthy) == ("ready", False)
         await bell.until(lambda: len(pool.addresses) == 2)
@@ -77,11 +77,11 @@ async def test_changed_files_are_never_loaded_under_the_same_version(tmp_path: P
         version = version_of(tmp_path)
         pool.found(msgspec.structs.replace(version, digest="another"))
         assert pool.state == "ready"  # what is loaded goes on
-        os.kill(book.pids(WORKER)[0], signal.SIGKILL)
+        os.kill(await book.pid(WORKER), signal.SIGKILL)
         await bell.until(lambda: pool.state == "failed")
         assert pool.error == CHANGED_FILES
         pool.found(None)
-        assert "folder is gone" in pool.error
+        assert pool.error == GONE
         pool.found(version)
         await bell.until(lambda: pool.state == "ready")
 
@@ -89,7 +89,7 @@ async def test_changed_files_are_never_loaded_under_the_same_version(tmp_path: P
 async def test_whoever_waits_for_a_pool_that_is_stopped_hears_of_it(tmp_path: Path, run_dir: Path, book: Book) -> None:
     async with running("ok", tmp_path, run_dir, book) as (pool, bell):
         await pool.prepare(keep_s=0)
-        os.kill(book.pids(WORKER)[0], signal.SIGKILL)
+        os.kill(await book.pid(WORKER), signal.SIGKILL)
         await bell.until(lambda: not pool.addresses)
         waiting = asyncio.get_running_loop().create_task(pool.prepare(keep_s=0))
         await asyncio.sleep(0)
