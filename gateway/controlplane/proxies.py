@@ -33,6 +33,8 @@ WATCH_S: Final = 1.0
 SILENT_LIMIT: Final = 15
 """A listening proxy reports every second; after so many looks without a word it hangs and is replaced."""
 KILL_GRACE_S: Final = 2.0
+START_LIMIT: Final = 60
+"""A proxy that was started and does not listen after so many looks is replaced, too."""
 STARTUP_CRASHES: Final = 3
 """A proxy that ends this often before it ever listened is not going to."""
 
@@ -170,7 +172,7 @@ class Proxies:
 
     async def _keep_running(self, slot: Slot) -> None:
         history = Restarts()
-        while True:
+        while not self._stopping:
             try:
                 ended = await self._live(slot)
             except OSError as error:
@@ -267,9 +269,10 @@ class Proxies:
         while True:
             await asyncio.sleep(WATCH_S)
             for slot in self._slots:
-                slot.silent += bool(slot.port)
-                if slot.silent > SILENT_LIMIT and not self._stopping:
-                    await self._fence(slot, f"said nothing for {SILENT_LIMIT} s")
+                slot.silent += slot.child is not None
+                limit = SILENT_LIMIT if slot.port else START_LIMIT
+                if slot.silent > limit and not self._stopping:
+                    await self._fence(slot, f"said nothing for {limit} s")
 
     async def _fence(self, slot: Slot, why: str) -> None:
         """Kills the process; its place is filled again by `_keep_running`."""

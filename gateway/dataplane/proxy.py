@@ -50,6 +50,8 @@ class Proxy:
                 self._send(link.ProxyFailed(f"{error}"))
                 await self._flush()
                 raise error
+            if follow.done() and self._server is None:
+                return 1  # turned away, or the control process died: nobody is served and nobody ever would be
             grace_ms = await self._drain  # the link may end before: go on serving
             await self._finish(grace_ms)
         finally:

@@ -1,7 +1,7 @@
 """A stand-in for a proxy process: speaks the link, listens on its port, serves nobody.
 
 Its first argument says how it behaves: `good`; `deaf` (applies nothing after the first snapshot); `broken` (fails);
-`garbage` (sends what nobody can read, once it listens).
+`garbage` (sends what nobody can read, once it listens); `mute` (hangs before it says a word).
 """
 
 import os
@@ -18,6 +18,8 @@ def main() -> int:
     """Plays the proxy until told to drain."""
     manner, _, control, _, index = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if manner == "mute":
+        threading.Event().wait()
     server = socket.socket()
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(control)

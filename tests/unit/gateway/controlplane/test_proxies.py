@@ -92,9 +92,40 @@ async def test_a_proxy_that_never_applies_is_fenced_before_publishing_is_done(ru
 
 async def test_a_proxy_that_hangs_is_fenced(run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.02)
+    monkeypatch.setattr(module, "START_LIMIT", 1_000_000)
     async with running(run_dir, book) as (proxies, reported):
         await proxies.start(START_S)  # the stand-in reports only when something is published
         await reported.bell.until(lambda: proxies.restarts > 0 or bool(reported.gone))
+
+
+async def test_a_proxy_that_hangs_before_it_listens_is_fenced(
+    run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.02)
+    monkeypatch.setattr(module, "START_LIMIT", 5)
+    async with running(run_dir, book, "mute") as (proxies, reported):
+        starting = asyncio.get_running_loop().create_task(proxies.start(START_S))
+        await reported.bell.until(lambda: bool(reported.gone))
+        starting.cancel()
+
+
+async def test_a_proxy_that_waits_to_be_started_again_does_not_hold_up_the_end(
+    run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.controlplane.restarts.FIRST_DELAY_S", 0.2)
+    async with running(run_dir, book, count=2) as (proxies, reported):
+        await proxies.start(START_S)
+        dead, busy = book.pids(PROXY)
+        os.kill(busy, signal.SIGSTOP)
+        os.kill(dead, signal.SIGKILL)
+        await reported.bell.until(lambda: bool(reported.gone))
+        keeper = f"proxy {reported.gone[0]}"
+        waiting = [task for task in proxies._tasks._running if task.get_name() == keeper]
+        draining = asyncio.get_running_loop().create_task(proxies.drain())
+        await asyncio.wait(waiting)
+        assert book.pids(PROXY) == [busy]
+        os.kill(busy, signal.SIGCONT)
+        await draining
 
 
 async def test_a_proxy_that_talks_nonsense_is_replaced(

@@ -150,6 +150,12 @@ async def test_without_a_control_process_it_serves_on_until_it_is_told_to_stop(
     assert (await control.ended())[0] == 0
 
 
+async def test_a_proxy_that_serves_nobody_ends_with_its_link(control: Control) -> None:
+    assert isinstance(await control.next(), link.Hello)
+    await control.leave()
+    assert (await control.ended())[0] == 1
+
+
 async def test_a_port_that_is_taken_is_told_and_ends_it(control: Control, worker: SocketWorker) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
