@@ -119,7 +119,7 @@ class LocalFleet:
         return [self._status(key) for key in sorted(named | set(self._registry.versions))]
 
     def _status(self, key: Key) -> VersionStatus:
-        """A version with two pools, live and shadow, is described by the live one; their processes are added up."""
+        """A version with two pools, live and shadow, is described by the live one; only restarts are added up."""
         found = self._registry.find(*key)
         pools = [pool for shadow in (False, True) if (pool := self._pools.get((*key, shadow)))]
         if not pools:
@@ -135,8 +135,8 @@ class LocalFleet:
             inputs=public.inputs,
             outputs=public.outputs,
             batched=public.batched,
-            instances_ready=sum(len(pool.addresses) for pool in pools),
-            instances=sum(len(pool.instances) for pool in pools),
+            instances_ready=len(public.addresses),
+            instances=len(pools[0].instances),
             restarts=sum(pool.restarts for pool in pools),
         )
 

@@ -9,7 +9,7 @@ from gateway.routing.snapshot import Release, Tensor
 
 
 class VersionStatus(msgspec.Struct, frozen=True):
-    """One version found in the models directory, and its live pool if it has one."""
+    """One version found in the models directory, and its live pool if it has one, else its shadow pool."""
 
     model: str
     version: int
@@ -24,6 +24,7 @@ class VersionStatus(msgspec.Struct, frozen=True):
     instances_ready: int = 0
     instances: int = 0
     restarts: int = 0
+    """Of both pools."""
 
 
 class Fleet(Protocol):

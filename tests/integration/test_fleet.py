@@ -125,6 +125,23 @@ async def test_a_version_put_there_a_moment_ago_can_be_prepared(world: World) ->
     assert world.states() == {7: "ready"}
 
 
+async def test_a_version_that_is_live_and_a_shadow_counts_its_live_workers(world: World) -> None:
+    await world.put(1)
+    await world.fleet.prepare("digits", 1, shadow=True)
+    shadow = await world.book.pid(WORKER)
+    shadows = (Shadow(1, 1.0),)
+    await world.fleet.serve({"digits": release(stable=2, shadows=shadows)})
+    alone = world.fleet.statuses()[0]
+    await world.fleet.serve({"digits": release(shadows=shadows)})
+    await world.fleet.until_settled()
+    both = world.fleet.statuses()[0]
+    assert (alone.instances_ready, alone.instances) == (both.instances_ready, both.instances) == (1, 1)
+    await until(lambda: len(world.book.pids(WORKER)) == 2)
+    os.kill(shadow, signal.SIGKILL)
+    await until(lambda: world.fleet.statuses()[0].restarts == 1)
+    assert (world.fleet.statuses()[0].instances_ready, world.fleet.statuses()[0].instances) == (1, 1)
+
+
 async def test_a_shadow_that_cannot_load_is_told_with_its_version(world: World) -> None:
     await world.put(1)
     await world.put(2, "fail truncated")
