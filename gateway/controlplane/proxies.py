@@ -183,10 +183,12 @@ class Proxies:
             slot.clear()
             self._reports.proxy_gone(slot.index)
             self._bell.ring()
-            if self._stopping:
-                return
-            delay_s = history.crashed(time.monotonic(), healthy_s)
-            log.error("proxy ended", proxy=slot.index, how=ended, restart_in_s=delay_s, crash_loop=history.looping)
+            await self._pause(slot, ended, history.crashed(time.monotonic(), healthy_s), looping=history.looping)
+
+    async def _pause(self, slot: Slot, ended: str, delay_s: float, *, looping: bool) -> None:
+        """Waits until the next process may be started in the place of one that was not told to end."""
+        if not self._stopping:
+            log.error("proxy ended", proxy=slot.index, how=ended, restart_in_s=delay_s, crash_loop=looping)
             await asyncio.sleep(delay_s)
             self.restarts += 1
 
