@@ -1,9 +1,9 @@
 """Every setting with its type, bounds and default: one class per section of the file."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from gateway.config.units import duration_s, size_bytes
 from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
@@ -14,9 +14,17 @@ Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 Positive = Annotated[StrictInt, Field(ge=1)]
 Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, BeforeValidator(duration_s)]
-"""Written "250ms", "20s", "5m", "1h"."""
+"""Written "250ms", "20s", "5m", "1h"; at most a day."""
+SHORTEST_ACK_S: Final = 0.1
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
+
+
+def _ack_timeout(seconds: float) -> float:
+    """Raises ValueError when healthy proxies could not meet it: each would be killed at every change."""
+    if seconds < SHORTEST_ACK_S:
+        raise ValueError(f"must be at least {SHORTEST_ACK_S * 1000:.0f}ms, as a proxy that is late is replaced")
+    return seconds
 
 
 class Section(BaseModel):
@@ -39,7 +47,7 @@ class Server(Section):
     proxies: Annotated[StrictInt, Field(ge=1, le=256)] = 1
     drain_grace: Seconds = 20.0
     """How long requests in flight may take when the gateway stops, or the workers of a version."""
-    ack_timeout: Seconds = 2.0
+    ack_timeout: Annotated[Seconds, AfterValidator(_ack_timeout)] = 2.0
     """A proxy that has not applied a change of a release after this long is replaced."""
 
     @model_validator(mode="after")

@@ -4,14 +4,19 @@ import re
 from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_S: Final = 24 * 3600.0
+"""More is a slip of the pen, and no timer takes any number."""
 BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _WRITTEN: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
 def duration_s(written: object) -> float:
-    """Seconds of "250ms", "20s", "1.5m", "1h". Raises ValueError that names the units."""
+    """Seconds of "250ms", "20s", "1.5m", "1h". Raises ValueError that names the units or the longest one."""
     number, unit = _parse(written, SECONDS, "20s")
-    return number * SECONDS[unit]
+    seconds = number * SECONDS[unit]
+    if seconds > LONGEST_S:
+        raise ValueError("must be at most 24h")
+    return seconds
 
 
 def size_bytes(written: object) -> int:

@@ -113,6 +113,8 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         ("[server]\nhost = 1", "cutover.toml: server.host: must be text in quotes, not 1"),
         ("[server]\ngrpc_port = 8002", "cutover.toml: server: grpc_port, http_port and admin_port must differ"),
         ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647, not 2GiB"),
+        ("[server]\ndrain_grace = '25h'", "cutover.toml: server.drain_grace: must be at most 24h, not '25h'"),
+        ("[server]\nack_timeout = '0s'", "cutover.toml: server.ack_timeout: must be at least 100ms"),
         ("[server", "config file cutover.toml is not valid TOML: Expected ']' at the end of a table declaration"),
     ],
 )
