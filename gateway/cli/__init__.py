@@ -10,6 +10,8 @@ import sys
 
 def main() -> None:
     """The console script: runs the command line and exits with its code."""
-    from gateway.cli.root import run
-
+    try:
+        from gateway.cli.root import run
+    except KeyboardInterrupt:  # importing takes long enough to be interrupted
+        sys.exit(130)
     sys.exit(run())

@@ -95,6 +95,19 @@ def test_ctrl_c_is_quiet(cutover: Shell, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (said.code, said.out, said.err) == (130, "", "")
 
 
+def test_ctrl_c_is_quiet_from_the_first_import_on() -> None:
+    script = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'gateway.cli.root': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from gateway.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_bug_is_one_line_unless_debugging(cutover: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object) -> None:
         raise RuntimeError("oh no")
