@@ -77,7 +77,8 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ServerReady(self, request, context):
-        """Every released model is either ready or known to have failed.
+        """No released version is still loading for the first time, and, if anything is released, at least one stable version
+        can answer: what GET /health/ready says of the gateway, of the proxy that answers. False once it drains.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

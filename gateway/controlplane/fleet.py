@@ -93,13 +93,25 @@ class LocalFleet:
 
     @property
     def ready(self) -> bool:
-        """Every proxy listens, no stable version is still coming up, and unless there are none, one can answer.
+        """Whether to send requests here.
 
-        A model that failed does not count: it must not take the others out of service.
+        Every proxy listens, no released version is still loading for the first time, and, if anything is released, at
+        least one stable version can answer. A model that failed must not take the others out of service.
+        `Plane.settled` says the same of one proxy.
         """
-        stable = {(model, release.policy.stable, False) for model, release in self._releases.items()}
-        states = [self._pools[key].state for key in stable if key in self._pools]
-        return self._proxies.all_listening and "loading" not in states and (not stable or "ready" in states)
+        released = [self._live_pool(model, version) for model, version in self._released()]
+        if not self._proxies.all_listening or any(pool and pool.starting for pool in released):
+            return False
+        stable = [self._live_pool(model, release.policy.stable) for model, release in self._releases.items()]
+        return not stable or any(pool and pool.addresses for pool in stable)
+
+    def _released(self) -> set[Key]:
+        """Versions that may answer."""
+        releases = self._releases.items()
+        return {(model, version) for model, release in releases for version in _live_versions(release.policy)}
+
+    def _live_pool(self, model: str, version: int) -> WorkerPool | None:
+        return self._pools.get((model, version, False))
 
     def problems(self) -> list[str]:
         changed = [

@@ -78,6 +78,11 @@ class WorkerPool:
         return any(instance.ready_status for instance in self.instances)
 
     @property
+    def starting(self) -> bool:
+        """It is loading for the first time: nobody has answered yet, and somebody may soon."""
+        return self.state == "loading" and not self.was_ready
+
+    @property
     def restarts(self) -> int:
         return sum(instance.restarts for instance in self.instances)
 

@@ -169,12 +169,14 @@ class Plane:
 
     @property
     def settled(self) -> bool:
-        """Every released model can answer or has failed; false before the first snapshot."""
-        return self.snapshot.epoch > 0 and all(
-            lane.ready or lane.pool.state == "failed"
-            for release in self.snapshot.releases
-            for lane in [self._lanes[release.model, release.policy.stable, False]]
-        )
+        """There is a snapshot, no released version is still loading for the first time, and, if anything is released,
+        at least one stable version can answer. Says of this proxy what `/health/ready` says of the gateway.
+        """
+        releases = self.snapshot.releases
+        pools = [self._lanes[r.model, version, False].pool for r in releases for version in _live_versions(r)]
+        if not self.snapshot.epoch or any(pool.state == "loading" and not pool.outputs for pool in pools):
+            return False  # outputs are known once a worker was ready
+        return not releases or any(self._lanes[r.model, r.policy.stable, False].ready for r in releases)
 
     @property
     def in_flight(self) -> int:

@@ -52,7 +52,7 @@ METRICS = (
     Described("cutover_shadow_agreed_rows_total", "counter", _VERSION, "Rows whose arg-max or label is production's"),
     Described("cutover_shadow_max_abs_difference", "gauge", _VERSION, "Largest absolute difference seen since start"),
     Described("cutover_shadow_seconds", "histogram", _VERSION, "Copy queued to copy compared"),
-    Described("cutover_workers", "gauge", _VERSION, "Worker processes wanted; of a version that is live and a shadow, the live ones"),
+    Described("cutover_workers", "gauge", _VERSION, "Worker processes wanted; the live ones where a shadow runs, too"),
     Described("cutover_workers_ready", "gauge", _VERSION, "Of these, loaded, warmed and answering"),
     Described("cutover_worker_restarts_total", "counter", _VERSION, "Workers started again after they died"),
     Described("cutover_proxies", "gauge", (), "Proxy processes serving"),

@@ -52,6 +52,9 @@ class World:
         pools = self.proxies.snapshot.pools
         return next((pool for pool in pools if (pool.version, pool.shadow) == (version, shadow)), None)
 
+    def ready(self) -> bool:
+        return self.fleet.ready
+
     def states(self) -> dict[int, str]:
         return {status.version: status.state for status in self.fleet.statuses()}
 
@@ -82,9 +85,29 @@ async def test_a_release_is_served_by_a_pool_that_is_published_when_ready(world:
     assert world.proxies.snapshot.assignments["digits"].no_unit == "stable"
     await world.fleet.until_settled()
     await until(lambda: (pool := world.pool(1)) is not None and bool(pool.addresses))
-    assert world.fleet.ready
     (status,) = world.fleet.statuses()
     assert (status.state, status.instances, status.instances_ready, status.batched) == ("ready", 1, 1, True)
+
+
+async def test_it_is_ready_when_one_model_can_answer_and_none_is_loading(world: World) -> None:
+    assert not world.ready(), "no proxy listens"
+    await world.proxies.start(60)
+    assert world.ready(), "nothing is released"
+    await world.put(1)
+    await world.put(2, "fail truncated")
+    put(world.models, "other", 1, "fail truncated")
+    await world.look()
+    await world.fleet.serve({"other": release("other")})
+    assert not world.ready(), "it is loading"
+    await world.fleet.until_settled()
+    assert not world.ready(), "nobody can answer"
+    canary = Canary(2, (Range(0, 1),))
+    await world.fleet.serve({"digits": release(canaries=(canary,)), "other": release("other")})
+    assert not world.ready(), "stable and canary are loading"
+    await world.fleet.until_settled()
+    assert world.ready(), "what failed does not take the others out of service"
+    await world.fleet.serve({"digits": release(stable=9), "other": release("other")})
+    assert not world.ready(), "the stable version of one failed, that of the other is gone"
 
 
 async def test_a_killed_worker_is_restarted_and_its_new_address_published(world: World) -> None:

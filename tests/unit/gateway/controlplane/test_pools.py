@@ -32,7 +32,7 @@ async def running(
 
 async def test_a_prepared_pool_has_all_its_instances(tmp_path: Path, run_dir: Path, book: Book) -> None:
     async with running("ok", tmp_path, run_dir, book, instances=2) as (pool, _):
-        assert (pool.state, pool.settled, pool.kept) == ("loading", False, False)
+        assert (pool.state, pool.starting, pool.settled, pool.kept) == ("loading", True, False, False)
         await pool.prepare(keep_s=60)
         assert (pool.state, pool.settled, pool.kept, pool.was_ready) == ("ready", True, True, True)
         public = pool.snapshot()
@@ -48,7 +48,7 @@ async def test_a_pool_that_lost_one_instance_answers_but_is_not_healthy(
         await pool.prepare(keep_s=0)
         os.kill(await book.pid(WORKER), signal.SIGKILL)
         await bell.until(lambda: len(pool.addresses) == 1)
-        assert (pool.state, pool.healthy) == ("ready", False)
+        assert (pool.state, pool.starting, pool.healthy) == ("ready", False, False)
         await bell.until(lambda: len(pool.addresses) == 2)
         assert (pool.healthy, pool.restarts) == (True, 1)
 

@@ -201,7 +201,7 @@ async def test_a_release_may_name_a_version_whose_pool_is_not_known_yet(bench: P
     call = bench.infer()
     assert (call.code, call.text) == (Code.UNAVAILABLE, "m version 1 is not ready: it is loading")
     bench.apply(Policy(1), version(1, state="failed", error="not a model", inputs=(), outputs=()))
-    assert (before, bench.plane.settled) == (False, True)
+    assert (before, bench.plane.settled) == (False, False), "nobody can answer"
     call = bench.infer()
     assert (call.code, call.text) == (Code.UNAVAILABLE, "m version 1 is not ready: not a model")
     bench.apply(Policy(1), version(1, await bench.start("a")))
@@ -275,3 +275,24 @@ async def test_a_model_that_is_no_longer_released_is_not_found(bench: PlaneBench
     assert waiting.code == Code.UNAVAILABLE
     bench.plane.report(0)
     assert bench.plane._lanes == {}
+
+
+async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(bench: PlaneBench) -> None:
+    def apply(policy: Policy, *pools: Pool) -> bool:
+        bench.epoch += 1
+        releases = Release("m", 1, policy), Release("n", 1, Policy(1))
+        bench.plane.apply(Snapshot(epoch=bench.epoch, releases=releases, pools=pools))
+        return bench.plane.settled
+
+    good = version(1, await bench.start("a"))
+    failed = Pool("n", 1, shadow=False, state="failed", error="not a model")
+    loading = Pool("m", 2, shadow=False, state="loading")
+    canary = Policy(1, canaries=(Canary(2, (Range(0, 1),)),))
+    apply(Policy(1), good, failed)
+    await until(lambda: bench.plane.ready("m", 1))
+    assert bench.plane.settled, "one that failed does not take the other out of service"
+    assert not apply(Policy(1), good, Pool("n", 1, shadow=False, state="loading"))
+    assert not apply(canary, good, loading, failed), "some users would wait"
+    assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
+    assert apply(canary, good, version(2, state="failed"), failed)
+    assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"

@@ -47,9 +47,9 @@ class ServiceBench:
         status: int = self.ask(CHECK, health.HealthCheckRequest(service=service), health.HealthCheckResponse).status
         return status
 
-    async def serve(self, *addresses: str) -> None:
+    async def serve(self, *addresses: str, canary: str = "loading") -> None:
         policy = Policy(1, canaries=(Canary(2, ()),))
-        pools = (pool(addresses=addresses), Pool("m", 2, shadow=False, state="loading"))
+        pools = (pool(addresses=addresses), Pool("m", 2, shadow=False, state=canary))
         self.plane.apply(Snapshot(epoch=1, releases=(Release("m", 1, policy),), pools=pools))
         await until(lambda: not self.plane._connecting)
 
@@ -88,6 +88,11 @@ async def test_before_the_first_snapshot_it_lives_but_is_not_ready() -> None:
 
 
 async def test_a_settled_server_is_ready(bench: ServiceBench) -> None:
+    assert not bench.ask("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready, "the canary is loading"
+    assert [bench.check(service) for service in ("", "m")] == [NOT_SERVING, SERVING]
+    stable = bench.plane.pool("m", 1)
+    assert stable
+    await bench.serve(*stable.addresses, canary="failed")
     assert bench.ask("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
     for service in ("", "readiness", "liveness", "inference.GRPCInferenceService", "m"):
         assert bench.check(service) == SERVING
