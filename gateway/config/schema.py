@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from gateway.config.units import duration_s, size_bytes
 from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
