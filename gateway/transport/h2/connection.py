@@ -61,6 +61,7 @@ class Connection:
         "_control",
         "_dead",
         "_greeted",
+        "_last_id",
         "_leaving",
         "_limits",
         "_max_frame_bytes",
@@ -91,6 +92,8 @@ class Connection:
         """Nothing special goes on: requests of the usual shape may take the quick way."""
         self._greeted = False
         self._leaving = False
+        self._last_id = STREAM_ID_MASK
+        """The last stream we said we serve; later words may name lower ones only (RFC 9113 section 6.8)."""
         self._dead = False
         self.ending = False
         """`finished` is True or will be."""
@@ -162,7 +165,8 @@ class Connection:
             return
         self.ending = self._leaving = True
         self._requests.accepting = self._quick = False
-        self.sender.control(goaway(self._requests.streams.last_id, ErrorCode.NO_ERROR))
+        self._last_id = self._requests.streams.last_id
+        self.sender.control(goaway(self._last_id, ErrorCode.NO_ERROR))
 
     def close(self, code: ErrorCode, reason: str) -> None:
         """Ends the connection now; every caller in flight hears that its call is cancelled."""
@@ -173,7 +177,7 @@ class Connection:
         self.ending = self._dead = True
         self.sender.close()
         if self._greeted:
-            self.sender.control(goaway(self._requests.streams.last_id, code, reason))
+            self.sender.control(goaway(min(self._last_id, self._requests.streams.last_id), code, reason))
         self._requests.cancel_all()
 
     def lost(self) -> None:
