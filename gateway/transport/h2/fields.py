@@ -91,7 +91,8 @@ def _split(fields: Fields) -> tuple[dict[str, str], dict[str, str]]:
                 raise _malformed(f"repeated or late pseudo-header {key!r}")
             pseudo[key] = text
         elif key in values:
-            values[key] = f"{values[key]},{text}"
+            glue = "; " if key == "cookie" else ","  # a cookie may come in crumbs (section 8.2.3)
+            values[key] = f"{values[key]}{glue}{text}"
         else:
             values[key] = text
     if values.get("te", "trailers") != "trailers":

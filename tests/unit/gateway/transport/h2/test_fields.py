@@ -51,6 +51,11 @@ def test_authority_and_te_may_be_absent() -> None:
     assert read([*GOOD, (b"host", b"here")], resolve).values["host"] == "here"
 
 
+def test_the_crumbs_of_a_cookie_make_one_cookie() -> None:
+    values = read(good((b"cookie", b"a=1"), (b"cookie", b"b=2; c=3")), resolve).values
+    assert values["cookie"] == "a=1; b=2; c=3"
+
+
 def test_text_that_is_not_ascii_is_kept() -> None:
     values = read(good((b"x-a", "Ünï".encode()), (b"x-b", b"\xff")), resolve).values
     assert (values["x-a"], values["x-b"]) == ("Ünï", "ÿ")
