@@ -141,6 +141,8 @@ class Intake:
         if upload is not None:
             if upload.granted_bytes:
                 self._granted_bytes -= upload.granted_bytes
+            if upload.waiting:
+                self._waiting.remove(stream_id)
             if self._waiting:
                 self._grant()
         return upload
@@ -148,10 +150,7 @@ class Intake:
     def _grant(self) -> None:
         """Grants uploads that wait, first come first served."""
         while self._waiting:
-            upload = self.uploads.get(self._waiting[0])
-            if upload is None:
-                self._waiting.popleft()
-                continue
+            upload = self.uploads[self._waiting[0]]
             needed_bytes = upload.missing_bytes + SPARE_BYTES
             if self._granted_bytes and self._granted_bytes + needed_bytes > self._limits.max_upload_bytes:
                 return

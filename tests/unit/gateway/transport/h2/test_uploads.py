@@ -119,6 +119,19 @@ def test_large_messages_wait_for_each_other() -> None:
     assert set(grants(peer.send(reset(1)))) == {5}
 
 
+def test_uploads_that_left_do_not_stand_in_line() -> None:
+    """However many come and go while the first in the line waits for a share that is not given back."""
+    peer = Peer(Limits(max_upload_bytes=1_000_000))
+    head = message(b"x" * 600_000)[: 60 * KIB]
+    for stream_id in range(1, 2001, 2):
+        sent = peer.headers(stream_id), data(stream_id, head, end=False)
+        peer.send(*sent, data(stream_id, b"") if stream_id > 3 else b"")
+    line = peer.connection._requests.intake._waiting
+    assert list(line) == [3]
+    assert set(grants(peer.send(reset(1)))) == {3}
+    assert not line
+
+
 def test_one_message_above_the_budget_is_granted_alone() -> None:
     peer = Peer(Limits(max_upload_bytes=1000))
     assert set(grants(peer.send(peer.headers(1), data(1, message(b"x" * 600_000)[:1000], end=False)))) == {1}
