@@ -65,10 +65,14 @@ class Job:
             refuse(self.call, error, self.trailers)
 
     def left(self, now_s: float) -> None:
-        """Counts a caller that left before the answer, or whose deadline passed: clients then leave by themselves."""
+        """Counts a caller that left before the answer, or whose deadline passed: clients then leave by themselves.
+
+        Tells the transport that the work on the call has ended.
+        """
         if not self.done:
             late = self.call.deadline_s <= now_s
             self._count(Code.DEADLINE_EXCEEDED if late else Code.CANCELLED, now_s)
+            self.call.fail(Code.CANCELLED, "the caller left")
 
     def _count(self, code: Code, now_s: float) -> None:
         self.done = True

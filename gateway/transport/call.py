@@ -47,7 +47,9 @@ class Call(Protocol):
     """One unary call whose request message has arrived.
 
     All times are `time.monotonic()` seconds. Exactly one of `reply` and `fail` is to be called, once, at any later
-    time, on the loop's thread; after the caller left (`closed`) both do nothing.
+    time, on the loop's thread. After the caller left (`closed`) both send nothing, but one of them is still to be
+    called: until then the call counts as work under way, so that callers who leave cannot have ever more of it. Only
+    `on_cancel` replaces that: when it returns, nobody works on the call any more.
     """
 
     metadata: Metadata
@@ -58,7 +60,7 @@ class Call(Protocol):
     closed: bool
     """Answered, cancelled, or the connection is gone."""
     on_cancel: Callable[[], None] | None
-    """Called once when the caller leaves before an answer."""
+    """Called once when the caller leaves before an answer; ends the work on the call."""
 
     def reply(self, message: bytes, trailers: Trailers) -> None:
         """Sends the response message and grpc-status 0."""

@@ -53,6 +53,7 @@ class H2Call:
     def reply(self, message: bytes, trailers: Trailers) -> None:
         """Sends the response message and grpc-status 0."""
         if self.closed:
+            self.sender.abandoned.discard(self.stream_id)
             return
         self.closed = True
         self.on_cancel = None
@@ -80,6 +81,7 @@ class H2Call:
     def fail(self, code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> None:
         """Sends a trailers-only error."""
         if self.closed:
+            self.sender.abandoned.discard(self.stream_id)
             return
         self.closed = True
         self.on_cancel = None
@@ -91,10 +93,14 @@ class H2Call:
         self.fail(Code.INTERNAL, "internal error")
 
     def cancel(self) -> None:
-        """The caller left: nothing is sent any more, and whoever works on the call hears of it, once."""
+        """The caller left: nothing is sent any more, and whoever works on the call hears of it, once.
+
+        Who does not listen works on: the call keeps its place among the connection's streams until it is answered.
+        """
         self.closed = True
         on_cancel, self.on_cancel = self.on_cancel, None
         if on_cancel is None:
+            self.sender.abandoned.add(self.stream_id)
             return
         try:
             on_cancel()

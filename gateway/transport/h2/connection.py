@@ -18,7 +18,7 @@ from typing import Final
 from gateway.transport.call import Service
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.control import DRAIN_PING, Control
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, StreamFault
 from gateway.transport.h2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -32,7 +32,8 @@ from gateway.transport.h2.frames import (
     goaway,
 )
 from gateway.transport.h2.grpc import PREFIX, PREFIX_BYTES
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
+from gateway.transport.h2.patience import Patience
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.settings import server_preface
@@ -59,6 +60,7 @@ class Connection:
 
     __slots__ = (
         "_control",
+        "_counters",
         "_dead",
         "_greeted",
         "_last_id",
@@ -68,6 +70,7 @@ class Connection:
         "_max_quick_bytes",
         "_max_unread",
         "_needed_bytes",
+        "_patience",
         "_quick",
         "_requests",
         "_rest",
@@ -75,12 +78,16 @@ class Connection:
         "sender",
     )
 
-    def __init__(self, service: Service, limits: Limits, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, service: Service, limits: Limits, wake: Callable[[], None], counters: Counters | None = None
+    ) -> None:
         """`wake` is called when, outside of `receive`, there is something to take with `output`."""
-        self.sender = Sender({}, wake)
+        self._counters = counters or Counters()
+        self.sender = Sender({}, wake, limits.max_backlog_bytes, self._counters)
         self._limits = limits
-        self._requests = Requests(service, limits, self.sender)
-        self._control = Control(self._requests, self.sender)
+        self._requests = Requests(service, limits, self.sender, self._counters)
+        self._control = Control(self._requests, self.sender, limits.max_settings)
+        self._patience = Patience(limits, self._requests, self.sender)
         self._rest = bytearray()
         self._needed_bytes = 0
         self._max_frame_bytes = limits.max_frame_bytes
@@ -126,13 +133,26 @@ class Connection:
                 data = self._collect(data)
             self._frames(data, now_s)
             if sender.control_replies > self._max_unread and sender.paused:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers the peer does not read")
+                raise Flood("unread", "too many answers the peer does not read")
         except ConnectionFault as fault:
-            self.close(fault.code, str(fault))
+            self._end(fault)
         except Exception:
             logger.exception("connection closed after an internal error")
             self.close(ErrorCode.INTERNAL_ERROR, "internal error")
         sender.awake = False
+
+    def sweep(self, elapsed_s: float, buffered_bytes: int) -> bool:
+        """Looks for what takes too long; whether to say goodbye because there have been no calls for long.
+
+        `elapsed_s` since the last sweep, `buffered_bytes`: output that the socket has not taken.
+        """
+        if self._dead:
+            return False
+        try:
+            return self._patience.look(elapsed_s, buffered_bytes, self._rest, idle=self.idle)
+        except ConnectionFault as fault:
+            self._end(fault)
+            return False
 
     def output(self) -> bytes:
         """Takes what is to be written: everything small, and about BURST_BYTES of what waits for windows."""
@@ -179,6 +199,11 @@ class Connection:
         if self._greeted:
             self.sender.control(goaway(min(self._last_id, self._requests.streams.last_id), code, reason))
         self._requests.cancel_all()
+
+    def _end(self, fault: ConnectionFault) -> None:
+        if isinstance(fault, Flood):
+            self._counters.count(fault.reason)
+        self.close(fault.code, str(fault))
 
     def lost(self) -> None:
         """The peer is gone."""
@@ -269,6 +294,7 @@ class Connection:
 
     def _keep(self, data: bytes, pos: int) -> None:
         """Keeps an incomplete frame, unless it is going to be too large."""
+        self._patience.frame_s = 0.0
         self._rest += memoryview(data)[pos:]
         self._needed_bytes = HEADER_BYTES
         if len(data) - pos >= HEADER_BYTES:
@@ -302,6 +328,7 @@ class Connection:
 
     def _other_frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
         control = self._control
+        self._requests.chat()
         if kind == FrameType.WINDOW_UPDATE:
             control.window_update(stream_id, data, start, end)
         elif kind == FrameType.SETTINGS:

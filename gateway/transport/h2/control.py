@@ -21,9 +21,10 @@ _SETTINGS_ACK: Final = frame(FrameType.SETTINGS, ACK, 0)
 class Control:
     """What the peer said about the connection."""
 
-    __slots__ = ("_requests", "_sender", "settled")
+    __slots__ = ("_max_settings", "_requests", "_sender", "settled")
 
-    def __init__(self, requests: Requests, sender: Sender) -> None:
+    def __init__(self, requests: Requests, sender: Sender, max_settings: int) -> None:
+        self._max_settings = max_settings
         self._requests = requests
         self._sender = sender
         self.settled = False
@@ -36,10 +37,10 @@ class Control:
         if flags & ACK:
             expect_size(FrameType.SETTINGS, 0, len(payload))
             return
-        sender = self._sender
-        for identifier, value in settings.parse(payload):
+        sender, requests = self._sender, self._requests
+        for identifier, value in settings.parse(payload, self._max_settings):
             if identifier == Setting.INITIAL_WINDOW_SIZE:
-                sender.set_initial_window(value)
+                requests.chat(sender.set_initial_window(value))
             elif identifier == Setting.MAX_FRAME_SIZE:
                 sender.set_max_frame(value)
             elif identifier == Setting.HEADER_TABLE_SIZE:

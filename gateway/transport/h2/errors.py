@@ -33,6 +33,14 @@ class ConnectionFault(Exception):
         self.code = code
 
 
+class Flood(ConnectionFault):
+    """A peer went beyond a limit that only abuse reaches: ENHANCE_YOUR_CALM. `reason` is a field of `Counters`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, message)
+        self.reason = reason
+
+
 class StreamFault(Exception):
     """A stream error (RFC 9113 section 5.4.2): RST_STREAM with this code; the connection goes on."""
 
@@ -42,10 +50,16 @@ class StreamFault(Exception):
 
 
 class Refusal(Exception):
-    """A well-formed stream whose call cannot be served: answered with an HTTP and a gRPC status."""
+    """A well-formed stream whose call cannot be served: answered with an HTTP and a gRPC status.
 
-    def __init__(self, code: Code, message: str, http_status: int = 200, trailers: Trailers = NO_TRAILERS) -> None:
+    `reason`: the field of `Counters` when a limit struck.
+    """
+
+    def __init__(
+        self, code: Code, message: str, http_status: int = 200, trailers: Trailers = NO_TRAILERS, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.http_status = http_status
         self.trailers = trailers
+        self.reason = reason

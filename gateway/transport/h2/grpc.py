@@ -51,7 +51,7 @@ def message_bytes(head: bytes | bytearray, metadata: Metadata, max_message_bytes
         raise Refusal(Code.UNIMPLEMENTED, text, trailers=_IDENTITY_ONLY)
     if size > max_message_bytes:
         text = f"message of {size} bytes is larger than the limit of {max_message_bytes} bytes"
-        raise Refusal(Code.RESOURCE_EXHAUSTED, text)
+        raise Refusal(Code.RESOURCE_EXHAUSTED, text, reason="message_size")
     return int(size)
 
 

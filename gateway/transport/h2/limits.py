@@ -1,6 +1,10 @@
-"""How much a peer may ask for. Every number bounds something a peer could otherwise grow."""
+"""How much a peer may ask for, and how long it may take. Every number bounds something a peer could otherwise grow.
 
-from dataclasses import dataclass
+`Counters` says how often they struck. The defaults are no laxer than what nginx, Envoy and nghttp2 do about the same
+abuse; `max_streams` is Envoy's own default, because a gRPC client keeps one connection for everything.
+"""
+
+from dataclasses import dataclass, fields
 
 DEFAULT_WINDOW_BYTES = 65_535
 """Initial flow-control window of streams and connections (RFC 9113 section 6.9.2)."""
@@ -19,33 +23,60 @@ class Limits:
     """Limits of one listener; the same for each of its connections.
 
     A connection holds at most `max_streams * stream_window_bytes` of half-arrived requests, plus `max_upload_bytes` (or
-    one larger message) of requests that do not fit their stream's initial window.
+    one larger message) of requests that do not fit their stream's initial window, `max_streams *
+    max_header_list_bytes` of metadata, and `max_backlog_bytes` (or one larger reply) of replies it does not read.
     """
+
+    max_connections: int = 4096
+    """Open connections of the listener, or fewer when the process may not open so many files; more are cut."""
 
     max_message_bytes: int = 2**31 - 1
     """Largest request message; a longer one is RESOURCE_EXHAUSTED as soon as its length is known."""
     max_streams: int = 1024
-    """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are REFUSED_STREAM."""
+    """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are REFUSED_STREAM.
+
+    A call that its caller reset counts until nobody works on it any more.
+    """
     max_header_list_bytes: int = 16_384
     """Decoded header list, 32 bytes of overhead per field (RFC 9113 section 6.5.2)."""
-    max_header_fields: int = 128
+    max_header_fields: int = 100
     max_header_block_bytes: int = 65_536
     """Encoded header block, HEADERS and CONTINUATION together."""
     max_continuations: int = 8
-    """CONTINUATION frames per header block."""
+    """CONTINUATION frames per header block (CVE-2024-27316)."""
+    max_settings: int = 32
+    """Entries of one SETTINGS frame."""
     stream_window_bytes: int = 65_536
     connection_window_bytes: int = 16 << 20
     max_frame_bytes: int = 65_536
     max_upload_bytes: int = 64 << 20
     """Requests above the stream window that are received side by side; the others wait with their window used up."""
+    max_backlog_bytes: int = 128 << 20
+    """Replies that wait for a peer that does not read; what comes on top fails with RESOURCE_EXHAUSTED."""
     max_control_replies: int = 1000
     """Answers to PING, SETTINGS and refused streams waiting for a peer that does not read."""
     reset_burst: int = 1000
-    """Streams a peer may reset, or make the server reset, before it is told to calm down."""
+    """Streams a peer may reset early, or make the server reset, before it is told to calm down (CVE-2023-44487)."""
     resets_per_s: float = 33.0
     """How fast `reset_burst` grows back; every two streams opened give back one more."""
+    early_reset_s: float = 1.0
+    """A caller that leaves later than this, or after its deadline, is no abuser."""
+    chatter_burst: int = 1000
+    """Frames that bring no request on, such as PING, SETTINGS, WINDOW_UPDATE, empty DATA; see `Chatter`."""
+    chatter_per_s: float = 100.0
+    """How fast `chatter_burst` grows back; opened streams and sent DATA frames give back more."""
     handshake_timeout_s: float = 10.0
-    """Time for the connection preface."""
+    """Time for the connection preface and the first SETTINGS."""
+    header_timeout_s: float = 10.0
+    """Time for a header block, and for any frame but DATA, to arrive whole."""
+    upload_timeout_s: float = 30.0
+    """How long a request may come more slowly than `min_bytes_per_s`, all in all; 0: for ever."""
+    write_timeout_s: float = 30.0
+    """How long a peer may take replies that wait more slowly than `min_bytes_per_s`, all in all; 0: for ever."""
+    min_bytes_per_s: int = 500
+    """Slower is stalled, however steadily it trickles; faster makes up for it."""
+    idle_timeout_s: float = 0.0
+    """A connection without calls for so long is closed; 0: never."""
     linger_s: float = 1.0
     """Time a peer has to read the last GOAWAY before its connection is cut."""
 
@@ -56,8 +87,64 @@ class Limits:
         self._check("max_frame_bytes", MIN_FRAME_BYTES, MAX_FRAME_BYTES)
         self._check("max_message_bytes", 1, 2**32 - 1)
         self._check("max_streams", 1, 2**31 - 1)
+        self._check("max_connections", 1, 2**31 - 1)
+        self._check("min_bytes_per_s", 1, 2**31 - 1)
+
+    def sweep_every_s(self, most_s: float) -> float:
+        """How often to look for what takes too long: often enough for the shortest timeout."""
+        timeouts = (
+            self.handshake_timeout_s,
+            self.header_timeout_s,
+            self.upload_timeout_s,
+            self.write_timeout_s,
+            self.idle_timeout_s,
+        )
+        return min(most_s, *(timeout_s / 4 for timeout_s in timeouts if timeout_s > 0))
 
     def _check(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         if not low <= value <= high:
             raise ValueError(f"{name} is {value}, must be between {low} and {high}")
+
+
+@dataclass(slots=True)
+class Counters:
+    """How often each limit of a listener struck: the reason, in one word, for what was refused."""
+
+    connections: int = 0
+    """Connections above `max_connections`."""
+    handshake: int = 0
+    """Connections that did not introduce themselves in time."""
+    streams: int = 0
+    """Streams above `max_streams`."""
+    headers: int = 0
+    """Header lists, or encoded blocks, that were too large or came in too many pieces."""
+    header_timeout: int = 0
+    """Connections whose header block or frame did not end in time."""
+    message_size: int = 0
+    """Messages above `max_message_bytes`."""
+    upload_timeout: int = 0
+    """Requests that did not arrive in time."""
+    resets: int = 0
+    """Connections with too many resets."""
+    chatter: int = 0
+    """Connections with too many frames that bring no request on."""
+    unread: int = 0
+    """Connections that asked for more control frames than they read."""
+    backlog: int = 0
+    """Replies above `max_backlog_bytes`."""
+    write_timeout: int = 0
+    """Streams and connections that did not take their replies in time."""
+    idle: int = 0
+    """Connections closed because they had no calls."""
+
+    def count(self, reason: str) -> None:
+        """One more."""
+        setattr(self, reason, getattr(self, reason) + 1)
+
+    def take(self) -> dict[str, int]:
+        """What struck since the last time, by reason."""
+        taken = {field.name: count for field in fields(self) if (count := getattr(self, field.name))}
+        for name in taken:
+            setattr(self, name, 0)
+        return taken

@@ -9,7 +9,7 @@ from typing import cast
 from gateway.transport.call import Service
 from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.errors import ErrorCode
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.sending import BURST_BYTES
 
 DRAIN_ANSWER_S = 1.0
@@ -25,27 +25,29 @@ class H2Protocol(asyncio.Protocol):
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[["H2Protocol", bool], None],
+        counters: Counters | None = None,
     ) -> None:
         """`on_change` hears when the connection opens (True) and when it is gone (False)."""
+        self._counters = counters or Counters()
         self._loop = loop
         self._limits = limits
         self._on_change = on_change
-        self._connection = Connection(service, limits, self._wake)
+        self._connection = Connection(service, limits, self._wake, self._counters)
         self._sender = self._connection.sender
         self._transport: asyncio.Transport
-        self._handshake: asyncio.TimerHandle | None = None
+        self._strange_s = 0.0
+        """How long the peer has not introduced itself."""
         self._goodbye: asyncio.TimerHandle | None = None
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Waits for the preface, but not for ever."""
+        """A client is there."""
         self._transport = stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=BURST_BYTES)
         raw: socket.socket | None = stream.get_extra_info("socket")
         if raw is not None and raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._on_change(self, True)
-        self._handshake = self._loop.call_later(self._limits.handshake_timeout_s, self._cut)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer; answers produced at once leave at once."""
@@ -53,9 +55,6 @@ class H2Protocol(asyncio.Protocol):
             return
         connection = self._connection
         connection.receive(data, monotonic())
-        if self._handshake is not None and connection.greeted:
-            self._handshake.cancel()
-            self._handshake = None
         if self._sender.out or self._sender.room_bytes < 0 or connection.ending:
             self._flush()
 
@@ -76,16 +75,31 @@ class H2Protocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone; its calls are cancelled."""
-        for timer in (self._handshake, self._goodbye):
-            if timer is not None:
-                timer.cancel()
+        if self._goodbye is not None:
+            self._goodbye.cancel()
         self._closing = True
         self._connection.lost()
         self._on_change(self, False)
 
+    def sweep(self, elapsed_s: float) -> None:
+        """Looks for what takes too long; called once in a while with the time since the last call."""
+        if self._closing:
+            return
+        connection = self._connection
+        if not connection.greeted:
+            self._strange_s += elapsed_s
+            if self._strange_s > self._limits.handshake_timeout_s:
+                self._counters.handshake += 1
+                self._cut()
+        elif connection.sweep(elapsed_s, self._transport.get_write_buffer_size()):
+            self._counters.idle += 1
+            self.drain()
+        if connection.ending or self._sender.out:
+            self._flush()
+
     def drain(self) -> None:
         """Lets calls in flight finish, then closes."""
-        if self._closing:
+        if self._closing or self._goodbye is not None:
             return
         self._connection.drain()
         self._goodbye = self._loop.call_later(DRAIN_ANSWER_S, self._leave)

@@ -8,7 +8,7 @@ from gateway.errors import Code
 from gateway.transport.call import Handler, Metadata, Service
 from gateway.transport.h2 import fields
 from gateway.transport.h2.calls import H2Call
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
 from gateway.transport.h2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -20,10 +20,10 @@ from gateway.transport.h2.frames import (
 )
 from gateway.transport.h2.grpc import failure_block
 from gateway.transport.h2.hpack import Decoder, HeaderListTooLarge, HpackError
-from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Limits
+from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Counters, Limits
 from gateway.transport.h2.sending import Sender
-from gateway.transport.h2.streams import ResetBudget, Streams
-from gateway.transport.h2.uploads import Intake, Upload
+from gateway.transport.h2.streams import SMALL_BYTES, Chatter, ResetBudget, Streams
+from gateway.transport.h2.uploads import HeaderBlock, Intake, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +38,6 @@ Request = tuple[Metadata, Handler, float, int | None]
 """What a header block says: metadata, its handler, timeout in seconds (infinity: none), content-length or None."""
 
 
-class HeaderBlock:
-    """A header block of which CONTINUATION frames are still to come."""
-
-    __slots__ = ("continuations", "ended", "fragments", "stream_id")
-
-    def __init__(self, stream_id: int, ended: bool, first: bytes) -> None:
-        self.stream_id = stream_id
-        self.ended = ended
-        self.fragments = bytearray(first)
-        self.continuations = 0
-
-
 class Requests:
     """The streams of one connection, from their first HEADERS to the handler of their call."""
 
@@ -62,6 +50,8 @@ class Requests:
         "_service",
         "accepting",
         "calls",
+        "chatter",
+        "counters",
         "intake",
         "known",
         "now_s",
@@ -70,7 +60,9 @@ class Requests:
         "streams",
     )
 
-    def __init__(self, service: Service, limits: Limits, sender: Sender) -> None:
+    def __init__(self, service: Service, limits: Limits, sender: Sender, counters: Counters) -> None:
+        self.counters = counters
+        self.chatter = Chatter(limits.chatter_burst, limits.chatter_per_s)
         self.accepting = True
         """New streams are served; False once the final GOAWAY was sent."""
         self.calls = sender.calls
@@ -111,7 +103,7 @@ class Requests:
         block.fragments += payload
         limits = self._limits
         if block.continuations > limits.max_continuations or len(block.fragments) > limits.max_header_block_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block is too long")
+            raise Flood("headers", "header block is too long")
         if flags & END_HEADERS:
             self.open_block = None
             self._block(stream_id, block.ended, bytes(block.fragments))
@@ -123,12 +115,15 @@ class Requests:
         payload_bytes = end - start
         self.intake.take(payload_bytes)
         start, end = unpadded(flags, data, start, end)
+        ended = bool(flags & END_STREAM)
+        if end - start < SMALL_BYTES and not ended:
+            self.chat()
         if stream_id in self.calls:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
         if not self.promote(stream_id):
             self.streams.meet_closed(stream_id, "DATA")
+            self.chat()
             return
-        ended = bool(flags & END_STREAM)
         try:
             self.intake.feed(stream_id, memoryview(data)[start:end], payload_bytes)
             if ended:
@@ -143,9 +138,30 @@ class Requests:
         expect_size(FrameType.RST_STREAM, 4, size)
         if self.streams.is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM on idle stream {stream_id}")
+        early = self._is_early(stream_id)
         if self._forget(stream_id):
             self.streams.remember_reset(stream_id, by_us=False)
-            self._budget.spend(self.now_s, self.streams.opened)
+            if early:
+                self._budget.spend(self.now_s, self.streams.opened)
+
+    def chat(self, frames: int = 1) -> None:
+        """Charges frames that bring no request on. Raises Flood when there were too many."""
+        chatter = self.chatter
+        chatter.left -= frames
+        if chatter.left < 0:
+            chatter.refill(self.now_s, self.streams.opened, self._sender.data_frames)
+
+    def give_up(self, stream_id: int) -> None:
+        """The request did not arrive in time."""
+        self.counters.upload_timeout += 1
+        refusal = Refusal(Code.DEADLINE_EXCEEDED, "the request message did not arrive in time; send faster")
+        self._refuse(stream_id, refusal, ended=False)
+
+    def drop_reply(self, stream_id: int) -> None:
+        """The peer did not open its window in time."""
+        self.counters.write_timeout += 1
+        self._forget(stream_id)
+        self._reset(stream_id, ErrorCode.CANCEL)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """A stream error: the peer broke a rule on this stream."""
@@ -155,8 +171,9 @@ class Requests:
 
     @property
     def room(self) -> int:
-        """How many more streams the peer may open."""
-        return self._limits.max_streams - len(self.calls) - len(self.opened) - len(self.intake.uploads)
+        """How many more streams the peer may open; those that are gone count while somebody works on their calls."""
+        live = len(self.calls) + len(self.opened) + len(self.intake.uploads)
+        return self._limits.max_streams - live - len(self._sender.abandoned)
 
     def is_live(self, stream_id: int) -> bool:
         """Whether the stream is neither idle nor closed."""
@@ -193,12 +210,14 @@ class Requests:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
         else:
             self.streams.meet_reused(stream_id)
+            self.chat()
 
     def _open(self, stream_id: int, ended: bool, block: bytes) -> None:
         self.streams.open(stream_id)
         if not self.accepting or self.room <= 0:
             self._decode(block)
             self._reset(stream_id, ErrorCode.REFUSED_STREAM)
+            self._count_refused()
             return
         try:
             self.opened[stream_id] = self._read(block)
@@ -207,6 +226,22 @@ class Requests:
                 self._complete(stream_id)
         except Refusal as refusal:
             self._refuse(stream_id, refusal, ended)
+
+    def _count_refused(self) -> None:
+        """A peer that opens more streams than it was allowed to wastes as much as one that resets them."""
+        if not self.accepting:
+            return
+        self.counters.streams += 1
+        if self.room + len(self._sender.abandoned) <= 0:
+            self._budget.spend(self.now_s, self.streams.opened)
+
+    def _is_early(self, stream_id: int) -> bool:
+        """Whether a reset of this stream now looks like one of many: callers whose patience ended reset late."""
+        call = self.calls.get(stream_id)
+        if call is not None:
+            return self.now_s < min(call.arrived_s + self._limits.early_reset_s, call.deadline_s)
+        upload = self.intake.uploads.get(stream_id)
+        return upload is None or self.now_s < upload.started_s + self._limits.early_reset_s
 
     def _trailers(self, stream_id: int, ended: bool, decoded: fields.Fields | None) -> None:
         """Request trailers mean nothing to a gRPC server, but they end the request."""
@@ -286,6 +321,8 @@ class Requests:
 
     def _refuse(self, stream_id: int, refusal: Refusal, ended: bool) -> None:
         """Answers with a status; a request that is still on its way is told to stop (RFC 9113 section 8.1)."""
+        if refusal.reason:
+            self.counters.count(refusal.reason)
         self._forget(stream_id)
         block = failure_block(refusal.code, str(refusal), refusal.trailers, refusal.http_status)
         self._sender.end_stream(stream_id, block)
@@ -308,4 +345,4 @@ class Requests:
 
 
 def _too_large() -> Refusal:
-    return Refusal(Code.RESOURCE_EXHAUSTED, "request metadata is larger than the limit")
+    return Refusal(Code.RESOURCE_EXHAUSTED, "request metadata is larger than the limit", reason="headers")

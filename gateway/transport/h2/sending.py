@@ -9,12 +9,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from gateway.errors import Code
 from gateway.transport.call import Trailers
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType, frame
-from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX, trailers_block
-from gateway.transport.h2.limits import DEFAULT_WINDOW_BYTES, HEADER_TABLE_BYTES, MAX_WINDOW_BYTES, MIN_FRAME_BYTES
+from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX, failure_block, trailers_block
+from gateway.transport.h2.limits import (
+    DEFAULT_WINDOW_BYTES,
+    HEADER_TABLE_BYTES,
+    MAX_WINDOW_BYTES,
+    MIN_FRAME_BYTES,
+    Counters,
+)
+from gateway.transport.h2.streams import SMALL_BYTES
 
 BURST_BYTES: Final = 256 << 10
 """What `pump` produces at once; then other connections have their turn."""
@@ -27,11 +35,12 @@ TABLE_SIZE_ZERO: Final = b"\x20"
 class QueuedReply:
     """A reply on its way: what of it is not yet sent."""
 
-    __slots__ = ("body", "prefix", "sent_bytes", "started", "trailers")
+    __slots__ = ("body", "message_bytes", "prefix", "sent_bytes", "started", "trailers")
 
     def __init__(self, message: bytes, trailers: Trailers) -> None:
         self.prefix = PREFIX.pack(0, len(message))
         self.body = memoryview(message)
+        self.message_bytes = len(message)
         self.trailers = trailers
         self.sent_bytes = 0
         self.started = False
@@ -54,15 +63,21 @@ class Sender:
     """Everything a connection writes. `out` collects bytes until the driver takes them."""
 
     __slots__ = (
-        "_blocked",
+        "_counters",
+        "_max_backlog_bytes",
         "_max_frame_bytes",
         "_paused",
         "_ready",
         "_table_size_update",
+        "_window_total_bytes",
+        "abandoned",
         "awake",
+        "backlog_bytes",
+        "blocked",
         "calls",
         "control_replies",
         "credits",
+        "data_frames",
         "initial_window_bytes",
         "out",
         "room_bytes",
@@ -70,9 +85,23 @@ class Sender:
         "window_bytes",
     )
 
-    def __init__(self, calls: dict[int, H2Call], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        calls: dict[int, H2Call],
+        wake: Callable[[], None],
+        max_backlog_bytes: int = 128 << 20,
+        counters: Counters | None = None,
+    ) -> None:
         """`wake` is called when there may be something to take; not again until `awake` was set to False."""
         self.calls = calls
+        self.abandoned: set[int] = set()
+        """Streams that are gone while somebody still works on their calls."""
+        self.backlog_bytes = 0
+        """Messages that wait for windows or the socket."""
+        self.data_frames = 0
+        """DATA frames of replies that had to wait, since the connection began."""
+        self._max_backlog_bytes = max_backlog_bytes
+        self._counters = counters or Counters()
         self.wake = wake
         self.awake = False
         self.out: list[bytes | memoryview] = []
@@ -80,6 +109,7 @@ class Sender:
         """Frames that are not flow-controlled, written since the driver last took `out`."""
         self.window_bytes = DEFAULT_WINDOW_BYTES
         """The connection's send window."""
+        self._window_total_bytes = DEFAULT_WINDOW_BYTES
         self.initial_window_bytes = DEFAULT_WINDOW_BYTES
         self.room_bytes = MIN_FRAME_BYTES
         """DATA bytes of a reply that may skip the queue; the connection's window is looked at besides."""
@@ -89,7 +119,8 @@ class Sender:
         self._paused = False
         self._table_size_update = b""
         self._ready: OrderedDict[int, QueuedReply] = OrderedDict()
-        self._blocked: dict[int, QueuedReply] = {}
+        self.blocked: dict[int, QueuedReply] = {}
+        """Replies whose stream's window is used up."""
 
     @property
     def paused(self) -> bool:
@@ -106,6 +137,16 @@ class Sender:
         """`pump` would produce something now."""
         return bool(self._ready) and self.window_bytes > 0 and not self._paused
 
+    @property
+    def shut_out(self) -> bool:
+        """Replies wait because the connection's window is used up."""
+        return bool(self._ready) and self.window_bytes <= 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """DATA bytes sent since the connection began."""
+        return self._window_total_bytes - self.window_bytes
+
     def control(self, data: bytes) -> None:
         """Writes a frame that is not flow-controlled."""
         self.out.append(data)
@@ -119,7 +160,13 @@ class Sender:
         self.control(self._headers(stream_id, block, END_HEADERS | END_STREAM))
 
     def queue(self, stream_id: int, message: bytes, trailers: Trailers) -> None:
-        """Takes a reply that cannot leave at once."""
+        """Takes a reply that cannot leave at once; fails it when too many bytes wait already."""
+        if self.backlog_bytes and self.backlog_bytes + len(message) > self._max_backlog_bytes:
+            self._counters.backlog += 1
+            text = f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
+            self.end_stream(stream_id, failure_block(Code.RESOURCE_EXHAUSTED, text))
+            return
+        self.backlog_bytes += len(message)
         self._ready[stream_id] = QueuedReply(message, trailers)
         self._find_room()
         self._rouse()
@@ -127,10 +174,13 @@ class Sender:
     def drop(self, stream_id: int) -> None:
         """Forgets what was still to be sent on a stream."""
         self.credits.pop(stream_id, None)
-        if self._ready.pop(stream_id, None) is not None:
+        reply = self._ready.pop(stream_id, None)
+        if reply is not None:
             self._find_room()
         else:
-            self._blocked.pop(stream_id, None)
+            reply = self.blocked.pop(stream_id, None)
+        if reply is not None:
+            self.backlog_bytes -= reply.message_bytes
 
     def pump(self) -> None:
         """Renders waiting replies into `out`: as much as windows allow, at most about BURST_BYTES."""
@@ -140,7 +190,7 @@ class Sender:
             stream_id, reply = ready.popitem(last=False)
             room_bytes = self.initial_window_bytes + self.credits.get(stream_id, 0) - reply.sent_bytes
             if room_bytes <= 0:
-                self._blocked[stream_id] = reply
+                self.blocked[stream_id] = reply
                 continue
             size = min(room_bytes, self.window_bytes, self._max_frame_bytes, MAX_CHUNK_BYTES, reply.left_bytes)
             self._render(stream_id, reply, size)
@@ -149,6 +199,7 @@ class Sender:
                 ready[stream_id] = reply
             else:
                 self.out.append(self._headers(stream_id, trailers_block(reply.trailers), END_HEADERS | END_STREAM))
+                self.backlog_bytes -= reply.message_bytes
                 del self.calls[stream_id]
                 self.credits.pop(stream_id, None)
         self._find_room()
@@ -158,6 +209,7 @@ class Sender:
         if self.window_bytes + increment_bytes > MAX_WINDOW_BYTES:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window above 2^31-1")
         self.window_bytes += increment_bytes
+        self._window_total_bytes += increment_bytes
 
     def credit_stream(self, stream_id: int, increment_bytes: int) -> None:
         """The peer opened the window of a live stream. Raises StreamFault FLOW_CONTROL_ERROR above 2^31-1."""
@@ -165,7 +217,7 @@ class Sender:
         if self.initial_window_bytes + credit_bytes - self._sent_bytes(stream_id) > MAX_WINDOW_BYTES:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window above 2^31-1")
         self.credits[stream_id] = credit_bytes
-        if stream_id in self._blocked:
+        if stream_id in self.blocked:
             self._unblock([stream_id])
 
     def credit_once(self, stream_id: int, increment_bytes: int) -> bool:
@@ -175,19 +227,22 @@ class Sender:
         self.credits[stream_id] = increment_bytes
         return True
 
-    def set_initial_window(self, value_bytes: int) -> None:
+    def set_initial_window(self, value_bytes: int) -> int:
         """SETTINGS_INITIAL_WINDOW_SIZE changed: every stream's window moves with it, below zero if need be.
 
         RFC 9113 section 6.9.2. Raises ConnectionFault FLOW_CONTROL_ERROR when a stream's window would exceed 2^31-1.
+        Returns what the change costs, in frames of `Chatter`: one frame may move a thousand streams, by a byte each.
         """
         for stream_id, credit_bytes in self.credits.items():
             if value_bytes + credit_bytes - self._sent_bytes(stream_id) > MAX_WINDOW_BYTES:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS push a stream's window above 2^31-1")
-        growing = value_bytes > self.initial_window_bytes
+        growth_bytes = value_bytes - self.initial_window_bytes
+        touched = len(self.credits) + len(self.blocked)
         self.initial_window_bytes = value_bytes
-        if growing:
-            self._unblock(list(self._blocked))
+        if growth_bytes > 0:
+            self._unblock(list(self.blocked))
         self._find_room()
+        return 2 * touched if 0 < growth_bytes < SMALL_BYTES else touched // 8
 
     def set_max_frame(self, value_bytes: int) -> None:
         """SETTINGS_MAX_FRAME_SIZE changed."""
@@ -202,8 +257,9 @@ class Sender:
 
     def close(self) -> None:
         """Forgets all replies that wait."""
+        self.backlog_bytes = 0
         self._ready.clear()
-        self._blocked.clear()
+        self.blocked.clear()
 
     def _headers(self, stream_id: int, block: bytes, flags: int) -> bytes:
         if self._table_size_update:
@@ -217,16 +273,17 @@ class Sender:
             reply.started = True
             self.out.append(self._headers(stream_id, HEADERS_BLOCK, END_HEADERS))
         self.window_bytes -= size
+        self.data_frames += 1
         header = HEADER.pack(size << 8 | FrameType.DATA, 0, stream_id)
         self.out += (header, *reply.take(size))
 
     def _sent_bytes(self, stream_id: int) -> int:
-        reply = self._blocked.get(stream_id) or self._ready.get(stream_id)
+        reply = self.blocked.get(stream_id) or self._ready.get(stream_id)
         return reply.sent_bytes if reply else 0
 
     def _unblock(self, stream_ids: list[int]) -> None:
         for stream_id in stream_ids:
-            self._ready[stream_id] = self._blocked.pop(stream_id)
+            self._ready[stream_id] = self.blocked.pop(stream_id)
         self._find_room()
         self._rouse()
 

@@ -2,15 +2,21 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
+from typing import Final, cast
 
 from gateway.transport.call import Service
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.protocol import H2Protocol
 
 __all__ = ["H2Server", "Limits", "listen"]
 
-BACKLOG = 1024
+BACKLOG: Final = 1024
+SWEEP_EVERY_S: Final = 1.0
+"""At most; a quarter of the shortest timeout if that is less."""
+SPARE_FILES: Final = 64
+"""Files the process keeps open besides client connections, or wants to open."""
 
 
 class H2Server:
@@ -21,6 +27,10 @@ class H2Server:
         self._service = service
         self._limits = limits
         self._loop = loop
+        self._counters = Counters()
+        self._max_connections = limits.max_connections
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._swept_s = 0.0
         self._server: asyncio.Server | None = None
         self._members: set[H2Protocol] = set()
         self._empty = asyncio.Event()
@@ -28,14 +38,28 @@ class H2Server:
 
     async def start(self, sock: socket.socket) -> None:
         """Accepts connections from now on. Raises OSError when the socket cannot listen."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files != resource.RLIM_INFINITY:
+            self._max_connections = max(1, min(self._max_connections, files - SPARE_FILES))
         self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=BACKLOG)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             self.port = sock.getsockname()[1]
+        self._swept_s = self._loop.time()
+        self._sweep()
 
     @property
     def connections(self) -> int:
         """Open client connections."""
         return len(self._members)
+
+    @property
+    def max_connections(self) -> int:
+        """`Limits.max_connections`, or what the process's limit of open files leaves."""
+        return self._max_connections
+
+    def take_refusals(self) -> dict[str, int]:
+        """How often each limit struck since the last call, by reason (a field of `Counters`)."""
+        return self._counters.take()
 
     async def drain(self, grace_s: float) -> None:
         """Stops accepting, says goodbye, waits for calls in flight up to the grace, then closes everything."""
@@ -51,6 +75,8 @@ class H2Server:
     def close(self) -> None:
         """Stops accepting and closes every connection; calls in flight are cancelled."""
         self._stop_accepting()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for member in list(self._members):
             member.close()
 
@@ -58,8 +84,20 @@ class H2Server:
         if self._server is not None:
             self._server.close()
 
-    def _protocol(self) -> H2Protocol:
-        return H2Protocol(self._service, self._limits, self._loop, self._changed)
+    def _protocol(self) -> asyncio.Protocol:
+        if len(self._members) >= self._max_connections:
+            self._counters.connections += 1
+            return _TurnedAway()
+        return H2Protocol(self._service, self._limits, self._loop, self._changed, self._counters)
+
+    def _sweep(self) -> None:
+        """Lets every connection look for what takes too long. Time in which the process stood still counts little."""
+        every_s, now_s = self._limits.sweep_every_s(SWEEP_EVERY_S), self._loop.time()
+        elapsed_s = min(now_s - self._swept_s, 2 * every_s)
+        self._swept_s = now_s
+        for member in list(self._members):
+            member.sweep(elapsed_s)
+        self._sweeping = self._loop.call_later(every_s, self._sweep)
 
     def _changed(self, member: H2Protocol, opened: bool) -> None:
         if opened:
@@ -69,6 +107,13 @@ class H2Server:
         self._members.discard(member)
         if not self._members:
             self._empty.set()
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 async def listen(sock: socket.socket, service: Service, limits: Limits) -> H2Server:

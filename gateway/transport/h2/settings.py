@@ -4,7 +4,7 @@ import struct
 from enum import IntEnum
 from typing import Final
 
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood
 from gateway.transport.h2.frames import FrameType, frame, window_update
 from gateway.transport.h2.limits import (
     DEFAULT_WINDOW_BYTES,
@@ -15,8 +15,6 @@ from gateway.transport.h2.limits import (
 )
 
 ENTRY: Final = struct.Struct(">HL")
-MAX_ENTRIES: Final = 64
-"""Entries accepted in one frame; RFC 9113 defines six settings."""
 
 
 class Setting(IntEnum):
@@ -43,15 +41,16 @@ def server_preface(limits: Limits) -> bytes:
     return preface + window_update(0, extra_bytes) if extra_bytes else preface
 
 
-def parse(payload: bytes) -> list[tuple[int, int]]:
+def parse(payload: bytes, max_entries: int = 32) -> list[tuple[int, int]]:
     """The entries of a SETTINGS payload, validated, in order; unknown identifiers are left out.
 
-    Raises ConnectionFault with the code sections 6.5 and 6.5.2 name.
+    Raises ConnectionFault with the code sections 6.5 and 6.5.2 name, Flood for more entries than make sense: RFC 9113
+    defines six settings.
     """
     if len(payload) % ENTRY.size:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes, must be a multiple of 6")
-    if len(payload) > MAX_ENTRIES * ENTRY.size:
-        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"SETTINGS with more than {MAX_ENTRIES} entries")
+    if len(payload) > max_entries * ENTRY.size:
+        raise Flood("chatter", f"SETTINGS with more than {max_entries} entries")
     entries = []
     for identifier, value in ENTRY.iter_unpack(payload):
         _validate(identifier, value)

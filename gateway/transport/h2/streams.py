@@ -1,13 +1,18 @@
 """Which stream is in which state (RFC 9113 section 5.1), with little memory of those that are closed."""
 
+import math
 from collections import deque
 from typing import Final
 
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, StreamFault
 
 REMEMBERED: Final = 1024
 """Reset streams remembered; frames on older ones are treated as frames on finished ones."""
 REMEMBERED_GAPS: Final = 64
+SMALL_BYTES: Final = 128
+"""DATA frames below this that do not end a request are chatter, and window growth below this is dribble."""
+FRAMES_PER_STREAM: Final = 8
+"""Chatter that comes with a call: clients send WINDOW_UPDATE and PING for what they receive."""
 
 
 class Streams:
@@ -92,10 +97,37 @@ class ResetBudget:
         self._opened = 0
 
     def spend(self, now_s: float, opened: int) -> None:
-        """One reset; `opened` counts streams since the connection began. Raises ConnectionFault ENHANCE_YOUR_CALM."""
+        """One reset; `opened` counts streams since the connection began. Raises Flood."""
         earned = (now_s - self._seen_s) * self._per_s + (opened - self._opened) / 2
         self._tokens = min(self._burst, self._tokens + earned) - 1
         self._seen_s = now_s
         self._opened = opened
         if self._tokens < 0:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many reset streams")
+            raise Flood("resets", "too many reset streams")
+
+
+class Chatter:
+    """A token bucket against frames that cost work and bring no request on.
+
+    PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown types, frames on closed streams, DATA of less than SMALL_BYTES
+    (CVE-2019-9511 to 9518). Besides time, opened streams and sent DATA frames fill it, because windows are opened for
+    those. Who spends takes from `left`, and calls `refill` when that falls below 0.
+    """
+
+    __slots__ = ("_burst", "_opened", "_per_s", "_seen_s", "_sent", "left")
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self.left = 0
+        self._burst = burst
+        self._per_s = per_s
+        self._seen_s = -math.inf
+        self._opened = 0
+        self._sent = 0
+
+    def refill(self, now_s: float, opened: int, sent: int) -> None:
+        """Adds what was earned; `opened` and `sent` count streams and DATA frames since the beginning. Raises Flood."""
+        earned = (now_s - self._seen_s) * self._per_s + (opened - self._opened) * FRAMES_PER_STREAM + sent - self._sent
+        self._seen_s, self._opened, self._sent = now_s, opened, sent
+        self.left = int(min(self._burst, self.left + earned))
+        if self.left < 0:
+            raise Flood("chatter", "too many frames that bring no request on")

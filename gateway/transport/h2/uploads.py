@@ -20,6 +20,20 @@ SPARE_BYTES: Final = 256
 """Window kept beyond what a message needs, for padding: one maximally padded frame."""
 
 
+class HeaderBlock:
+    """A header block of which CONTINUATION frames are still to come."""
+
+    __slots__ = ("continuations", "ended", "fragments", "stream_id", "waited_s")
+
+    def __init__(self, stream_id: int, ended: bool, first: bytes) -> None:
+        self.stream_id = stream_id
+        self.ended = ended
+        self.fragments = bytearray(first)
+        self.continuations = 0
+        self.waited_s = 0.0
+        """How long its end has been due."""
+
+
 class Upload:
     """A request of which more is to come."""
 
@@ -48,6 +62,11 @@ class Upload:
         self._wanted_bytes = 0
         """Prefix and message together; 0 until the prefix is complete."""
         self._content_length = content_length
+
+    @property
+    def received_bytes(self) -> int:
+        """DATA bytes that have come."""
+        return len(self._buffer)
 
     @property
     def missing_bytes(self) -> int:

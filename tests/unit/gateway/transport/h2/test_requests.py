@@ -2,6 +2,8 @@ import struct
 
 import pytest
 
+from gateway.errors import Code
+from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, FrameType, frame
 from gateway.transport.h2.hpack import encode
@@ -140,8 +142,34 @@ def test_streams_above_the_limit_are_refused() -> None:
     peer.send(peer.headers(3))
     for stream_id in (5, 7):
         assert only(peer.send(peer.request(stream_id)), FrameType.RST_STREAM).code == ErrorCode.REFUSED_STREAM
-    peer.send(reset(1))
+    peer.send(reset(3))
     assert peer.works(9)
+
+
+def test_a_call_keeps_its_place_until_the_work_on_it_ends() -> None:
+    peer = Peer(Limits(max_streams=2))
+    first, second = peer.keep(1), peer.keep(3)
+    peer.send(reset(1), reset(3))
+    assert only(peer.send(peer.request(5)), FrameType.RST_STREAM).code == ErrorCode.REFUSED_STREAM
+    first.reply(b"too late", NO_TRAILERS)
+    assert peer.works(7)
+    second.fail(Code.CANCELLED, "")
+    third = peer.keep(9)
+    third.on_cancel = lambda: None  # it heard, and stopped at once
+    peer.send(reset(9))
+    peer.keep(11)
+    peer.keep(13)
+    assert [item.code for item in peer.send(peer.request(15))] == [ErrorCode.REFUSED_STREAM]
+
+
+def test_work_of_streams_the_server_reset_counts_as_well() -> None:
+    peer = Peer(Limits(max_streams=1))
+    call = peer.keep(1)
+    assert kinds(peer.send(window_update(1, 0))) == ["RST_STREAM"]
+    assert call.closed
+    assert kinds(peer.send(peer.request(3))) == ["RST_STREAM"]
+    call.reply(b"", NO_TRAILERS)
+    assert peer.works(5)
 
 
 def test_the_limit_holds_for_known_headers_too() -> None:

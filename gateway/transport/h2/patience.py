@@ -1,0 +1,145 @@
+"""How long a peer may take: one look at each connection per sweep, instead of a timer per stream.
+
+Time is what passed between looks, so that a process that was stopped for a while does not make everybody late.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.transport.h2.errors import Flood
+from gateway.transport.h2.frames import HEADER, HEADER_BYTES, STREAM_ID_MASK, FrameType
+from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.requests import Requests
+from gateway.transport.h2.sending import Sender
+
+NO_STREAM: Final = -1
+
+
+class Stall:
+    """Something that ought to make progress. `waited_s` grows unless `min_bytes_per_s` come, and shrinks if more do."""
+
+    __slots__ = ("_seen_bytes", "waited_s")
+
+    def __init__(self, seen_bytes: int) -> None:
+        self.waited_s = 0.0
+        self._seen_bytes = seen_bytes
+
+    def look(self, elapsed_s: float, seen_bytes: int, min_bytes_per_s: int) -> float:
+        """`waited_s` now that `seen_bytes` have passed in all."""
+        made_s = (seen_bytes - self._seen_bytes) / min_bytes_per_s
+        self._seen_bytes = seen_bytes
+        self.waited_s = max(0.0, self.waited_s + elapsed_s - made_s)
+        return self.waited_s
+
+
+class Patience:
+    """Looks after the timeouts of one connection."""
+
+    __slots__ = (
+        "_idle_s",
+        "_limits",
+        "_next_id",
+        "_replies",
+        "_requests",
+        "_sender",
+        "_uploads",
+        "_written",
+        "frame_s",
+    )
+
+    def __init__(self, limits: Limits, requests: Requests, sender: Sender) -> None:
+        self.frame_s = 0.0
+        """How long the incomplete frame has been incomplete; to be set to 0 when one begins."""
+        self._limits = limits
+        self._requests = requests
+        self._sender = sender
+        self._uploads: dict[int, Stall] = {}
+        self._replies: dict[int, Stall] = {}
+        self._written: Stall | None = None
+        self._next_id = 1
+        self._idle_s = 0.0
+
+    def look(self, elapsed_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> bool:
+        """Gives up late streams; whether the connection has had no calls for too long.
+
+        `elapsed_s` since the last look, `buffered_bytes` in front of the socket, `rest`: the incomplete frame. Raises
+        Flood when the connection is to be closed.
+        """
+        limits, streams = self._limits, self._requests.streams
+        self._look_at_frame(elapsed_s, rest)
+        if limits.upload_timeout_s:
+            self._look_at_uploads(elapsed_s, rest)
+        if limits.write_timeout_s:
+            self._look_at_replies(elapsed_s, buffered_bytes)
+        self._idle_s = self._idle_s + elapsed_s if idle and streams.next_id == self._next_id else 0.0
+        self._next_id = streams.next_id
+        return 0.0 < limits.idle_timeout_s < self._idle_s
+
+    def _look_at_frame(self, elapsed_s: float, rest: bytearray) -> None:
+        limits, block = self._limits, self._requests.open_block
+        if block is not None:
+            block.waited_s += elapsed_s
+            if block.waited_s > limits.header_timeout_s:
+                raise Flood("header_timeout", "header block did not end in time")
+        if not rest:
+            return
+        self.frame_s += elapsed_s
+        limit_s = limits.header_timeout_s
+        if _data_stream(rest) != NO_STREAM:
+            limit_s = limits.upload_timeout_s and limits.upload_timeout_s + len(rest) / limits.min_bytes_per_s
+        if 0.0 < limit_s < self.frame_s:
+            raise Flood("header_timeout", "frame did not end in time")
+
+    def _look_at_uploads(self, elapsed_s: float, rest: bytearray) -> None:
+        requests, limits = self._requests, self._limits
+        for stream_id in [each for each in requests.opened if each < self._next_id]:
+            requests.promote(stream_id)  # it was here at the last look: something is slow about it
+        uploads = requests.intake.uploads
+        stalls = self._uploads = _kept(self._uploads, uploads)
+        partial = _data_stream(rest)
+        late = []
+        for stream_id, upload in uploads.items():
+            if upload.waiting:  # for us
+                continue
+            seen_bytes = upload.received_bytes + (len(rest) if stream_id == partial else 0)
+            stall = stalls.get(stream_id)
+            if stall is None:
+                stall = stalls[stream_id] = Stall(0)
+            if stall.look(elapsed_s, seen_bytes, limits.min_bytes_per_s) > limits.upload_timeout_s:
+                late.append(stream_id)
+        for stream_id in late:
+            requests.give_up(stream_id)
+
+    def _look_at_replies(self, elapsed_s: float, buffered_bytes: int) -> None:
+        sender, limits = self._sender, self._limits
+        blocked = sender.blocked
+        stalls = self._replies = _kept(self._replies, blocked)
+        late = []
+        for stream_id, reply in blocked.items():
+            stall = stalls.get(stream_id)
+            if stall is None:
+                stall = stalls[stream_id] = Stall(reply.sent_bytes)
+            if stall.look(elapsed_s, reply.sent_bytes, limits.min_bytes_per_s) > limits.write_timeout_s:
+                late.append(stream_id)
+        for stream_id in late:
+            self._requests.drop_reply(stream_id)
+        if not buffered_bytes and not sender.shut_out:
+            self._written = None
+            return
+        written_bytes = sender.sent_bytes - buffered_bytes
+        if self._written is None:
+            self._written = Stall(written_bytes)
+        if self._written.look(elapsed_s, written_bytes, limits.min_bytes_per_s) > limits.write_timeout_s:
+            raise Flood("write_timeout", "the peer does not read")
+
+
+def _data_stream(rest: bytearray) -> int:
+    """The stream of the incomplete frame if it is a DATA frame, else NO_STREAM."""
+    if len(rest) < HEADER_BYTES:
+        return NO_STREAM
+    word, _, stream_id = HEADER.unpack_from(rest)
+    return stream_id & STREAM_ID_MASK if word & 0xFF == FrameType.DATA else NO_STREAM
+
+
+def _kept(stalls: dict[int, Stall], live: Iterable[int]) -> dict[int, Stall]:
+    return {stream_id: stalls[stream_id] for stream_id in live if stream_id in stalls} if stalls else stalls
