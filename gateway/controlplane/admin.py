@@ -87,15 +87,15 @@ class AdminService(AdminServicer):
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         model = names.model_of_parent(request.parent)
+        self._check_known(model)
         releases = {release.model: release for release in self._releases.list()}
         found = [status for status in self._fleet.statuses() if model in (None, status.model)]
-        if model is not None and not found and model not in releases:
-            raise NotFound(f"no model {model} in the models directory")
         versions = [version_message(status, releases.get(status.model)) for status in found]
         return pb.ListVersionsResponse(versions=versions, problems=self._fleet.problems())
 
     async def ListStatistics(self, request: pb.ListStatisticsRequest, context: Context) -> pb.ListStatisticsResponse:
         model = names.model_of_parent(request.parent)
+        self._check_known(model)
         return pb.ListStatisticsResponse(statistics=statistics_messages(self._statistics, model))
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
@@ -103,6 +103,8 @@ class AdminService(AdminServicer):
         size = pages.page_size(request.page_size)
         before = pages.before_sequence(request.page_token, model)
         events = await self._store.events(model, size + 1, before)
+        if not events and before is None:
+            self._check_known(model)
         page = pb.ListAuditEventsResponse()
         page_bytes = 0
         for event in events[:size]:
@@ -135,6 +137,12 @@ class AdminService(AdminServicer):
 
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.Release:
         return await self._change(request, Rollback(), context)
+
+    def _check_known(self, model: str | None) -> None:
+        """Raises NotFound for a model that has neither a release nor a folder; None: all models."""
+        known = {release.model for release in self._releases.list()} | {one.model for one in self._fleet.statuses()}
+        if model is not None and model not in known:
+            raise NotFound(f"there is no model {model}; models: {', '.join(sorted(known)) or 'none'}")
 
     async def _change(self, request: Change, command: Command, context: Context) -> pb.Release:
         changed = await self._releases.change(

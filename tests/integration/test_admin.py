@@ -184,6 +184,8 @@ async def test_what_is_wrong_is_said_and_changes_nothing(
         (lambda stub: stub.ListVersions(pb.ListVersionsRequest(parent="x")), "INVALID_ARGUMENT", "parent must be"),
         (lambda stub: stub.ListVersions(pb.ListVersionsRequest(parent="models/x")), "NOT_FOUND", "no model x"),
         (lambda stub: stub.ListStatistics(pb.ListStatisticsRequest(parent="x")), "INVALID_ARGUMENT", "parent must be"),
+        (lambda stub: stub.ListStatistics(pb.ListStatisticsRequest(parent="models/x")), "NOT_FOUND", "no model x"),
+        (lambda stub: stub.ListAuditEvents(pb.ListAuditEventsRequest(parent="models/x")), "NOT_FOUND", "no model x"),
         (lambda stub: stub.ListAuditEvents(pb.ListAuditEventsRequest(page_size=-1)), "INVALID_ARGUMENT", "negative"),
         (
             lambda stub: stub.ListAuditEvents(pb.ListAuditEventsRequest(page_token="x")),
@@ -275,6 +277,12 @@ async def test_versions_have_roles_and_problems_are_told(gateway: Gateway) -> No
     assert list(every.problems) == gateway.fleet.found_problems
     wine = await gateway.stub.ListVersions(pb.ListVersionsRequest(parent="models/wine"))
     assert [(found.model, found.state) for found in wine.versions] == [("wine", pb.Version.FOUND)]
+
+
+async def test_a_model_that_is_only_a_folder_is_known_and_has_nothing_to_tell(gateway: Gateway) -> None:
+    gateway.fleet.known = [status("wine", 1, "failed")]
+    assert not (await gateway.stub.ListStatistics(pb.ListStatisticsRequest(parent="models/wine"))).statistics
+    assert not (await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest(parent="models/wine"))).events
 
 
 async def test_statistics(gateway: Gateway) -> None:

@@ -72,7 +72,10 @@ def test_a_change_repeated_with_its_request_id_happens_once(gateway: Gateway) ->
         (("flip", "number", "--etag", "0-00000000"), "read it again"),
         (("standby", "set", "number", "9"), "has no version 9"),
         (("canary", "remove", "number", "9"), "9"),
-        (("status", "nothing"), "nothing"),
+        (("status", "nothing"), "no model nothing"),
+        (("stats", "nothing"), "there is no model nothing; models: number"),
+        (("audit", "nothing"), "there is no model nothing; models: number"),
+        (("models", "nothing"), "there is no model nothing; models: number"),
     ],
 )
 def test_refusals_are_one_line_and_exit_1(gateway: Gateway, arguments: tuple[str, ...], complaint: str) -> None:
