@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,23 +121,15 @@ def check(file: File) -> None:
 
 @command(config, "show", "cutover config show", "cutover config show --config cutover.toml -o json")
 def show(config: OptionalFile = None, output: OutputOption = Output.TABLE) -> None:
-    """Shows every setting as it would be in force, from defaults, file and environment. Durations are in seconds."""
-    from gateway.config import load
+    """Shows every setting as it would be in force, from defaults, file and environment.
 
-    plain = load(config, {}).model_dump(mode="json")
-    if output is Output.JSON:
-        typer.echo(json.dumps(plain))
-    else:
-        for name, value in _flat(plain, ""):
-            typer.echo(f"{name} = {json.dumps(value)}")
+    The output is a configuration file itself, with absolute paths. As JSON,
+    durations are in seconds and sizes in bytes.
+    """
+    from gateway.config import load, write
 
-
-def _flat(plain: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    found = load(config, {})
+    typer.echo(json.dumps(found.model_dump(mode="json")) if output is Output.JSON else write(found).rstrip("\n"))
 
 
 HttpAddress = Annotated[

@@ -5,5 +5,6 @@ Every part of the gateway is handed its own small settings (`Config.proxy_settin
 
 from gateway.config.load import load
 from gateway.config.schema import Config
+from gateway.config.write import write
 
-__all__ = ["Config", "load"]
+__all__ = ["Config", "load", "write"]

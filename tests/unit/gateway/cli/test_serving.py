@@ -100,8 +100,13 @@ def test_config_check(cutover: Shell, tmp_path: Path) -> None:
 def test_config_show(cutover: Shell, tmp_path: Path) -> None:
     file = tmp_path / "cutover.toml"
     file.write_text("[models.digits]\ninstances = 3\n")
-    lines = cutover.local("config", "show", "--config", str(file)).out.splitlines()
-    assert {"server.grpc_port = 8001", "models.digits.instances = 3"} <= set(lines)
+    shown = cutover.local("config", "show", "--config", str(file)).out
+    assert {"server.grpc_port = 8001", 'server.drain_grace = "20s"', "models.digits.instances = 3"} <= set(
+        shown.splitlines()
+    )
+    file.write_text(shown)
+    assert cutover.local("config", "check", str(file)).code == 0
+    assert cutover.local("config", "show", "--config", str(file)).out == shown
     assert cutover.local("config", "show", "-o", "json").json["server"]["host"] == "127.0.0.1"
 
 

@@ -1,0 +1,71 @@
+"""A configuration as a file that says the same: every setting, in the notation `load` reads. Pure."""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from gateway.config.schema import Config
+from gateway.config.units import BYTES, SECONDS, duration_s, size_bytes
+
+BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def write(config: Config) -> str:
+    """TOML, one setting per line. Paths are absolute: in a file, relative ones are relative to where it lies."""
+    return "".join(f"{line}\n" for line in _lines(config))
+
+
+def written_duration(seconds: float) -> str:
+    """A duration as `duration_s` reads it, in the largest unit that gives a whole number: `20s`, `250ms`, `1.5s`."""
+    for unit, scale in sorted(SECONDS.items(), key=lambda item: -item[1]):
+        number = round(seconds / scale)
+        if number and number * scale == seconds:
+            return f"{number}{unit}"
+    return f"{Decimal(repr(seconds)):f}s" if seconds else "0s"
+
+
+def written_size(size: int) -> str:
+    """A size as `size_bytes` reads it, in the largest unit that gives a whole number: `4MiB`, `1000B`."""
+    unit, scale = max((item for item in BYTES.items() if size % item[1] == 0), key=lambda item: item[1])
+    return f"{size // scale}{unit}"
+
+
+def _lines(config: Config) -> Iterator[str]:
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if name != "models":
+            yield from _section(name, section)
+    for model, section in config.models.items():
+        yield from _section(f"models.{model if BARE_KEY.fullmatch(model) else _text(model)}", section)
+
+
+def _section(name: str, section: BaseModel) -> Iterator[str]:
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        readers = [getattr(one, "func", None) for one in field.metadata]
+        if value is None:
+            yield f"# {name}.{key} is not set"
+        elif duration_s in readers:
+            yield f"{name}.{key} = {_text(written_duration(value))}"
+        elif size_bytes in readers:
+            yield f"{name}.{key} = {_text(written_size(value))}"
+        else:
+            yield f"{name}.{key} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, Path):
+        return _text(str(value.absolute()))
+    return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _text(text: str) -> str:
+    """A basic string: JSON's escapes are TOML's, which has one more."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

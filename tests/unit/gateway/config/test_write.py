@@ -1,0 +1,76 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.load import load
+from gateway.config.schema import Config, Limits, Log, Model, Server, Workers
+from gateway.config.units import duration_s, size_bytes
+from gateway.config.write import write, written_duration, written_size
+
+EVERYTHING = Config(
+    server=Server.model_validate(
+        {"models": Path("/m"), "state": Path("/a b/ü"), "grpc_port": 0, "drain_grace": "1.5m"}
+    ),
+    limits=Limits.model_validate({"max_message": "4MiB", "worker_wait": "250ms"}),
+    workers=Workers(instances=3, batching="off"),
+    models={
+        "digits": Model(threads=2, no_unit="stable", allow_forced=False),
+        "a.b": Model(unit_metadata=['x-"quoted"', "back\\slash"], unit_parameters=[]),
+    },
+    log=Log(format="json", level="debug"),
+)
+
+
+def read_back(config: Config, folder: Path) -> Config:
+    file = folder / "cutover.toml"
+    file.write_text(write(config), "utf-8")
+    return load(file)
+
+
+def absolute(config: Config) -> Config:
+    return config.model_copy(
+        update={"server": config.server.model_copy(update={"state": config.server.state.absolute()})}
+    )
+
+
+@pytest.mark.parametrize("config", [Config(), EVERYTHING])
+def test_what_is_written_is_read_back_the_same(config: Config, tmp_path: Path) -> None:
+    assert read_back(config, tmp_path) == absolute(config)
+
+
+def test_values_have_the_notation_of_the_file() -> None:
+    lines = write(EVERYTHING).splitlines()
+    assert {
+        "server.grpc_port = 0",
+        'server.drain_grace = "90s"',
+        'limits.max_message = "4MiB"',
+        'limits.worker_wait = "250ms"',
+        "models.digits.allow_forced = false",
+        "# models.digits.instances is not set",
+        'models."a.b".unit_parameters = []',
+    } <= set(lines)
+    assert "# server.models is not set" in write(Config())
+    assert 'limits.max_message = "2147483647B"' in write(Config())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0s"), (20.0, "20s"), (0.25, "250ms"), (3600.0, "1h"), (60.0, "1m"), (1e-5, "0.00001s")]
+)
+def test_durations_are_written_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
+    assert written_duration(seconds) == text
+
+
+@given(st.floats(0, 86_400), st.integers(1, 2**31 - 1))
+def test_every_duration_and_size_survives(seconds: float, size: int) -> None:
+    assert duration_s(written_duration(seconds)) == seconds
+    assert size_bytes(written_size(size)) == size
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_every_text_survives(text: str) -> None:
+    config = Config(models={text: Model(unit_metadata=[text])})
+    (model,) = tomllib.loads(write(config))["models"].items()
+    assert model == (text, model[1] | {"unit_metadata": [text]})
