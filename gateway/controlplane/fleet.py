@@ -218,16 +218,16 @@ class LocalFleet:
             self._reconcile()
 
     def _publish_soon(self) -> None:
-        """Publishes once, however many changes this turn of the loop brings."""
+        """Sends what pools are now once, however many changes this turn of the loop brings."""
         if not self._stale:
             self._stale = True
-            self._tasks.start(self._publish_if_stale(), "publish")
+            asyncio.get_running_loop().call_soon(self._send_if_stale)
 
-    async def _publish_if_stale(self) -> None:
+    def _send_if_stale(self) -> None:
         """Unless somebody published meanwhile, or nothing that proxies see has changed."""
         newest = self._proxies.snapshot
         if self._stale and msgspec.structs.replace(self._snapshot(), epoch=newest.epoch) != newest:
-            await self._publish()
+            self._proxies.send(self._snapshot())
         self._stale = False
 
     async def _publish(self) -> None:

@@ -122,10 +122,10 @@ class Proxies:
         if not self.all_listening:
             raise StartupError(self._startup_error or f"the proxies do not listen after {timeout_s:.0f} s; see the log")
 
-    async def publish(self, snapshot: Snapshot) -> None:
-        """Gives the snapshot the next epoch and returns when no proxy admits a request under an older one.
+    def send(self, snapshot: Snapshot) -> int:
+        """Gives the snapshot the next epoch, which is returned, and sends it to every proxy.
 
-        Runs without a pause up to the sending, so snapshots built in order are sent in order.
+        Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it.
         """
         epoch = self._snapshot.epoch + 1
         self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)
@@ -133,6 +133,14 @@ class Proxies:
         for slot in self._slots:
             if slot.told and slot.link:
                 slot.link.send(message)
+        return epoch
+
+    async def publish(self, snapshot: Snapshot) -> None:
+        """Sends the snapshot and returns when no proxy admits a request under an older one.
+
+        Runs without a pause up to the sending, so snapshots built in order are sent in order.
+        """
+        epoch = self.send(snapshot)
         everywhere = self._bell.until(lambda: all(slot.serves_at_least(epoch) for slot in self._slots))
         try:
             await asyncio.wait_for(everywhere, self._settings.ack_timeout_s)
@@ -252,6 +260,11 @@ class Proxies:
             worker_wait_ms=round(settings.worker_wait_s * 1000),
             server_name="cutover",
             server_version=__version__,
+            max_connections=settings.max_connections,
+            max_header_bytes=settings.max_header_bytes,
+            upload_timeout_ms=round(settings.upload_timeout_s * 1000),
+            write_timeout_ms=round(settings.write_timeout_s * 1000),
+            idle_timeout_ms=round(settings.idle_timeout_s * 1000),
         )
 
     def _lost(self, source: ProxyLink) -> None:

@@ -90,6 +90,15 @@ async def test_a_proxy_that_never_applies_is_fenced_before_publishing_is_done(ru
         assert book.pids(PROXY) != [deaf]
 
 
+async def test_a_proxy_that_is_late_lives_on_where_only_pools_have_changed(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, "deaf", ack_timeout_s=0.05) as (proxies, _):
+        await proxies.start(START_S)
+        deaf = book.pids(PROXY)
+        assert proxies.send(Snapshot(0, (release(),))) == proxies.snapshot.epoch == 1
+        await asyncio.sleep(0.2)  # longer than it would have been given
+        assert book.pids(PROXY) == deaf
+
+
 async def test_a_proxy_that_hangs_is_fenced(run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WATCH_S", 0.02)
     monkeypatch.setattr(module, "START_LIMIT", 1_000_000)
