@@ -114,6 +114,7 @@ class Gateway:
         self._watch(registry, fleet, releases)
         await fleet.until_settled()
         self._say_ready(fleet, releases)
+        self._say_settings_of_nobody(registry)
         lifetime.announce(grpc=grpc_port, http=http_port, admin=admin_port)
         log.info("cutover is ready", grpc=grpc_port, http=http_port, admin=admin_port, version=__version__)
 
@@ -208,6 +209,11 @@ class Gateway:
                 log.info("model ready", model=status.model, version=status.version)
             else:
                 log.error("model failed", model=status.model, version=status.version, error=status.error)
+
+    def _say_settings_of_nobody(self, registry: Registry) -> None:
+        """A name with a slip of the pen in it would change nothing, and nobody would know."""
+        for model in sorted(self._config.models.keys() - {model for model, _ in registry.versions}):
+            log.warning("settings for a model that is not in the models directory", setting=f"models.{model}")
 
 
 async def _unless(

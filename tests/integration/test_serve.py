@@ -130,7 +130,9 @@ def test_bad_models_are_reported_and_keep_nobody_from_being_served(folder: Path)
     (folder / "models" / "junk" / "1" / "model.onnx").write_text("not a model")
     (folder / "models" / "empty" / "1").mkdir(parents=True)
     (folder / "models" / "stray.txt").write_text("")
-    with serving(folder / "models", folder / "state") as gateway, client(gateway.grpc) as infer:
+    file = folder / "cutover.toml"
+    file.write_text("[models.ehco]\ninstances = 2\n[models.echo]\ninstances = 1\n")
+    with serving(folder / "models", folder / "state", "--config", str(file)) as gateway, client(gateway.grpc) as infer:
         assert infer() == "1"
         assert states(gateway) == {("echo", 1): "ready", ("junk", 1): "failed"}
         problems = json.loads(gateway.cutover("models", "-o", "json").stdout)["problems"]
@@ -138,6 +140,8 @@ def test_bad_models_are_reported_and_keep_nobody_from_being_served(folder: Path)
         said = gateway.log_tail()
         assert "problem in the models directory" in said
         assert "model failed" in said
+        assert "setting=models.ehco" in said
+        assert "setting=models.echo" not in said
 
 
 def test_a_release_survives_the_death_of_everything(folder: Path) -> None:
