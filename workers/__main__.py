@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from workers.errors import LoadFailed
+from workers.errors import LoadFailed, place
 from workers.status import Status
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         status.failed(str(error))
         return FAILED
     except Exception as error:  # noqa: BLE001 - whoever reads the status must get a line, whatever happened
-        status.failed(f"{options.model}: {type(error).__name__}: {error}")
+        status.failed(f"{place(options.model)}: {type(error).__name__}: {error}")
         return FAILED
     try:
         loop.run()

@@ -1,5 +1,7 @@
 """What can go wrong in a worker, by who is told."""
 
+from pathlib import Path
+
 
 class LoadFailed(Exception):
     """The model cannot be served: one line that names the file and the remedy. Told to the control process."""
@@ -23,3 +25,8 @@ class Refused(FrameError):
 
 class ModelFailed(FrameError):
     """The model failed while it ran."""
+
+
+def place(path: Path) -> str:
+    """`<model>/<version>/model.onnx`: how errors name a file. Clients read them, too, and need not know more."""
+    return str(Path(*path.parts[-3:]))

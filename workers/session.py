@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime as ort
 
-from workers.errors import FrameError, LoadFailed, ModelFailed, Refused
+from workers.errors import FrameError, LoadFailed, ModelFailed, Refused, place
 from workers.tensors import DATATYPES, DTYPES, Array, Tensor
 
 FATAL: Final = 4
@@ -84,17 +84,21 @@ def load(path: Path, threads: int) -> Model:
     inputs = [_declared(path, "input", node) for node in session.get_inputs()]
     outputs = [_declared(path, "output", node) for node in session.get_outputs()]
     if not outputs:
-        raise LoadFailed(f"{path}: the model has no output; export it again")
+        raise LoadFailed(f"{place(path)}: the model has no output; export it again")
     if any(tensor.datatype == "BF16" for tensor in (*inputs, *outputs)) and not _serves_bf16():
         raise LoadFailed(
-            f"{path}: BF16 needs a newer onnxruntime than {ort.__version__}; upgrade it or export with FP32"
+            f"{place(path)}: BF16 needs a newer onnxruntime than {ort.__version__}; upgrade it or export with FP32"
         )
     return Model(session, inputs, outputs)
 
 
 def explain_load(path: Path, error: Exception) -> str:
     """One line for whoever deployed the model: what is wrong with the file, and the remedy."""
-    text = one_line(str(error))
+    where = place(path)
+    text = str(error)
+    for folder in {path.parent, path.parent.resolve()}:
+        text = text.replace(f"{folder}/", f"{Path(where).parent}/")
+    text = one_line(text).removesuffix(".")
     for sign, remedy in (
         ("Protobuf parsing failed", "not an ONNX model, or truncated; copy or export it again"),
         ("No graph was found", "not an ONNX model, or truncated; copy or export it again"),
@@ -108,8 +112,8 @@ def explain_load(path: Path, error: Exception) -> str:
         ("ermission denied", "make the file readable for the user Cutover runs as"),
     ):
         if sign in text:
-            return f"{path}: {text}: {remedy}"
-    return f"{path}: {text}: check the model with onnx.checker and export it again"
+            return f"{where}: {text}: {remedy}"
+    return f"{where}: {text}: check the model with onnx.checker and export it again"
 
 
 def explain_run(error: Exception) -> FrameError:
@@ -132,14 +136,16 @@ def one_line(text: str) -> str:
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
-            raise LoadFailed(f"{path}: is a directory; put the model there as a file")
+            raise LoadFailed(f"{place(path)}: is a directory; put the model there as a file")
         with path.open("rb") as file:
             if not file.read(1):
-                raise LoadFailed(f"{path}: is empty; copy or export the model again")
+                raise LoadFailed(f"{place(path)}: is empty; copy or export the model again")
     except FileNotFoundError as error:
-        raise LoadFailed(f"{path}: no such file; export the model to this path") from error
+        raise LoadFailed(f"{place(path)}: no such file; export the model to this path") from error
     except OSError as error:
-        raise LoadFailed(f"{path}: {error.strerror}; make it a file the user Cutover runs as can read") from error
+        raise LoadFailed(
+            f"{place(path)}: {error.strerror}; make it a file the user Cutover runs as can read"
+        ) from error
 
 
 def _declared(path: Path, what: str, node: Any) -> Tensor:
@@ -153,7 +159,7 @@ def _declared(path: Path, what: str, node: Any) -> Tensor:
         remedy = "export with a datatype the Open Inference Protocol has"
     else:
         remedy = "export the model with tensors only"
-    raise LoadFailed(f"{path}: {what} '{node.name}' is {node.type}, which no request can carry; {remedy}")
+    raise LoadFailed(f"{place(path)}: {what} '{node.name}' is {node.type}, which no request can carry; {remedy}")
 
 
 def _serves_bf16() -> bool:

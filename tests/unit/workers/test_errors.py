@@ -1,6 +1,10 @@
 """Tests of `workers.errors`."""
 
-from workers.errors import BadFrame, FrameError, LoadFailed, ModelFailed, Refused
+from pathlib import Path
+
+import pytest
+
+from workers.errors import BadFrame, FrameError, LoadFailed, ModelFailed, Refused, place
 
 
 def test_codes_are_those_of_grpc() -> None:
@@ -12,3 +16,15 @@ def test_only_frame_errors_are_answered() -> None:
     assert issubclass(ModelFailed, FrameError)
     assert not issubclass(BadFrame, FrameError)
     assert not issubclass(LoadFailed, FrameError)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/srv/models/digits/1/model.onnx", "digits/1/model.onnx"),
+        ("digits/1/model.onnx", "digits/1/model.onnx"),
+        ("model.onnx", "model.onnx"),
+    ],
+)
+def test_a_file_is_named_by_model_and_version(path: str, said: str) -> None:
+    assert place(Path(path)) == said

@@ -94,10 +94,11 @@ def test_a_bad_model_is_one_line_with_file_and_remedy(tmp_path: Path, name: str)
         load(tmp_path, content)
     text = str(caught.value)
     assert words in text
-    assert text.startswith(str(tmp_path / "m" / "1" / "model.onnx") + ": ")
+    assert text.startswith("m/1/model.onnx: ")
     assert "\n" not in text
     assert "onnxruntime_src" not in text
-    assert text.count(str(tmp_path)) == 1
+    assert str(tmp_path) not in text, "clients read it, too"
+    assert ".:" not in text
 
 
 def test_a_missing_model_names_the_file(tmp_path: Path) -> None:
@@ -117,11 +118,13 @@ def test_missing_and_short_external_data_name_the_remedy(tmp_path: Path) -> None
     )
     session.load(tmp_path / "model.onnx", 1)
     (tmp_path / "weights.bin").write_bytes(b"short")
-    with pytest.raises(LoadFailed, match="copy the model's external data again, whole"):
+    with pytest.raises(LoadFailed, match="copy the model's external data again, whole") as caught:
         session.load(tmp_path / "model.onnx", 1)
+    assert str(tmp_path) not in str(caught.value)
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(LoadFailed, match="copy the model's external data file next to it"):
+    with pytest.raises(LoadFailed, match="copy the model's external data file next to it") as caught:
         session.load(tmp_path / "model.onnx", 1)
+    assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize(("element", "name"), [(TensorProto.FLOAT8E4M3FN, "float8e4m3fn")])
