@@ -27,6 +27,7 @@ Seconds = Annotated[float, BeforeValidator(duration_s)]
 SHORTEST_ACK_S: Final = 0.1
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
+HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
 
 
 def _ack_timeout(seconds: float) -> float:
@@ -80,6 +81,16 @@ class Limits(Section):
     max_shadow_queue: Positive = 4096
     worker_wait: Seconds = 10.0
     """How long a request waits for a worker to come back."""
+    max_connections: Positive = 4096
+    """Open connections of clients, in one proxy."""
+    max_header_bytes: HeaderBytes = 16_384
+    """Metadata of one request."""
+    upload_timeout: Seconds = 30.0
+    """How long a request may not make progress while it arrives; 0s: for ever."""
+    write_timeout: Seconds = 30.0
+    """How long a client may not read its replies; 0s: for ever."""
+    idle_timeout: Seconds = 0.0
+    """How long a connection without requests stays open; 0s: for ever."""
 
 
 class Workers(Section):
@@ -144,6 +155,11 @@ class Config(Section):
             max_queue=limits.max_queue,
             max_shadow_queue=limits.max_shadow_queue,
             worker_wait_s=limits.worker_wait,
+            max_connections=limits.max_connections,
+            max_header_bytes=limits.max_header_bytes,
+            upload_timeout_s=limits.upload_timeout,
+            write_timeout_s=limits.write_timeout,
+            idle_timeout_s=limits.idle_timeout,
             drain_grace_s=server.drain_grace,
             ack_timeout_s=server.ack_timeout,
         )

@@ -45,6 +45,14 @@ class ProxySettings(msgspec.Struct, frozen=True):
     max_queue: int = 1024
     max_shadow_queue: int = 4096
     worker_wait_s: float = 10.0
+    max_connections: int = 4096
+    max_header_bytes: int = 16_384
+    upload_timeout_s: float = 30.0
+    """How long a request may not make progress while it arrives; 0: for ever."""
+    write_timeout_s: float = 30.0
+    """How long a client may not read its replies; 0: for ever."""
+    idle_timeout_s: float = 0.0
+    """How long a connection without calls stays; 0: for ever."""
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import signal
 import sys
 
@@ -20,6 +21,7 @@ def main() -> int:
     arguments = parser.parse_args()
     # Ctrl-C reaches the whole process group; the control process decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    allow_files()
 
     async def run() -> int:
         return await Proxy(arguments.control, arguments.index, fall_silent).run(os.getpid())
@@ -29,6 +31,12 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"proxy {arguments.index}: {error}\n")
         return 1
+
+
+def allow_files() -> None:
+    """Every client connection is an open file; the usual limit is 1024, for the sake of programs that use select."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def fall_silent() -> None:

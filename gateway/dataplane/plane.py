@@ -189,8 +189,8 @@ class Plane:
         for lane in self._lanes.values():
             lane.sweep(now_s)
 
-    def report(self, connections: int) -> Report:
-        """The increments since the last report."""
+    def report(self, connections: int, refusals: dict[str, int] | None = None) -> Report:
+        """The increments since the last report; `connections` and `refusals` are the transport's."""
         batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
         queued: dict[str, int] = {}
         for (model, _, _), lane in self._lanes.items():
@@ -206,6 +206,7 @@ class Plane:
             in_flight=self._load.in_flight,
             queued=queued,
             connections=connections,
+            transport=refusals or {},
         )
 
 

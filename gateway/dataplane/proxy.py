@@ -90,8 +90,7 @@ class Proxy:
     async def _listen(self) -> None:
         assert self._service is not None  # noqa: S101 - Configure always comes first
         settings = self._configuration
-        limits = Limits(max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams)
-        self._server = await listen(bound(settings.host, settings.port), self._service, limits)
+        self._server = await listen(bound(settings.host, settings.port), self._service, transport_limits(settings))
         self._send(link.Listening(self._server.port))
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
@@ -107,7 +106,7 @@ class Proxy:
     def _report(self) -> None:
         assert self._plane is not None  # noqa: S101 - started by _listen
         assert self._server is not None  # noqa: S101 - likewise
-        self._send(self._plane.report(self._server.connections))
+        self._send(self._plane.report(self._server.connections, self._server.take_refusals()))
         self._loop.call_later(REPORT_EVERY_S, self._report)
 
     def _send(self, message: link.FromProxy) -> None:
@@ -127,7 +126,7 @@ class Proxy:
             self._service.draining = True
         if self._server is not None and self._plane is not None:
             await self._server.drain(grace_ms / 1000)
-            self._send(self._plane.report(self._server.connections))
+            self._send(self._plane.report(self._server.connections, self._server.take_refusals()))
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(ConnectionError):
@@ -139,6 +138,20 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     with contextlib.suppress(ConnectionError):
         return await reader.read(1 << 18)
     return b""
+
+
+def transport_limits(settings: link.Configure) -> Limits:
+    """What the proxy was told, as limits of its transport; the others keep their defaults."""
+    return Limits(
+        max_connections=settings.max_connections,
+        max_message_bytes=settings.max_message_bytes,
+        max_streams=settings.max_streams,
+        max_header_list_bytes=settings.max_header_bytes,
+        max_header_block_bytes=max(Limits().max_header_block_bytes, settings.max_header_bytes),
+        upload_timeout_s=settings.upload_timeout_ms / 1000,
+        write_timeout_s=settings.write_timeout_ms / 1000,
+        idle_timeout_s=settings.idle_timeout_ms / 1000,
+    )
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -40,6 +40,9 @@ METRICS = (
     Described("cutover_in_flight_requests", "gauge", (), "Requests without an answer yet"),
     Described("cutover_queued_requests", "gauge", ("model",), "Requests waiting for a worker"),
     Described("cutover_connections", "gauge", (), "Open client connections"),
+    Described(
+        "cutover_transport_refusals_total", "counter", ("reason",), "How often a limit on what clients may do struck"
+    ),
     Described("cutover_batch_rows", "histogram", _POOL, "Rows per batch sent to a worker"),
     Described("cutover_batch_compute_seconds_total", "counter", _POOL, "Time inside ONNX Runtime"),
     Described(
@@ -141,6 +144,8 @@ class Metrics(Collector):
         _add(families, "cutover_request_retries_total", (), self._statistics.retries)
         _add(families, "cutover_in_flight_requests", (), self._statistics.in_flight)
         _add(families, "cutover_connections", (), self._statistics.connections)
+        for reason, count in sorted(self._statistics.refusals.items()):
+            _add(families, "cutover_transport_refusals_total", (reason,), count)
 
     def _collect_batches(self, families: Families) -> None:
         for (model, version, shadow), totals in sorted(self._statistics.batches.items()):

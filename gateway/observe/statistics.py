@@ -71,6 +71,8 @@ class Statistics:
         self.batches: dict[tuple[str, int, bool], BatchTotals] = {}
         """By (model, version, shadow)."""
         self.retries = 0
+        self.refusals: dict[str, int] = {}
+        """How often a limit of the transport struck, by reason."""
         self._unknown: set[str] = set()
         self._gauges: dict[int, _Gauges] = {}
 
@@ -84,6 +86,8 @@ class Statistics:
             key = (batch.model, batch.version, batch.shadow)
             _fold_batch(self.batches.setdefault(key, BatchTotals()), batch)
         self.retries += report.retries
+        for reason, count in report.transport.items():
+            self.refusals[reason] = self.refusals.get(reason, 0) + count
         self._gauges[proxy] = _Gauges(report.in_flight, report.connections, report.queued)
 
     def proxy_gone(self, proxy: int) -> None:

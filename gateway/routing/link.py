@@ -60,6 +60,16 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a request waits for a worker to come back before UNAVAILABLE."""
     server_name: str
     server_version: str
+    max_connections: int = 4096
+    """Open client connections of one proxy."""
+    max_header_bytes: int = 16_384
+    """Metadata of one call, 32 bytes of overhead per key."""
+    upload_timeout_ms: int = 30_000
+    """How long a request may not make progress while it arrives; 0: for ever."""
+    write_timeout_ms: int = 30_000
+    """How long a client may not read its replies; 0: for ever."""
+    idle_timeout_ms: int = 0
+    """How long a connection without calls stays; 0: for ever."""
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):

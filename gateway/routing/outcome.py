@@ -67,3 +67,6 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     queued: dict[str, int] = {}
     """Gauge: queued requests by model."""
     connections: int = 0
+    """Gauge: open client connections."""
+    transport: dict[str, int] = {}
+    """How often a limit of the transport struck, by reason."""

@@ -1,8 +1,11 @@
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gateway.dataplane.__main__ import allow_files
 
 COMMAND = [sys.executable, "-m", "gateway.dataplane"]
 
@@ -23,3 +26,13 @@ def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert "usage: cutover-proxy" in done.stderr
+
+
+def test_as_many_files_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+        allow_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -11,7 +11,7 @@ from typing import Self
 import grpc.aio
 import pytest
 
-from gateway.dataplane.proxy import bound
+from gateway.dataplane.proxy import bound, transport_limits
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Policy, Release, Snapshot
@@ -184,3 +184,15 @@ def test_a_port_of_somebody_else_is_not_shared() -> None:
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             bound("127.0.0.1", taken.getsockname()[1])
+
+
+def test_what_the_proxy_was_told_limits_its_transport() -> None:
+    told = link.Configure(
+        host="127.0.0.1", port=0, max_message_bytes=1 << 20, max_streams=100, max_in_flight=100, max_queue=100,
+        max_shadow_queue=10, worker_wait_ms=1000, server_name="cutover", server_version="1", max_connections=5,
+        max_header_bytes=100_000, upload_timeout_ms=1500, write_timeout_ms=0, idle_timeout_ms=60_000,
+    )  # fmt: skip
+    limits = transport_limits(told)
+    assert (limits.max_connections, limits.max_message_bytes, limits.max_streams) == (5, 1 << 20, 100)
+    assert (limits.max_header_list_bytes, limits.max_header_block_bytes) == (100_000, 100_000)
+    assert (limits.upload_timeout_s, limits.write_timeout_s, limits.idle_timeout_s) == (1.5, 0.0, 60.0)

@@ -59,7 +59,9 @@ def busy() -> Statistics:
     )
     batch = BatchReport("digits", 1, False, batches=3, rows=10, sizes={1: 2, 4: 1}, compute_us=2_500_000)
     gauges = {"in_flight": 4, "connections": 2}
-    statistics.fold(0, Report((requests,), (batch,), (shadow,), retries=6, queued={"digits": 5}, **gauges))
+    statistics.fold(
+        0, Report((requests,), (batch,), (shadow,), retries=6, queued={"digits": 5}, transport={"chatter": 2}, **gauges)
+    )
     return statistics
 
 
@@ -114,6 +116,7 @@ def test_facts_and_gauges() -> None:
     assert value("cutover_queued_requests", model="digits") == 5
     assert (value("cutover_in_flight_requests"), value("cutover_connections")) == (4, 2)
     assert value("cutover_request_retries_total") == 6
+    assert value("cutover_transport_refusals_total", reason="chatter") == 2
     assert value("cutover_build_info", version=__version__) == 1
 
 

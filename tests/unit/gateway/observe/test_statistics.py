@@ -72,3 +72,11 @@ def test_no_answer_is_lost_or_counted_twice(reports: list[dict[int, int]]) -> No
         statistics.fold(proxy % 3, Report(series=(series(codes=codes),)))
     counted = sum(sum(totals.codes.values()) for totals in statistics.series.values())
     assert counted == sum(sum(codes.values()) for codes in reports)
+
+
+def test_refusals_of_the_transport_are_added_up() -> None:
+    statistics = Statistics()
+    statistics.fold(0, Report(transport={"resets": 1}))
+    statistics.fold(1, Report(transport={"resets": 2, "idle": 1}))
+    statistics.proxy_gone(1)
+    assert statistics.refusals == {"resets": 3, "idle": 1}
