@@ -84,8 +84,8 @@ def _arms(policy: Policy) -> Iterator[tuple[str, int, str]]:
 
 
 def requests(did: pb.Statistics) -> int:
-    """Answers of any status."""
-    return sum(did.requests.values())
+    """Answers of any status; of a shadow: copies that it answered or failed, however many rows they had."""
+    return sum(did.requests.values()) + did.shadow.failed
 
 
 def errors(did: pb.Statistics) -> int:

@@ -81,7 +81,7 @@ def _arms(overview: Overview) -> Table:
 
 def _numbers(row: ArmRow) -> list[RenderableType]:
     did = row.did
-    seen = did.shadow.compared if did.HasField("shadow") else requests(did)
+    seen = requests(did)
     failed = Text(words.count(errors(did)), "red" if errors(did) else "")
     if not did.latency.count:
         return [words.count(seen), failed, "-", "-"]

@@ -1,4 +1,4 @@
-from gateway.cli.overview import errors, one_line, overviews, rows
+from gateway.cli.overview import errors, one_line, overviews, requests, rows
 from protos import admin_pb2 as pb
 from tests.unit.gateway.cli.fake import release, version
 
@@ -33,7 +33,8 @@ def test_rows_are_in_the_order_in_which_they_matter() -> None:
 
 def test_errors_of_an_arm_and_of_a_shadow() -> None:
     assert errors(pb.Statistics(requests={"OK": 5, "INTERNAL": 2, "UNAVAILABLE": 1})) == 3
-    assert errors(pb.Statistics(requests={"OK": 5}, shadow=pb.ShadowStatistics(failed=2, incomparable=3))) == 5
+    shadow = pb.Statistics(requests={"OK": 5}, shadow=pb.ShadowStatistics(compared=40, failed=2, incomparable=3))
+    assert (requests(shadow), errors(shadow)) == (7, 5)
 
 
 def test_one_line() -> None:

@@ -21,7 +21,7 @@ def busy(cutover: Shell) -> Shell:
     shadow = pb.ShadowStatistics(compared=10_000, agreed=9_999, dropped=3, failed=1, max_absolute_difference=0.0123)
     admin.statistics = [
         pb.Statistics(model="digits", version=1, arm="stable", requests={"OK": 1234, "INTERNAL": 2}, latency=latency),
-        pb.Statistics(model="digits", version=3, arm="shadow", shadow=shadow),
+        pb.Statistics(model="digits", version=3, arm="shadow", requests={"OK": 2_500}, shadow=shadow),
         pb.Statistics(model="other", version=1, arm="stable", requests={"OK": 1}),
     ]
     return cutover
@@ -36,7 +36,7 @@ def test_status_shows_who_answers_whom_and_how_well(busy: Shell) -> None:
     assert header.split()[:4] == ["ARM", "VERSION", "SHARE", "STATE"]
     assert " ".join(lines[0].split()) == "stable 1 90 % ready 2/2 1,236 2 0.412 ms 12.3 ms"
     assert " ".join(lines[1].split()) == "canary-2 2 10 % ready 2/2 0 0 - -"
-    assert " ".join(lines[2].split()) == "shadow 3 50 % copied failed 2/2, 2 restarts 10,000 1 - - 99.99 % 0.0123 3"
+    assert " ".join(lines[2].split()) == "shadow 3 50 % copied failed 2/2, 2 restarts 2,501 1 - - 99.99 % 0.0123 3"
 
 
 def test_status_as_json_is_one_document(busy: Shell) -> None:
