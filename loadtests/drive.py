@@ -73,4 +73,5 @@ class Drive:
         client.close(self.channels)
 
     def _due(self, arrival: Arrival, waits: bool) -> None:
-        self.recorder.intend(arrival.stage, arrival.at_s, waits)
+        late_s = time.perf_counter() - self.pacer.start_s - arrival.at_s
+        self.recorder.intend(arrival.stage, arrival.at_s, waits, late_s)

@@ -97,7 +97,7 @@ def upper_us(index: int) -> int:
 class Tally:
     """The requests of one stretch of time."""
 
-    __slots__ = ("delay", "intended", "latency", "outcomes", "waited")
+    __slots__ = ("delay", "intended", "latency", "outcomes", "pacing", "waited")
 
     def __init__(self) -> None:
         self.intended = 0
@@ -110,6 +110,8 @@ class Tally:
         """OK answers, from the intended time."""
         self.delay = Histogram()
         """From the intended to the actual sending."""
+        self.pacing = Histogram()
+        """The load generator's own part of that: from the intended time until the request was handed out."""
 
     @property
     def ok(self) -> int:
@@ -142,6 +144,7 @@ class Tally:
         self.outcomes.update(other.outcomes)
         self.latency.merge(other.latency)
         self.delay.merge(other.delay)
+        self.pacing.merge(other.pacing)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -151,6 +154,7 @@ class Tally:
             "outcomes": dict(self.outcomes),
             "latency": self.latency.to_json(),
             "delay": self.delay.to_json(),
+            "pacing": self.pacing.to_json(),
         }
 
     @classmethod
@@ -160,6 +164,7 @@ class Tally:
         made.intended, made.waited = int(data["intended"]), int(data["waited"])
         made.outcomes = Counter(data["outcomes"])
         made.latency, made.delay = Histogram.from_json(data["latency"]), Histogram.from_json(data["delay"])
+        made.pacing = Histogram.from_json(data["pacing"])
         return made
 
 
@@ -173,11 +178,12 @@ class Recorder:
         self.last_s = 0.0
         """When the last answer came, in seconds after the start."""
 
-    def intend(self, stage: int, at_s: float, waits: bool) -> None:
-        """A request is due; `waits` when no user is free to send it."""
+    def intend(self, stage: int, at_s: float, waits: bool, late_s: float = 0.0) -> None:
+        """A request is handed out, `late_s` after it was due; `waits` when no user is free to send it."""
         for tally in (self.tallies[stage], self._second(at_s)):
             tally.intended += 1
             tally.waited += waits
+            tally.pacing.add(round(late_s * 1e6))
 
     def record(self, stage: int, at_s: float, sent_s: float, done_s: float, outcome: str) -> int:
         """A request is over; all times in seconds after the start. Returns its latency in microseconds."""

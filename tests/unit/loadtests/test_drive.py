@@ -52,6 +52,8 @@ def test_shares_of_a_load_add_up(serve: Serve, in_locust: Callable[[str], str]) 
     warm_up, steady = whole.recorder.tallies
     assert (warm_up.intended, steady.intended) == (10, 50)
     assert steady.outcomes == {"OK": 50}
+    assert steady.pacing.count == 50
+    assert 0 < steady.pacing.max_us <= steady.delay.max_us
     assert whole.conditions["arm"] == "canary-2"
     assert whole.conditions["rows"]["synthetic"]
     assert whole.conditions["processes"] == 2

@@ -68,7 +68,7 @@ def recorder() -> Recorder:
     made = Recorder([Stage("warm-up", 1, 10, 10, measured=False), Stage("steady", 2, 10, 10)])
     made.intend(0, 0.5, waits=False)
     made.record(0, 0.5, 0.5, 0.9, OK)
-    made.intend(1, 1.5, waits=True)
+    made.intend(1, 1.5, waits=True, late_s=0.003)
     made.record(1, 1.5, 1.7, 1.75, OK)
     made.intend(1, 2.0, waits=False)
     made.record(1, 2.0, 2.0, 2.1, "WRONG_VERSION")
@@ -80,6 +80,7 @@ def test_latency_counts_from_the_intended_time() -> None:
     made = recorder()
     assert made.tallies[1].latency.max_us == 250_000
     assert made.tallies[1].delay.max_us == 200_000
+    assert (made.tallies[1].pacing.count, made.tallies[1].pacing.max_us) == (3, 3000)
 
 
 def test_only_measured_stages_count() -> None:

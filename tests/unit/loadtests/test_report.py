@@ -101,7 +101,7 @@ def test_warnings_say_what_the_numbers_hide() -> None:
 def test_a_late_generator_is_named() -> None:
     made = measurement(failing=False)
     for number in range(100):
-        made.recorder.intend(1, 2.0 + number / 1000, waits=False)
+        made.recorder.intend(1, 2.0 + number / 1000, waits=False, late_s=0.05)
         made.recorder.record(1, 2.0 + number / 1000, 2.05, 2.06, "OK")
     assert "The load generator itself was late" in warnings(made)
 

@@ -76,3 +76,39 @@ def test_a_percentile_beyond_the_sample_does_not_spoil_the_others() -> None:
 def test_a_bound_is_met_when_it_is_reached() -> None:
     slo = Slo((("max", 1000.0),), max_error_rate=0.0, min_requests=1)
     assert verdict.judge(tally(10), 1.0, slo).passed
+
+
+def late(measured: Tally, late_us: int) -> Tally:
+    """As if the load generator had handed out every request that late."""
+    for _ in range(measured.intended):
+        measured.pacing.add(late_us)
+    return measured
+
+
+def test_a_late_load_generator_cannot_break_a_latency_bound() -> None:
+    slo = Slo((("p99", 2000.0), ("mean", 2000.0), ("p50", 4000.0)))
+    found = verdict.judge(late(tally(1000, latency_us=3000), 1500), 10.0, slo)
+    assert [objective.result for objective in found.objectives] == ["inconclusive", "inconclusive", "pass"]
+    assert found.result == "inconclusive"
+    assert found.objectives[0].text == (
+        "p99 3.00 ms > 2.00 ms (n = 1,000): the load generator itself was late (p99 1.50 ms), so this says little"
+    )
+
+
+@pytest.mark.parametrize(("late_us", "result"), [(1000, "fail"), (1001, "inconclusive")])
+def test_up_to_half_of_the_bound_is_not_late(late_us: int, result: str) -> None:
+    slo = Slo((("max", 2000.0),))
+    assert verdict.judge(late(tally(1000, latency_us=3000), late_us), 10.0, slo).result == result
+
+
+def test_a_late_load_generator_excuses_no_errors() -> None:
+    slo = Slo((("p99", 2000.0),), max_error_rate=0.01)
+    found = verdict.judge(late(tally(900, failed=100), 5000), 10.0, slo)
+    assert [objective.result for objective in found.objectives] == ["fail", "fail"]
+
+
+def test_waiting_for_a_slow_service_is_not_the_load_generators_delay() -> None:
+    slow = late(tally(1000, latency_us=9000), 100)
+    for _ in range(1000):
+        slow.delay.add(8000)
+    assert verdict.judge(slow, 10.0, Slo((("p99", 2000.0),))).result == "fail"
