@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
+from gateway.controlplane.pools import GONE
 from protos import inference_pb2 as pb
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
@@ -142,6 +144,18 @@ def test_bad_models_are_reported_and_keep_nobody_from_being_served(folder: Path)
         assert "model failed" in said
         assert "setting=models.ehco" in said
         assert "setting=models.echo" not in said
+
+
+def test_a_released_version_that_is_gone_after_a_restart_is_told_with_the_remedy(folder: Path) -> None:
+    with serving(folder / "models", folder / "state"):
+        pass
+    shutil.rmtree(folder / "models" / "echo")
+    models.save(folder / "models", "other", 1, models.identity())
+    with serving(folder / "models", folder / "state") as gateway:
+        assert states(gateway) == {("echo", 1): "missing", ("other", 1): "ready"}
+        assert GONE in gateway.cutover("models", "echo").stdout
+        (line,) = [line for line in gateway.log_tail().splitlines() if "model failed" in line]
+        assert GONE in line
 
 
 def test_a_release_survives_the_death_of_everything(folder: Path) -> None:
