@@ -228,11 +228,9 @@ class Requests:
             self._refuse(stream_id, refusal, ended)
 
     def _count_refused(self) -> None:
-        """A peer that opens more streams than it was allowed to wastes as much as one that resets them."""
-        if not self.accepting:
-            return
-        self.counters.streams += 1
-        if self.room + len(self._sender.abandoned) <= 0:
+        """A peer that opens more streams than it may wastes as much as one that resets them."""
+        if self.accepting:
+            self.counters.streams += 1
             self._budget.spend(self.now_s, self.streams.opened)
 
     def _is_early(self, stream_id: int) -> bool:

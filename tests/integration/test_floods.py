@@ -1,0 +1,394 @@
+"""Attacks over real sockets: an honest gRPC client is served all the while, and memory stays within a stated bound."""
+
+import itertools
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+import grpc
+import pytest
+
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.frames import END_HEADERS, HEADER, HEADER_BYTES, PREFACE, FrameType, frame
+from gateway.transport.h2.hpack import encode
+from tests.unit.gateway.transport.h2.peer import data, message, reset, settings, window_update
+
+MIB = 1 << 20
+PATIENCE_S = 30.0
+MANY = 20_000
+CALM = ErrorCode.ENHANCE_YOUR_CALM
+HURRIED = {
+    "handshake_timeout_s": 0.4,
+    "header_timeout_s": 0.4,
+    "upload_timeout_s": 0.4,
+    "write_timeout_s": 0.4,
+    "max_connections": 100,
+}
+
+
+class Victim:
+    """The server under attack, and an honest client with a connection of its own."""
+
+    def __init__(self, **limits: float) -> None:
+        command = [sys.executable, "-m", "tests.integration.flood_server", json.dumps(limits)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.ask("Echo", b"warm")
+
+    def ask(self, method: str, body: bytes) -> bytes:
+        answer: bytes = self.channel.unary_unary(f"/test/{method}")(body, timeout=PATIENCE_S)
+        return answer
+
+    def state(self, body: bytes = b"") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ask("State", body))
+        return found
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The state once it is so."""
+        until = time.monotonic() + PATIENCE_S
+        pause = threading.Event()
+        while not condition(state := self.state()):
+            assert time.monotonic() < until, state
+            pause.wait(0.02)
+        return state
+
+    def stop(self) -> None:
+        self.channel.close()
+        self.process.terminate()
+        assert self.process.wait(PATIENCE_S) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @contextmanager
+    def besieged(self, most_mib: int) -> Iterator[None]:
+        """Asks all the while, and checks that every answer came and that memory grew by no more than this."""
+        before = self.wait(lambda state: state["connections"] == 1 and not state["running"])
+        self.state(b"begin")
+        stop, faults, answers = threading.Event(), [], itertools.count()
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    assert self.ask("Echo", b"honest") == b"honest"
+                    next(answers)
+                except Exception as error:  # noqa: BLE001 - reported below
+                    faults.append(error)
+
+        honest = threading.Thread(target=ask)
+        honest.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            honest.join(PATIENCE_S)
+        assert faults == []
+        assert next(answers) > 0
+        grown_mib = (self.state()["peak_kib"] - before["memory_kib"]) / 1024
+        assert grown_mib < most_mib, f"memory grew by {grown_mib:.0f} MiB"
+
+
+class Attacker:
+    """A connection that follows no rules. What the server says is read and counted, unless `deaf`."""
+
+    def __init__(self, victim: Victim, *, greet: bytes | None = None, deaf: bool = False) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", victim.port), timeout=PATIENCE_S)
+        self.heard: Counter[int] = Counter()
+        self.code: int | None = None
+        """Of the GOAWAY that ended the connection."""
+        self._reader = threading.Thread(target=self._read)
+        if not deaf:
+            self._reader.start()
+        self.pour([PREFACE + settings() if greet is None else greet])
+
+    def pour(self, pieces: Iterable[bytes]) -> bool:
+        """Sends as fast as the server takes it; False when the server has had enough."""
+        try:
+            for batch in _batched(pieces):
+                self.sock.sendall(batch)
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> int | None:
+        """Waits until the server has closed the connection; with what code."""
+        self._reader.join(PATIENCE_S)
+        assert not self._reader.is_alive(), "the server keeps the connection"
+        return self.code
+
+    def _read(self) -> None:
+        rest = b""
+        with suppress(OSError):
+            while piece := self.sock.recv(1 << 16):
+                rest += piece
+                while len(rest) >= HEADER_BYTES:
+                    word, _, _ = HEADER.unpack_from(rest)
+                    end = HEADER_BYTES + (word >> 8)
+                    if len(rest) < end:
+                        break
+                    self.heard[word & 0xFF] += 1
+                    if word & 0xFF == FrameType.GOAWAY:
+                        self.code = int.from_bytes(rest[HEADER_BYTES + 4 : HEADER_BYTES + 8], "big")
+                    rest = rest[end:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        if self._reader.ident is not None:
+            self._reader.join(PATIENCE_S)
+        self.sock.close()
+
+
+def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Joins small pieces, so that the attacker is faster than the server."""
+    iterator = iter(pieces)
+    while batch := list(itertools.islice(iterator, 200)):
+        yield b"".join(batch)
+
+
+def block(path: str, *more: tuple[bytes, bytes]) -> bytes:
+    """The header block of a call, without the dynamic table."""
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/test/" + path.encode())]
+    return encode([*fields, (b"content-type", b"application/grpc"), *more])
+
+
+def begin(stream_id: int, path: str = "Echo") -> bytes:
+    """HEADERS of a call."""
+    return frame(FrameType.HEADERS, END_HEADERS, stream_id, block(path))
+
+
+def call(stream_id: int, path: str, body: bytes = b"") -> bytes:
+    """A whole call."""
+    return begin(stream_id, path) + data(stream_id, message(body))
+
+
+def odd(count: int = MANY, start: int = 1) -> range:
+    """Stream ids."""
+    return range(start, start + 2 * count, 2)
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Victim]:
+    """With the limits as they are by default."""
+    made = Victim()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def hurried() -> Iterator[Victim]:
+    """With little patience, so that the tests need little."""
+    made = Victim(**HURRIED)
+    yield made
+    made.stop()
+
+
+def growing() -> Iterator[bytes]:
+    """SETTINGS that open the windows of a thousand waiting replies byte by byte."""
+    yield settings(initial_window_size=0)
+    yield from (call(stream_id, "Large", b"1") for stream_id in odd(500))
+    yield from (settings(initial_window_size=size) for size in range(1, MANY))
+
+
+PING = frame(FrameType.PING, 0, 0, bytes(8))
+FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
+    "rapid reset": ("resets", lambda: (call(each, "Work") + reset(each) for each in odd())),
+    "rapid reset of headers": ("resets", lambda: (begin(each) + reset(each) for each in odd())),
+    "made you reset by window": ("resets", lambda: (call(each, "Work") + window_update(each, 0) for each in odd())),
+    "made you reset by overflow": (
+        "resets",
+        lambda: (call(each, "Work") + window_update(each, 2**31 - 1) for each in odd()),
+    ),
+    "made you reset by priority": (
+        "resets",
+        lambda: (begin(each) + frame(FrameType.PRIORITY, 0, each, bytes(4)) for each in odd()),
+    ),
+    "made you reset by data": ("resets", lambda: (call(each, "Work") + data(each, b"more") for each in odd())),
+    "streams above the limit": ("resets", lambda: (begin(each) for each in odd())),
+    "continuation": (
+        "headers",
+        lambda: itertools.chain(
+            [frame(FrameType.HEADERS, 0, 1, b"")], [frame(FrameType.CONTINUATION, 0, 1, b"")] * MANY
+        ),
+    ),
+    "large continuation": (
+        "headers",
+        lambda: itertools.chain(
+            [frame(FrameType.HEADERS, 0, 1, b"")], [frame(FrameType.CONTINUATION, 0, 1, bytes(16_384))] * 1000
+        ),
+    ),
+    "settings": ("chatter", lambda: [settings(max_frame_size=20_000)] * MANY),
+    "settings of many entries": ("chatter", lambda: [frame(FrameType.SETTINGS, 0, 0, struct.pack(">HL", 3, 1) * 33)]),
+    "settings that open windows byte by byte": ("chatter", growing),
+    "ping": ("chatter", lambda: [PING] * MANY),
+    "empty data": ("chatter", lambda: itertools.chain([begin(1)], [data(1, b"", end=False)] * MANY)),
+    "small data": (
+        "chatter",
+        lambda: itertools.chain(
+            [begin(1), data(1, message(bytes(60_000))[:200], end=False)], [data(1, b"x", end=False)] * MANY
+        ),
+    ),
+    "priority": ("chatter", lambda: [frame(FrameType.PRIORITY, 0, 1, bytes(5))] * MANY),
+    "unknown frames": ("chatter", lambda: [struct.pack(">LBL", 0xEE, 0, 1)] * MANY),
+    "window updates of the connection": ("chatter", lambda: [window_update(0, 1)] * MANY),
+    "window updates of a stream": ("chatter", lambda: itertools.chain([begin(1)], [window_update(1, 1)] * MANY)),
+    "window updates of a finished stream": (
+        "chatter",
+        lambda: itertools.chain([call(1, "Echo")], [window_update(1, 0)] * MANY),
+    ),
+    "resets of finished streams": ("chatter", lambda: itertools.chain([call(1, "Echo")], [reset(1)] * MANY)),
+}
+
+
+@pytest.mark.parametrize(("reason", "attack"), FLOODS.values(), ids=FLOODS.keys())
+def test_a_flood_is_stopped(victim: Victim, reason: str, attack: Callable[[], Iterable[bytes]]) -> None:
+    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+        attacker.pour(attack())
+        assert attacker.end() in (CALM, None)  # None: a reset overtook the GOAWAY
+        state = victim.wait(lambda state: reason in state["refusals"])
+    assert state["refusals"][reason] == 1 or reason == "headers"
+    assert state["most_running"] <= 1024, "jobs of streams that were reset count"
+
+
+def test_no_reset_frees_the_place_of_a_job_that_runs(victim: Victim) -> None:
+    """Below the limit of resets, by several waves: never more jobs than streams."""
+    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+        ids = iter(odd())
+        for _ in range(10):
+            wave = list(itertools.islice(ids, 1024))
+            attacker.pour(call(each, "Work") for each in wave)
+            attacker.pour(reset(each) for each in wave[:90])
+            victim.ask("Echo", b"")
+        assert victim.wait(lambda state: state["running"] == 0)["most_running"] <= 1024
+
+
+def test_answers_nobody_reads_end_the_connection(victim: Victim) -> None:
+    with victim.besieged(most_mib=40), Attacker(victim, deaf=True) as attacker:
+        attacker.pour(call(each, "Nothing") for each in odd(200_000))
+        assert victim.wait(lambda state: "unread" in state["refusals"])["refusals"] == {"unread": 1}
+
+
+@pytest.mark.parametrize(
+    "oversized",
+    [
+        block("Echo", (b"x-long", b"v" * 17_000)),
+        block("Echo", *[(b"x-many", b"")] * 101),
+        block("Echo") + b"\x82" * 101,  # a field of one octet each
+    ],
+)
+def test_large_headers_are_refused(victim: Victim, oversized: bytes) -> None:
+    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+        attacker.pour(frame(FrameType.HEADERS, END_HEADERS, each, oversized) for each in odd(900))
+        assert victim.wait(lambda state: state["refusals"].get("headers", 0) == 900)["refusals"] == {"headers": 900}
+
+
+def test_a_bomb_of_references_is_charged_in_full(hurried: Victim) -> None:
+    """Ten octets a stream name 12 KiB of fields: 1,024 streams may hold that, for as long as an upload may take."""
+    with hurried.besieged(most_mib=64), Attacker(hurried) as attacker:
+        insert = b"\x40\x04long\x7f\xa1\x1e" + b"v" * 4000
+        attacker.pour([frame(FrameType.HEADERS, END_HEADERS, 1, block("Echo") + insert)])
+        for each in odd(1023, start=3):
+            unique = b"\x00\x01n\x04%04x" % each
+            attacker.pour([frame(FrameType.HEADERS, END_HEADERS, each, block("Echo") + b"\xbe" * 3 + unique)])
+        assert hurried.wait(lambda state: state["refusals"].get("upload_timeout", 0) >= 1000)
+        for each in odd(100, start=10_001):
+            attacker.pour([frame(FrameType.HEADERS, END_HEADERS, each, block("Echo") + b"\xbe" * 60)])
+        assert attacker.end() == ErrorCode.COMPRESSION_ERROR, "a list four times too large is not read to its end"
+
+
+def test_replies_nobody_lets_through_are_bounded(victim: Victim) -> None:
+    """200 MiB are asked for behind a window of 0; 128 MiB is what one connection may have waiting."""
+    with (
+        victim.besieged(most_mib=128 + 40),
+        Attacker(victim, greet=PREFACE + settings(initial_window_size=0)) as attacker,
+    ):
+        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(200))
+        state = victim.wait(lambda state: state["refusals"].get("backlog", 0) == 72)
+        assert state["refusals"] == {"backlog": 72}
+
+
+@pytest.mark.parametrize("trickle", [False, True])
+def test_replies_nobody_lets_through_are_dropped(hurried: Victim, trickle: bool) -> None:
+    greet = PREFACE + settings(initial_window_size=0)
+    with hurried.besieged(most_mib=64), Attacker(hurried, greet=greet) as attacker:
+        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
+        until, pause = time.monotonic() + PATIENCE_S, threading.Event()
+        while attacker.heard[FrameType.RST_STREAM] < 20:
+            assert time.monotonic() < until
+            if trickle:
+                attacker.pour(window_update(each, 1) for each in odd(20))
+            pause.wait(0.02)
+        assert hurried.state()["refusals"] == {"write_timeout": 20}
+
+
+@pytest.mark.parametrize(
+    ("greet", "deaf"),
+    [
+        (PREFACE + settings(initial_window_size=2**31 - 1), False),  # the window of the connection is shut
+        (PREFACE + settings(initial_window_size=2**31 - 1) + window_update(0, 2**30), True),  # the socket is full
+    ],
+)
+def test_who_reads_nothing_is_cut_off(hurried: Victim, greet: bytes, deaf: bool) -> None:
+    with hurried.besieged(most_mib=64), Attacker(hurried, greet=greet, deaf=deaf) as attacker:
+        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
+        state = hurried.wait(lambda state: bool(state["refusals"]))
+    assert state["refusals"] == {"write_timeout": 1}
+
+
+SLOW = {
+    "nothing": ("handshake", b""),
+    "half a preface": ("handshake", PREFACE[:10]),
+    "a preface alone": ("handshake", PREFACE),
+    "half a frame": ("header_timeout", PREFACE + settings() + PING[:12]),
+    "half a header block": ("header_timeout", PREFACE + settings() + frame(FrameType.HEADERS, 0, 1, b"")),
+    "no body": ("upload_timeout", PREFACE + settings() + begin(1)),
+    "half a body": ("upload_timeout", PREFACE + settings() + begin(1) + data(1, message(bytes(500))[:200], end=False)),
+    "a giant's prefix": (
+        "upload_timeout",
+        PREFACE + settings() + begin(1) + data(1, struct.pack(">BL", 0, 2**31 - 1) + bytes(1000), end=False),
+    ),
+}
+
+
+@pytest.mark.parametrize(("reason", "greet"), SLOW.values(), ids=SLOW.keys())
+def test_the_slow_have_a_deadline(hurried: Victim, reason: str, greet: bytes) -> None:
+    with hurried.besieged(most_mib=16):
+        slow = [Attacker(hurried, greet=greet, deaf=True) for _ in range(40)]
+        state = hurried.wait(lambda state: state["refusals"].get(reason, 0) >= 40)
+        for attacker in slow:
+            attacker.__exit__()
+    assert state["refusals"] == {reason: 40}
+
+
+def test_a_message_above_the_limit_is_refused_by_its_prefix() -> None:
+    small = Victim(max_message_bytes=MIB)
+    try:
+        with small.besieged(most_mib=16), Attacker(small) as attacker:
+            for each in odd(500):
+                attacker.pour([begin(each), data(each, struct.pack(">BL", 0, 2**31 - 1) + bytes(1000), end=False)])
+            state = small.wait(lambda state: state["refusals"].get("message_size", 0) == 500)
+            assert state["refusals"] == {"message_size": 500}
+    finally:
+        small.stop()
+
+
+def test_connections_above_the_limit_are_cut(hurried: Victim) -> None:
+    with hurried.besieged(most_mib=16):
+        crowd = [Attacker(hurried, greet=PREFACE + settings(), deaf=True) for _ in range(300)]
+        state = hurried.wait(lambda state: state["refusals"].get("connections", 0) == 201)
+        assert state["connections"] == 100
+        for attacker in crowd:
+            attacker.__exit__()
+    assert hurried.wait(lambda state: state["connections"] == 1)["refusals"] == {"connections": 201}
