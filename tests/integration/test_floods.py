@@ -11,14 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 import grpc
+import numpy as np
 import pytest
 
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import END_HEADERS, HEADER, HEADER_BYTES, PREFACE, FrameType, frame
 from gateway.transport.h2.hpack import encode
+from protos import inference_pb2 as pb
+from tests import models
+from tests.serving import serving
 from tests.unit.gateway.transport.h2.peer import data, message, reset, settings, window_update
 
 MIB = 1 << 20
@@ -46,8 +51,8 @@ class Victim:
         self.ask("Echo", b"warm")
 
     def ask(self, method: str, body: bytes) -> bytes:
-        answer: bytes = self.channel.unary_unary(f"/test/{method}")(body, timeout=PATIENCE_S)
-        return answer
+        unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/test/{method}")
+        return unary(body, timeout=PATIENCE_S)
 
     def state(self, body: bytes = b"") -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ask("State", body))
@@ -100,8 +105,8 @@ class Victim:
 class Attacker:
     """A connection that follows no rules. What the server says is read and counted, unless `deaf`."""
 
-    def __init__(self, victim: Victim, *, greet: bytes | None = None, deaf: bool = False) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", victim.port), timeout=PATIENCE_S)
+    def __init__(self, port: int, *, greet: bytes | None = None, deaf: bool = False) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.heard: Counter[int] = Counter()
         self.code: int | None = None
         """Of the GOAWAY that ended the connection."""
@@ -254,7 +259,7 @@ FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
 
 @pytest.mark.parametrize(("reason", "attack"), FLOODS.values(), ids=FLOODS.keys())
 def test_a_flood_is_stopped(victim: Victim, reason: str, attack: Callable[[], Iterable[bytes]]) -> None:
-    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+    with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
         attacker.pour(attack())
         assert attacker.end() in (CALM, None)  # None: a reset overtook the GOAWAY
         state = victim.wait(lambda state: reason in state["refusals"])
@@ -264,7 +269,7 @@ def test_a_flood_is_stopped(victim: Victim, reason: str, attack: Callable[[], It
 
 def test_no_reset_frees_the_place_of_a_job_that_runs(victim: Victim) -> None:
     """Below the limit of resets, by several waves: never more jobs than streams."""
-    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+    with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
         ids = iter(odd())
         for _ in range(10):
             wave = list(itertools.islice(ids, 1024))
@@ -275,7 +280,7 @@ def test_no_reset_frees_the_place_of_a_job_that_runs(victim: Victim) -> None:
 
 
 def test_answers_nobody_reads_end_the_connection(victim: Victim) -> None:
-    with victim.besieged(most_mib=40), Attacker(victim, deaf=True) as attacker:
+    with victim.besieged(most_mib=40), Attacker(victim.port, deaf=True) as attacker:
         attacker.pour(call(each, "Nothing") for each in odd(200_000))
         assert victim.wait(lambda state: "unread" in state["refusals"])["refusals"] == {"unread": 1}
 
@@ -289,14 +294,14 @@ def test_answers_nobody_reads_end_the_connection(victim: Victim) -> None:
     ],
 )
 def test_large_headers_are_refused(victim: Victim, oversized: bytes) -> None:
-    with victim.besieged(most_mib=40), Attacker(victim) as attacker:
+    with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
         attacker.pour(frame(FrameType.HEADERS, END_HEADERS, each, oversized) for each in odd(900))
         assert victim.wait(lambda state: state["refusals"].get("headers", 0) == 900)["refusals"] == {"headers": 900}
 
 
 def test_a_bomb_of_references_is_charged_in_full(hurried: Victim) -> None:
     """Ten octets a stream name 12 KiB of fields: 1,024 streams may hold that, for as long as an upload may take."""
-    with hurried.besieged(most_mib=64), Attacker(hurried) as attacker:
+    with hurried.besieged(most_mib=64), Attacker(hurried.port) as attacker:
         insert = b"\x40\x04long\x7f\xa1\x1e" + b"v" * 4000
         attacker.pour([frame(FrameType.HEADERS, END_HEADERS, 1, block("Echo") + insert)])
         for each in odd(1023, start=3):
@@ -312,7 +317,7 @@ def test_replies_nobody_lets_through_are_bounded(victim: Victim) -> None:
     """200 MiB are asked for behind a window of 0; 128 MiB is what one connection may have waiting."""
     with (
         victim.besieged(most_mib=128 + 40),
-        Attacker(victim, greet=PREFACE + settings(initial_window_size=0)) as attacker,
+        Attacker(victim.port, greet=PREFACE + settings(initial_window_size=0)) as attacker,
     ):
         attacker.pour(call(each, "Large", bytes(1024)) for each in odd(200))
         state = victim.wait(lambda state: state["refusals"].get("backlog", 0) == 72)
@@ -322,7 +327,7 @@ def test_replies_nobody_lets_through_are_bounded(victim: Victim) -> None:
 @pytest.mark.parametrize("trickle", [False, True])
 def test_replies_nobody_lets_through_are_dropped(hurried: Victim, trickle: bool) -> None:
     greet = PREFACE + settings(initial_window_size=0)
-    with hurried.besieged(most_mib=64), Attacker(hurried, greet=greet) as attacker:
+    with hurried.besieged(most_mib=64), Attacker(hurried.port, greet=greet) as attacker:
         attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
         until, pause = time.monotonic() + PATIENCE_S, threading.Event()
         while attacker.heard[FrameType.RST_STREAM] < 20:
@@ -341,7 +346,7 @@ def test_replies_nobody_lets_through_are_dropped(hurried: Victim, trickle: bool)
     ],
 )
 def test_who_reads_nothing_is_cut_off(hurried: Victim, greet: bytes, deaf: bool) -> None:
-    with hurried.besieged(most_mib=64), Attacker(hurried, greet=greet, deaf=deaf) as attacker:
+    with hurried.besieged(most_mib=64), Attacker(hurried.port, greet=greet, deaf=deaf) as attacker:
         attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
         state = hurried.wait(lambda state: bool(state["refusals"]))
     assert state["refusals"] == {"write_timeout": 1}
@@ -365,7 +370,7 @@ SLOW = {
 @pytest.mark.parametrize(("reason", "greet"), SLOW.values(), ids=SLOW.keys())
 def test_the_slow_have_a_deadline(hurried: Victim, reason: str, greet: bytes) -> None:
     with hurried.besieged(most_mib=16):
-        slow = [Attacker(hurried, greet=greet, deaf=True) for _ in range(40)]
+        slow = [Attacker(hurried.port, greet=greet, deaf=True) for _ in range(40)]
         state = hurried.wait(lambda state: state["refusals"].get(reason, 0) >= 40)
         for attacker in slow:
             attacker.__exit__()
@@ -375,7 +380,7 @@ def test_the_slow_have_a_deadline(hurried: Victim, reason: str, greet: bytes) ->
 def test_a_message_above_the_limit_is_refused_by_its_prefix() -> None:
     small = Victim(max_message_bytes=MIB)
     try:
-        with small.besieged(most_mib=16), Attacker(small) as attacker:
+        with small.besieged(most_mib=16), Attacker(small.port) as attacker:
             for each in odd(500):
                 attacker.pour([begin(each), data(each, struct.pack(">BL", 0, 2**31 - 1) + bytes(1000), end=False)])
             state = small.wait(lambda state: state["refusals"].get("message_size", 0) == 500)
@@ -386,9 +391,42 @@ def test_a_message_above_the_limit_is_refused_by_its_prefix() -> None:
 
 def test_connections_above_the_limit_are_cut(hurried: Victim) -> None:
     with hurried.besieged(most_mib=16):
-        crowd = [Attacker(hurried, greet=PREFACE + settings(), deaf=True) for _ in range(300)]
+        crowd = [Attacker(hurried.port, greet=PREFACE + settings(), deaf=True) for _ in range(300)]
         state = hurried.wait(lambda state: state["refusals"].get("connections", 0) == 201)
         assert state["connections"] == 100
         for attacker in crowd:
             attacker.__exit__()
     assert hurried.wait(lambda state: state["connections"] == 1)["refusals"] == {"connections": 201}
+
+
+def infer(stream_id: int, request: bytes) -> bytes:
+    """A whole inference."""
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/inference.GRPCInferenceService/ModelInfer")]
+    headers = frame(
+        FrameType.HEADERS, END_HEADERS, stream_id, encode([*fields, (b"content-type", b"application/grpc")])
+    )
+    return headers + data(stream_id, message(request))
+
+
+def test_a_gateway_under_rapid_reset_serves_on_and_says_so(tmp_path: Path) -> None:
+    models.save(tmp_path / "models", "classifier", 1, models.classifier())
+    (tmp_path / "cutover.toml").write_text('[limits]\nmax_streams = 50\nidle_timeout = "1h"\n')
+    values = np.linspace(-1, 1, 30, dtype="<f4").tobytes()
+    request = pb.ModelInferRequest(model_name="classifier", raw_input_contents=[values])
+    request.inputs.add(name="X", datatype="FP32", shape=[1, 30])
+    body = request.SerializeToString()
+    with (
+        serving(tmp_path / "models", tmp_path / "state", "--config", str(tmp_path / "cutover.toml")) as gateway,
+        grpc.insecure_channel(gateway.target) as channel,
+    ):
+        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer"
+        )
+        for _ in range(3):
+            with Attacker(gateway.grpc) as attacker:
+                attacker.pour(infer(each, body) + reset(each) for each in odd())
+                assert pb.ModelInferResponse.FromString(ask(body, timeout=PATIENCE_S)).model_version == "1"
+                assert attacker.end() in (CALM, None)
+        assert gateway.wait_metric("cutover_transport_refusals_total", 3, reason="resets") == 3
+        assert gateway.wait_metric("cutover_transport_refusals_total", 1, reason="streams") >= 1
+        assert gateway.metric("cutover_in_flight_requests") == 0

@@ -1,6 +1,6 @@
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
 
 
 def test_faults_carry_their_code_and_words() -> None:
@@ -14,3 +14,8 @@ def test_faults_carry_their_code_and_words() -> None:
 def test_a_refusal_is_a_grpc_status_unless_told_otherwise() -> None:
     refusal = Refusal(Code.UNIMPLEMENTED, "unknown")
     assert (refusal.code, refusal.http_status, refusal.trailers) == (Code.UNIMPLEMENTED, 200, NO_TRAILERS)
+
+
+def test_a_flood_says_which_limit_it_met() -> None:
+    flood = Flood("resets", "too many")
+    assert (flood.code, flood.reason, str(flood)) == (ErrorCode.ENHANCE_YOUR_CALM, "resets", "too many")

@@ -12,6 +12,8 @@ from gateway.transport.h2.limits import Limits
         ("max_frame_bytes", 2**24),
         ("max_message_bytes", 0),
         ("max_streams", 0),
+        ("max_connections", 0),
+        ("min_bytes_per_s", 0),
     ],
 )
 def test_what_http2_does_not_allow_is_named(field: str, value: int) -> None:
@@ -21,3 +23,8 @@ def test_what_http2_does_not_allow_is_named(field: str, value: int) -> None:
 
 def test_defaults_are_allowed() -> None:
     assert Limits().max_message_bytes == 2**31 - 1
+
+
+def test_the_sweep_is_often_enough_for_the_shortest_timeout() -> None:
+    assert Limits().sweep_every_s(1.0) == 1.0
+    assert Limits(idle_timeout_s=2.0, upload_timeout_s=0.0).sweep_every_s(1.0) == 0.5

@@ -366,3 +366,26 @@ def test_a_timeout_runs_from_the_beginning_of_an_upload() -> None:
     peer.now_s = 103.0
     peer.send(data(1, message(b"ab")[6:]))
     assert (peer.service.kept[0].arrived_s, peer.service.kept[0].deadline_s) == (103.0, 105.0)
+
+
+@pytest.mark.parametrize("late", [(1.0, ()), (0.3, (("grpc-timeout", "200m"),))])
+def test_callers_whose_patience_ended_are_no_flood(late: tuple[float, tuple[tuple[str, str], ...]]) -> None:
+    wait_s, timeout = late
+    peer = Peer(Limits(reset_burst=5, resets_per_s=0.0))
+    for turn in range(50):
+        calls = [peer.headers(stream_id, (":path", "/test.Echo/Keep"), *timeout) for stream_id in (4 * turn + 1,)]
+        peer.send(*calls, data(4 * turn + 1, message(b"")), peer.headers(4 * turn + 3))
+        peer.send(data(4 * turn + 3, message(b"ab")[:6], end=False))
+        peer.now_s += max(wait_s, 1.0)
+        assert peer.send(reset(4 * turn + 1), reset(4 * turn + 3)) == []
+        peer.service.kept[-1].reply(b"", NO_TRAILERS)
+    assert peer.works(1001)
+
+
+def test_streams_above_the_limit_are_a_flood_in_the_end() -> None:
+    peer = Peer(Limits(max_streams=1, reset_burst=20))
+    peer.keep(1)
+    codes = [item.code for item in peer.send(*map(peer.headers, range(3, 201, 2)))]
+    assert codes[-1] == ErrorCode.ENHANCE_YOUR_CALM
+    assert set(codes[:-1]) == {ErrorCode.REFUSED_STREAM}
+    assert peer.connection._counters.take() == {"streams": len(codes) - 1, "resets": 1}

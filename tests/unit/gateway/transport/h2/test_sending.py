@@ -178,3 +178,31 @@ def test_settings_that_push_a_window_above_the_maximum_are_a_connection_error() 
     peer.send(window_update(1, 2**31 - 1 - 65_535))
     frames = peer.send(settings(initial_window_size=65_536))
     assert only(frames, FrameType.GOAWAY).code == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_replies_that_wait_are_bounded_and_the_last_straw_fails() -> None:
+    peer = Peer(Limits(max_backlog_bytes=100_000), first=settings(initial_window_size=0))
+    calls = [peer.keep(stream_id) for stream_id in (1, 3, 5)]
+    calls[0].reply(bytes(200_000), NO_TRAILERS)
+    assert peer.frames() == [], "one may be larger than the bound"
+    calls[1].reply(b"x", NO_TRAILERS)
+    assert peer.fields(only(peer.frames(), FrameType.HEADERS))["grpc-status"] == "8"
+    assert kinds(peer.send(reset(1))) == []
+    calls[2].reply(bytes(100_000), NO_TRAILERS)
+    sender = peer.connection.sender
+    assert (sender.backlog_bytes, peer.connection._counters.take()) == (100_000, {"backlog": 1})
+    answered = peer.send(settings(initial_window_size=10**6), window_update(0, 10**6))
+    assert answered[-1].stream_id == 5
+    assert sender.backlog_bytes == 0
+
+
+def test_settings_that_dribble_cost_more_than_settings_that_open() -> None:
+    peer = Peer(first=settings(initial_window_size=0))
+    for stream_id in range(1, 81, 2):
+        peer.keep(stream_id).reply(b"waits", NO_TRAILERS)
+    peer.frames()
+    sender = peer.connection.sender
+    assert sender.set_initial_window(1) == 80
+    peer.frames()
+    assert sender.set_initial_window(0) == 5
+    assert sender.set_initial_window(1000) == 5

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import socket
 
 from gateway.transport.call import NO_TRAILERS
@@ -105,4 +106,30 @@ async def test_a_unix_socket_has_no_port() -> None:
     sock.bind("")  # an abstract address, chosen by the kernel
     server = await listen(sock, Recorder(), Limits())
     assert server.port == 0
+    server.close()
+
+
+async def test_connections_above_the_limit_are_cut_and_counted() -> None:
+    server = await serve(Recorder(), Limits(max_connections=1))
+    assert server.max_connections == 1
+    client = await connect(server)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    assert (server.connections, server.take_refusals()) == (1, {"connections": 1})
+    assert server.take_refusals() == {}
+    client.writer.close()
+    await gone(server)
+    server.close()
+
+
+async def test_the_sweep_finds_who_says_nothing() -> None:
+    server = await serve(Recorder(), Limits(handshake_timeout_s=0.01))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    await gone(server)
+    assert server.take_refusals() == {"handshake": 1}
     server.close()

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
-from gateway.transport.h2.streams import REMEMBERED, ResetBudget, Streams
+from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, StreamFault
+from gateway.transport.h2.streams import REMEMBERED, Chatter, ResetBudget, Streams
 
 
 def opened(*stream_ids: int) -> Streams:
@@ -86,3 +86,27 @@ def test_time_and_streams_fill_the_budget_up_to_its_burst() -> None:
     budget.spend(now_s, count)
     with pytest.raises(ConnectionFault):
         budget.spend(now_s, count)
+
+
+def spend(chatter: Chatter, frames: int, now_s: float, opened: int, sent: int) -> bool:
+    """Whether so many frames in a row are allowed."""
+    for _ in range(frames):
+        chatter.left -= 1
+        if chatter.left < 0:
+            try:
+                chatter.refill(now_s, opened, sent)
+            except Flood:
+                return False
+    return True
+
+
+def test_chatter_is_limited_unless_something_comes_of_it() -> None:
+    chatter = Chatter(100, 10.0)
+    assert spend(chatter, 101, 50.0, 0, 0)
+    assert spend(chatter, 10, 51.0, 0, 0), "time"
+    assert spend(chatter, 16, 51.0, 2, 0), "streams"
+    assert spend(chatter, 5, 51.0, 2, 5), "DATA frames sent"
+    assert not spend(chatter, 1, 51.0, 2, 5)
+    chatter = Chatter(100, 10.0)
+    assert spend(chatter, 101, 50.0, 0, 0)
+    assert not spend(chatter, 101, 1e6, 10**6, 10**6), "no more than the burst is saved"
