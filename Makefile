@@ -40,8 +40,8 @@ protos: install ## Regenerates the protobuf modules
 
 UV_COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --generate-hashes
 
-lock: ## Pins what pyproject.toml allows today: everything, and what a container needs; needs uv
-	$(UV_COMPILE) --upgrade --all-extras pyproject.toml --output-file requirements.lock
+lock: ## Pins what pyproject.toml allows today: everything but the fuzzer, and what a container needs; needs uv
+	$(UV_COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
 	sed -E '/--hash/d; s/ \\$$//' requirements.lock | $(UV_COMPILE) --constraints - pyproject.toml --output-file deploy/requirements.lock
 
 clean: ## Removes .venv and caches
