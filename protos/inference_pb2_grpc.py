@@ -77,7 +77,7 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ServerReady(self, request, context):
-        """No released version is still loading for the first time, and, if anything is released, at least one stable version
+        """What was released at the start has loaded or failed, and, if anything is released, at least one stable version
         can answer: what GET /health/ready says of the gateway, of the proxy that answers. False once it drains.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -144,8 +144,8 @@ Timeout = Annotated[
 def health(http: HttpAddress = "127.0.0.1:8002", timeout: Timeout = 5.0, output: OutputOption = Output.TABLE) -> None:
     """Says whether the gateway takes requests; for container checks.
 
-    Ready: every proxy listens, no released version is still loading for the
-    first time, and, if anything is released, at least one stable version can
+    Ready: every proxy listens, what was released at the start has loaded or
+    failed, and, if anything is released, at least one stable version can
     answer. Over gRPC, ServerReady and the health Check say the same of one proxy.
 
     Exit code 0: ready, 1: not yet, 3: there is no gateway.

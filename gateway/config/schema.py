@@ -81,6 +81,8 @@ class Limits(Section):
     max_shadow_queue: Positive = 4096
     worker_wait: Seconds = 10.0
     """How long a request waits for a worker to come back."""
+    worker_timeout: Seconds = 60.0
+    """How long a worker may take for one batch before it is replaced; 0s: for ever."""
     max_connections: Positive = 4096
     """Open connections of clients, in one proxy."""
     max_header_bytes: HeaderBytes = 16_384
@@ -155,6 +157,7 @@ class Config(Section):
             max_queue=limits.max_queue,
             max_shadow_queue=limits.max_shadow_queue,
             worker_wait_s=limits.worker_wait,
+            worker_timeout_s=limits.worker_timeout,
             max_connections=limits.max_connections,
             max_header_bytes=limits.max_header_bytes,
             upload_timeout_s=limits.upload_timeout,

@@ -52,7 +52,10 @@ class LocalFleet:
         self._leaving: dict[PoolKey, asyncio.Task[None]] = {}
         self._ending: set[WorkerPool] = set()
         self._stale = False
+        self._started = False
+        """What was released at the start has loaded or failed."""
         self._tasks = Tasks()
+        proxies.on_hung = self._replace_hung
 
     def start(self) -> None:
         """Begins to look after the pools."""
@@ -82,6 +85,12 @@ class LocalFleet:
         self._reconcile()
         await self._publish()
 
+    def _replace_hung(self, address: str) -> None:
+        for pool in (*self._pools.values(), *self._ending):
+            for instance in pool.instances:
+                if instance.address == address:
+                    self._tasks.start(instance.kill_hung(), f"end of {address}")
+
     def registry_changed(self) -> None:
         """The models directory holds something else than before."""
         self._reconcile()
@@ -95,12 +104,11 @@ class LocalFleet:
     def ready(self) -> bool:
         """Whether to send requests here.
 
-        Every proxy listens, no released version is still loading for the first time, and, if anything is released, at
-        least one stable version can answer. A model that failed must not take the others out of service.
+        Every proxy listens, what was released at the start has loaded or failed, and, if anything is released, at least
+        one stable version can answer. A model that failed or comes later must not take the others out of service.
         `Plane.settled` says the same of one proxy.
         """
-        released = [self._live_pool(model, version) for model, version in self._released()]
-        if not self._proxies.all_listening or any(pool and pool.starting for pool in released):
+        if not self._proxies.all_listening or not (self._started or self._loaded):
             return False
         stable = [self._live_pool(model, release.policy.stable) for model, release in self._releases.items()]
         return not stable or any(pool and pool.addresses for pool in stable)
@@ -225,12 +233,24 @@ class LocalFleet:
 
     def _send_if_stale(self) -> None:
         """Unless somebody published meanwhile, or nothing that proxies see has changed."""
+        self._note_start()
         newest = self._proxies.snapshot
         if self._stale and msgspec.structs.replace(self._snapshot(), epoch=newest.epoch) != newest:
             self._proxies.send(self._snapshot())
         self._stale = False
 
+    def _note_start(self) -> None:
+        """Called after every change of a pool or release."""
+        self._started = self._started or self._loaded
+
+    @property
+    def _loaded(self) -> bool:
+        """No released version is loading for the first time."""
+        released = [self._live_pool(model, version) for model, version in self._released()]
+        return not any(pool and pool.starting for pool in released)
+
     async def _publish(self) -> None:
+        self._note_start()
         self._stale = False
         await self._proxies.publish(self._snapshot())
 

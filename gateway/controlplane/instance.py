@@ -87,6 +87,7 @@ class Instance:
         self._load_error = ""
         self._crash = ""
         self._stopping = False
+        self._hung = False
         self._log = log.bind(model=spec.model, version=spec.version, shadow=spec.shadow)
 
     @property
@@ -128,6 +129,13 @@ class Instance:
         self._bell.ring()
         if self._child:
             await self._child.stop(STOP_GRACE_S)
+
+    async def kill_hung(self) -> None:
+        """Ends a process that is there but answers nobody; the next one follows as after a crash."""
+        if self._child and self.address:
+            self._log.error("worker hangs", pid=self._child.pid)
+            self._hung = True
+            await self._child.kill()
 
     async def _incarnation(self) -> None:
         """One process from start to end, and the pause after a crash."""
@@ -182,6 +190,7 @@ class Instance:
 
     async def _pause_after_crash(self, ended: str) -> None:
         """Reports the crash and waits as long as its history asks for."""
+        ended, self._hung = ("hung: a batch had no answer in time" if self._hung else ended), False
         delay_s = self._history.crashed(time.monotonic(), self._healthy_s())
         self._crash = ended
         self._log.error("worker crashed", how=ended, restart_in_s=delay_s, crash_loop=self._history.looping)

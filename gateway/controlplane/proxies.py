@@ -8,7 +8,7 @@ fenced: killed, then replaced.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -95,6 +95,8 @@ class Proxies:
         self._server: asyncio.Server | None = None
         self._stopping = False
         self.restarts = 0
+        self.on_hung: Callable[[str], None] = lambda _: None
+        """Hears the address of a worker that takes work and gives no answer."""
 
     @property
     def listening(self) -> int:
@@ -231,6 +233,8 @@ class Proxies:
             case link.ProxyFailed(error):
                 slot.error = f"proxy {slot.index}: {error}"
                 log.error("proxy failed", proxy=slot.index, error=error)
+            case link.Hung(address):
+                self.on_hung(address)
             case Report():
                 self._reports.fold(slot.index, message)
 
@@ -258,6 +262,7 @@ class Proxies:
             max_queue=settings.max_queue,
             max_shadow_queue=settings.max_shadow_queue,
             worker_wait_ms=round(settings.worker_wait_s * 1000),
+            worker_timeout_ms=round(settings.worker_timeout_s * 1000),
             server_name="cutover",
             server_version=__version__,
             max_connections=settings.max_connections,

@@ -45,6 +45,8 @@ class ProxySettings(msgspec.Struct, frozen=True):
     max_queue: int = 1024
     max_shadow_queue: int = 4096
     worker_wait_s: float = 10.0
+    worker_timeout_s: float = 60.0
+    """How long a worker may take for one batch before it is replaced; 0: for ever."""
     max_connections: int = 4096
     max_header_bytes: int = 16_384
     upload_timeout_s: float = 30.0

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, cast
 
 import structlog
@@ -25,6 +26,8 @@ class Channel(asyncio.Protocol):
         self.retiring = False
         self._on_free = on_free
         self._on_gone = on_gone
+        self._progress_s = 0.0
+        """When the worker last answered, or got work after it had none (monotonic)."""
         self._transport: asyncio.WriteTransport | None = None
         self._chunks: list[bytes] = []
         self._have = 0
@@ -46,8 +49,20 @@ class Channel(asyncio.Protocol):
         """Puts the batch on the wire."""
         assert self._transport is not None  # noqa: S101 - has_room said so
         batch.sent_s = now_s
+        if not self.in_flight:
+            self._progress_s = now_s
         self.in_flight.append(batch)
         self._transport.write(batch.frame)
+
+    def hangs(self, now_s: float, limit_s: float) -> bool:
+        """The worker has had a batch for longer than the limit; 0: never."""
+        return bool(self.in_flight) and 0 < limit_s < now_s - self._progress_s
+
+    def abort(self) -> None:
+        """Gives the worker up: what is in flight goes back to its lane."""
+        self.retiring = True
+        if self._transport is not None:
+            self._transport.abort()
 
     def retire(self) -> None:
         """Closes once nothing is in flight."""
@@ -99,6 +114,7 @@ class Channel(asyncio.Protocol):
         if not self.in_flight:
             self._close_broken("an answer to nothing")
             return
+        self._progress_s = monotonic()
         batch = self.in_flight.popleft()
         if number != batch.number:
             self.in_flight.appendleft(batch)
@@ -115,6 +131,4 @@ class Channel(asyncio.Protocol):
 
     def _close_broken(self, what: str) -> None:
         log.error("worker sent garbage; its connection is closed", address=self.address, what=what)
-        self.retiring = True
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()

@@ -10,8 +10,6 @@ from gateway.oip import request as oip
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
-NO_ARM: Final = "none"
-"""The arm under which requests are counted that were refused before one was chosen."""
 
 
 class Pipeline:
@@ -36,6 +34,7 @@ class Pipeline:
             route = self.routes.get(request.model)
             if route is None:
                 raise NotFound(f"model '{oip.text('model_name', request.model)}' is not served here")
+            series = route.refused
             arm, reason = route.assign(call.metadata.values, request)
             series = arm.series
             trailers = arm.trailers[reason]

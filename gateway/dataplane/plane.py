@@ -1,6 +1,7 @@
 """The data plane's state: routes, lanes and channels, made to match each snapshot."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -11,8 +12,8 @@ from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.mirror import Mirror, ShadowLane
-from gateway.dataplane.pipeline import NO_ARM, Pipeline
-from gateway.dataplane.route import Route
+from gateway.dataplane.pipeline import Pipeline
+from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
@@ -30,16 +31,22 @@ class Settings:
     """Limits of one proxy."""
 
     max_in_flight: int = 8192
-    max_queue: int = 2048
+    max_queue: int = 1024
     max_shadow_queue: int = 4096
     worker_wait_s: float = 10.0
+    worker_timeout_s: float = 60.0
+    """How long a worker may take for one batch; 0: for ever."""
 
 
 class Plane:
     """Owns every lane and channel of the proxy. `apply` is the one place where routing changes."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, settings: Settings, loop: asyncio.AbstractEventLoop, on_hung: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`on_hung` hears the address of a worker that takes batches and does not answer."""
         self._settings = settings
+        self._on_hung = on_hung
         self._loop = loop
         self._load = Load(settings.max_in_flight)
         self._series: dict[tuple[str, int, str], Series] = {}
@@ -48,6 +55,8 @@ class Plane:
         self._channels: dict[PoolKey, dict[str, Channel]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self.snapshot = Snapshot(epoch=0)
+        self._started = False
+        """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
         self.pipeline = Pipeline(self._load, self._series_of("", 0, NO_ARM))
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -70,6 +79,7 @@ class Plane:
             self._lanes[release.model, release.policy.stable, False].mirror = self._mirror(release)
         self.pipeline.routes = routes
         self.snapshot = snapshot
+        self._started = self._started or not self._loading
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
@@ -169,14 +179,21 @@ class Plane:
 
     @property
     def settled(self) -> bool:
-        """There is a snapshot, no released version is still loading for the first time, and, if anything is released,
-        at least one stable version can answer. Says of this proxy what `/health/ready` says of the gateway.
+        """What was released at the start has loaded or failed; if anything is released, a stable version can answer.
+
+        Says of this proxy what `/health/ready` says of the gateway.
         """
         releases = self.snapshot.releases
-        pools = [self._lanes[r.model, version, False].pool for r in releases for version in _live_versions(r)]
-        if not self.snapshot.epoch or any(pool.state == "loading" and not pool.outputs for pool in pools):
-            return False  # outputs are known once a worker was ready
+        if not self._started:
+            return False
         return not releases or any(self._lanes[r.model, r.policy.stable, False].ready for r in releases)
+
+    @property
+    def _loading(self) -> bool:
+        """A released version loads for the first time: its outputs are known once a worker was ready."""
+        releases = self.snapshot.releases
+        pools = [self._lanes[r.model, version, False].pool for r in releases for version in _live_versions(r)]
+        return any(pool.state == "loading" and not pool.outputs for pool in pools)
 
     @property
     def in_flight(self) -> int:
@@ -188,6 +205,16 @@ class Plane:
         now_s = monotonic()
         for lane in self._lanes.values():
             lane.sweep(now_s)
+        for key, channels in self._channels.items():
+            if not key[2]:  # at idle priority a shadow's worker may rightly wait for its turn
+                self._give_up_hung(list(channels.values()), now_s)
+
+    def _give_up_hung(self, channels: list[Channel], now_s: float) -> None:
+        for channel in channels:
+            if channel.hangs(now_s, self._settings.worker_timeout_s) and not channel.retiring:
+                log.error("a worker gives no answer; its requests go elsewhere", address=channel.address)
+                channel.abort()
+                self._on_hung(channel.address)
 
     def report(self, connections: int, refusals: dict[str, int] | None = None) -> Report:
         """The increments since the last report; `connections` and `refusals` are the transport's."""

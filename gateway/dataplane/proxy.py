@@ -75,8 +75,9 @@ class Proxy:
                     max_queue=message.max_queue,
                     max_shadow_queue=message.max_shadow_queue,
                     worker_wait_s=message.worker_wait_ms / 1000,
+                    worker_timeout_s=message.worker_timeout_ms / 1000,
                 )
-                self._plane = Plane(settings, self._loop)
+                self._plane = Plane(settings, self._loop, lambda address: self._send(link.Hung(address)))
                 self._service = DataService(self._plane, message.server_name, message.server_version)
             case link.Publish(snapshot):
                 assert self._plane is not None  # noqa: S101 - Configure always comes first

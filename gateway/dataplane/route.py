@@ -16,6 +16,8 @@ from gateway.transport.call import Trailers
 
 FORCE = "cutover-arm"
 """Request metadata that forces an arm."""
+NO_ARM = "none"
+"""The arm under which requests are counted that were refused before one was chosen."""
 REASONS = ("stable", "split", "per-request", "no-unit", "forced", "version")
 
 
@@ -38,7 +40,7 @@ class Arm:
 class Route:
     """One model's release, compiled."""
 
-    __slots__ = ("_assignment", "_by_version", "_salt", "_table", "arms", "model", "revision", "stable")
+    __slots__ = ("_assignment", "_by_version", "_salt", "_table", "arms", "model", "refused", "revision", "stable")
 
     def __init__(
         self,
@@ -56,6 +58,8 @@ class Route:
         for name, version in arm_versions(policy).items():
             self.arms[name] = Arm(name, version, lane_of(version), series_of(version, name), release.revision)
         self.stable = self.arms[STABLE]
+        self.refused = series_of(0, NO_ARM)
+        """Requests for this model that were refused before an arm was chosen."""
         self._by_version: dict[bytes, Arm] = {}
         for arm in reversed(self.arms.values()):
             self._by_version[str(arm.version).encode()] = arm
@@ -74,8 +78,9 @@ class Route:
 
     def assign(self, metadata: Mapping[str, str], request: oip.Request) -> tuple[Arm, str]:
         """The arm that answers and why. Raises InvalidRequest or NotFound for an arm or version that is not there."""
-        if FORCE in metadata:
-            return self._forced(metadata[FORCE]), "forced"
+        forced = metadata.get(FORCE)
+        if forced:
+            return self._forced(forced), "forced"
         if request.version:
             return self.by_version(request.version), "version"
         table = self._table

@@ -26,7 +26,7 @@ INDEX = f"""Cutover {__version__}
 
 /metrics        Prometheus metrics
 /health/live    200 while the control process runs
-/health/ready   200 when every proxy listens, no released version is still loading for the first time, and,
+/health/ready   200 when every proxy listens, what was released at the start has loaded or failed, and,
                 if anything is released, at least one stable version can answer; else 503
 """
 

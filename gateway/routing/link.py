@@ -42,6 +42,12 @@ class ProxyFailed(msgspec.Struct, frozen=True, tag="failed"):
     error: str
 
 
+class Hung(msgspec.Struct, frozen=True, tag="hung"):
+    """The worker at this address has taken a batch and not answered for `worker_timeout_ms`: it is to be replaced."""
+
+    address: str
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """Settings of a proxy; sent once, before the first Publish."""
 
@@ -70,6 +76,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a client may not read its replies; 0: for ever."""
     idle_timeout_ms: int = 0
     """How long a connection without calls stays; 0: for ever."""
+    worker_timeout_ms: int = 60_000
+    """How long a worker may take for one batch; 0: for ever."""
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
@@ -84,7 +92,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     grace_ms: int
 
 
-FromProxy = Hello | Listening | Applied | ProxyFailed | Report
+FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Report
 FromControl = Configure | Publish | Drain
 
 _encoder = msgspec.msgpack.Encoder()

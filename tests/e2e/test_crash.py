@@ -121,3 +121,17 @@ def _release(status: str) -> str:
 
     document = json.loads(status)
     return json.dumps(document.get("release", document.get("releases", document)), sort_keys=True)
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_requests_answered(
+    models_dir: Path, state_dir: Path, tmp_path: Path
+) -> None:
+    models.save(models_dir, "number", 1, models.constant(1))
+    config = tmp_path / "config.toml"
+    config.write_text('[limits]\nworker_timeout = "500ms"\n')
+    with serving(models_dir, state_dir, "--config", str(config)) as gateway:
+        (worker,) = gateway.workers("number")
+        os.kill(worker, signal.SIGSTOP)
+        assert ask(gateway.target, "number")[0] == 1
+        assert gateway.workers("number") not in ([], [worker])
+        assert gateway.wait_metric("cutover_worker_restarts_total", 1, model="number") == 1

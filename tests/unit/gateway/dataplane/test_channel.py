@@ -1,5 +1,6 @@
 import asyncio
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -176,3 +177,17 @@ async def test_over_a_real_socket(tmp_path: Path) -> None:
         spy.send(3)
         await until(lambda: spy.gone)
         assert spy.told[2:] == [(3, "lost")]
+
+
+def test_a_worker_hangs_that_has_work_and_gives_no_answer() -> None:
+    spy = Spy()
+    assert not spy.channel.hangs(1e9, 1.0), "it has nothing to do"
+    spy.send(1)  # at 5.0
+    spy.send(2)
+    assert not spy.channel.hangs(5.9, 1.0)
+    assert spy.channel.hangs(6.1, 1.0)
+    assert not spy.channel.hangs(1e9, 0), "0: for ever"
+    spy.channel.data_received(frame(1, wire.RESULT, b""))
+    assert not spy.channel.hangs(monotonic(), 60.0), "an answer is progress"
+    spy.channel.abort()
+    assert not spy.channel.has_room(exclusive=False)

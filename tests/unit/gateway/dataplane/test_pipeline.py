@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dataplane.pipeline import NO_ARM, PUSHBACK_MS, Pipeline
-from gateway.dataplane.route import Route
+from gateway.dataplane.pipeline import PUSHBACK_MS, Pipeline
+from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
 from gateway.routing.snapshot import Assignment, Policy, Release
@@ -18,10 +18,14 @@ class PipelineBench:
         self.bench = LaneBench(**changes)
         self.bench.load.limit = limit
         self.refused = Series("", 0, NO_ARM)
+        self.unchosen = Series("m", 0, f"{NO_ARM} of m")
         self.pipeline = Pipeline(self.bench.load, self.refused)
         release = Release("m", 4, Policy(stable=1))
-        route = Route(release, Assignment(), lambda _: self.bench.lane, lambda *_: self.bench.series)
+        route = Route(release, Assignment(), lambda _: self.bench.lane, self._series_of)
         self.pipeline.routes = {b"m": route}
+
+    def _series_of(self, version: int, arm: str) -> Series:
+        return self.bench.series if version else self.unchosen
 
     def infer(self, message: bytes | None = None, **fields: Any) -> FakeCall:
         call = FakeCall(infer((1, 2)) if message is None else message, **fields)
@@ -31,7 +35,7 @@ class PipelineBench:
     def codes(self) -> dict[str, dict[int, int]]:
         """Counted answers by series."""
         found = {}
-        for series in (self.refused, self.bench.series):
+        for series in (self.refused, self.unchosen, self.bench.series):
             report = series.take()
             if report is not None:
                 found[report.arm] = report.codes
@@ -68,7 +72,6 @@ def test_typed_contents_are_answered_like_raw_ones() -> None:
         (infer((1, 2), model="x"), Code.NOT_FOUND, "model 'x' is not served here"),
         (b"", Code.NOT_FOUND, "model '' is not served here"),
         (b"\x0a\x01\xff", Code.INVALID_ARGUMENT, "model_name is not UTF-8"),
-        (infer((1, 2), model_version="9"), Code.NOT_FOUND, "m has no live version 9; it has 1"),
     ],
 )
 def test_what_reaches_no_arm_is_counted_under_none(message: bytes, code: Code, text: str) -> None:
@@ -77,6 +80,13 @@ def test_what_reaches_no_arm_is_counted_under_none(message: bytes, code: Code, t
     assert (call.code, call.text, call.trailers) == (code, text, {})
     assert made.codes() == {NO_ARM: {code: 1}}
     assert made.bench.load.in_flight == 0
+
+
+def test_a_known_model_without_the_wanted_arm_is_counted_by_its_name() -> None:
+    made = PipelineBench()
+    call = made.infer(infer((1, 2), model_version="9"))
+    assert (call.code, call.text) == (Code.NOT_FOUND, "m has no live version 9; it has 1")
+    assert made.codes() == {"none of m": {Code.NOT_FOUND: 1}}
 
 
 def test_what_an_arm_refuses_is_counted_there_and_says_so() -> None:
