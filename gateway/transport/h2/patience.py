@@ -66,11 +66,14 @@ class Patience:
         Flood when the connection is to be closed.
         """
         limits, streams = self._limits, self._requests.streams
-        self._look_at_frame(elapsed_s, rest)
-        if limits.upload_timeout_s:
-            self._look_at_uploads(elapsed_s, rest)
-        if limits.write_timeout_s:
-            self._look_at_replies(elapsed_s, buffered_bytes)
+        if not idle or rest or buffered_bytes or self._requests.open_block is not None:
+            self._look_at_frame(elapsed_s, rest)
+            if limits.upload_timeout_s:
+                self._look_at_uploads(elapsed_s, rest)
+            if limits.write_timeout_s:
+                self._look_at_replies(elapsed_s, buffered_bytes)
+        else:
+            self._written = None
         self._idle_s = self._idle_s + elapsed_s if idle and streams.next_id == self._next_id else 0.0
         self._next_id = streams.next_id
         return 0.0 < limits.idle_timeout_s < self._idle_s

@@ -242,7 +242,7 @@ class Sender:
         if growth_bytes > 0:
             self._unblock(list(self.blocked))
         self._find_room()
-        return 2 * touched if 0 < growth_bytes < SMALL_BYTES else touched // 8
+        return 4 * touched if 0 < growth_bytes < SMALL_BYTES else touched // 8
 
     def set_max_frame(self, value_bytes: int) -> None:
         """SETTINGS_MAX_FRAME_SIZE changed."""

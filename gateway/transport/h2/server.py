@@ -15,6 +15,7 @@ __all__ = ["H2Server", "Limits", "listen"]
 BACKLOG: Final = 1024
 SWEEP_EVERY_S: Final = 1.0
 """At most; a quarter of the shortest timeout if that is less."""
+SWEEP_AT_ONCE: Final = 64
 SPARE_FILES: Final = 64
 """Files the process keeps open besides client connections, or wants to open."""
 
@@ -29,7 +30,7 @@ class H2Server:
         self._loop = loop
         self._counters = Counters()
         self._max_connections = limits.max_connections
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._sweeping: asyncio.Handle | None = None
         self._swept_s = 0.0
         self._server: asyncio.Server | None = None
         self._members: set[H2Protocol] = set()
@@ -95,9 +96,17 @@ class H2Server:
         every_s, now_s = self._limits.sweep_every_s(SWEEP_EVERY_S), self._loop.time()
         elapsed_s = min(now_s - self._swept_s, 2 * every_s)
         self._swept_s = now_s
-        for member in list(self._members):
+        self._sweep_some(list(self._members), elapsed_s, every_s)
+
+    def _sweep_some(self, members: list[H2Protocol], elapsed_s: float, every_s: float) -> None:
+        """A few in each turn of the loop, so that nobody's request waits for thousands of idle connections."""
+        for member in members[-SWEEP_AT_ONCE:]:
             member.sweep(elapsed_s)
-        self._sweeping = self._loop.call_later(every_s, self._sweep)
+        del members[-SWEEP_AT_ONCE:]
+        if members:
+            self._sweeping = self._loop.call_soon(self._sweep_some, members, elapsed_s, every_s)
+        else:
+            self._sweeping = self._loop.call_later(every_s, self._sweep)
 
     def _changed(self, member: H2Protocol, opened: bool) -> None:
         if opened:

@@ -13,6 +13,8 @@ SMALL_BYTES: Final = 128
 """DATA frames below this that do not end a request are chatter, and window growth below this is dribble."""
 FRAMES_PER_STREAM: Final = 8
 """Chatter that comes with a call: clients send WINDOW_UPDATE and PING for what they receive."""
+FRAMES_PER_DATA: Final = 3
+"""The same for each DATA frame of a reply that had to wait for windows: at most two WINDOW_UPDATE and a PING."""
 
 
 class Streams:
@@ -126,7 +128,8 @@ class Chatter:
 
     def refill(self, now_s: float, opened: int, sent: int) -> None:
         """Adds what was earned; `opened` and `sent` count streams and DATA frames since the beginning. Raises Flood."""
-        earned = (now_s - self._seen_s) * self._per_s + (opened - self._opened) * FRAMES_PER_STREAM + sent - self._sent
+        earned = (now_s - self._seen_s) * self._per_s
+        earned += (opened - self._opened) * FRAMES_PER_STREAM + (sent - self._sent) * FRAMES_PER_DATA
         self._seen_s, self._opened, self._sent = now_s, opened, sent
         self.left = int(min(self._burst, self.left + earned))
         if self.left < 0:

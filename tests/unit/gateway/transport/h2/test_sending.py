@@ -202,7 +202,7 @@ def test_settings_that_dribble_cost_more_than_settings_that_open() -> None:
         peer.keep(stream_id).reply(b"waits", NO_TRAILERS)
     peer.frames()
     sender = peer.connection.sender
-    assert sender.set_initial_window(1) == 80
+    assert sender.set_initial_window(1) == 160
     peer.frames()
     assert sender.set_initial_window(0) == 5
     assert sender.set_initial_window(1000) == 5
