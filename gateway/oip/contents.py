@@ -6,22 +6,9 @@ from typing import Final
 
 from gateway.errors import InvalidRequest
 from protos import inference_pb2 as pb
+from workers.wire import FIXED_SIZES
 
-ELEMENT_BYTES: Final[dict[str, int]] = {
-    "BOOL": 1,
-    "UINT8": 1,
-    "UINT16": 2,
-    "UINT32": 4,
-    "UINT64": 8,
-    "INT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "FP16": 2,
-    "BF16": 2,
-    "FP32": 4,
-    "FP64": 8,
-}
+ELEMENT_BYTES: Final = FIXED_SIZES
 """Bytes per element; BYTES has none."""
 
 _FIELDS: Final[dict[str, tuple[str, str]]] = {
