@@ -23,8 +23,8 @@ max_rate = "0%"
 [sample]
 min_requests = 300
 """
-HARSH = """[latency]
-p50 = "1us"
+HARSH = """[throughput]
+min = "1000000/s"
 [sample]
 min_requests = 300
 """
