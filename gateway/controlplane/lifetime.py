@@ -136,7 +136,7 @@ class Lifetime:
     async def end_orphans(self, drain_grace_s: float) -> None:
         """Ends the processes of earlier lives: proxies drain first, then the workers they were using.
 
-        Afterwards none of them answers anybody.
+        Afterwards none of them answers anybody. Raises StartupError when one cannot be ended.
         """
         for run in self._orphans:
             for role, grace_s in ((PROXY, drain_grace_s), (WORKER, WORKER_GRACE_S)):
@@ -214,7 +214,11 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 async def _end(processes: list[Process], run_dir: str, grace_s: float) -> None:
-    """SIGTERM, wait, SIGKILL, wait. They are not our children, so their end is polled."""
+    """SIGTERM, wait, SIGKILL, wait. They are not our children, so their end is polled.
+
+    Raises StartupError when one survives even that: it might go on answering under an old release.
+    """
+    living: list[Process] = []
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, WORKER_GRACE_S)):
         living = [process for process in processes if process.alive(run_dir)]
         for process in living:
@@ -224,3 +228,6 @@ async def _end(processes: list[Process], run_dir: str, grace_s: float) -> None:
             if not any(process.alive(run_dir) for process in living):
                 return
             await asyncio.sleep(LOOK_S)
+    pids = ", ".join(str(process.pid) for process in living if process.alive(run_dir))
+    if pids:
+        raise StartupError(f"process {pids} of an earlier gateway does not end; end it and start again")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.controlplane import lifetime as module
 from gateway.controlplane.lifetime import PROXY, WORKER, Lifetime
 from gateway.errors import StartupError
 
@@ -86,6 +87,22 @@ async def test_an_orphan_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with Lifetime(tmp_path) as second:
         await asyncio.wait_for(second.end_orphans(drain_grace_s=0.1), 20)
     assert proxy.wait() == -signal.SIGKILL
+
+
+async def test_an_orphan_that_cannot_be_ended_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Lifetime(tmp_path).__enter__()
+    proxy = sleeper(first.run_dir)
+    first.started(PROXY, proxy.pid)
+    crash(first)
+    monkeypatch.setattr(module, "WORKER_GRACE_S", 0.02)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)  # as for a process stuck in the kernel
+    with Lifetime(tmp_path) as second:
+        with pytest.raises(StartupError, match=f"process {proxy.pid} of an earlier gateway does not end"):
+            await second.end_orphans(drain_grace_s=0.02)
+        assert second.has_orphans
+    monkeypatch.undo()
+    proxy.kill()
+    proxy.wait()
 
 
 def test_orphans_stay_known_while_a_take_over_fails(tmp_path: Path) -> None:
