@@ -116,8 +116,8 @@ class Releases:
         """Carries out the command and returns the release once every proxy serves it.
 
         `etag`: of the release the change was decided on. `request_id`: the same id again gets the first answer again;
-        empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; only
-        NotReady can mean that the change was kept, and then says so.
+        empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; the
+        last two can mean that the change was kept all the same: read it again.
         """
         _check_texts(request_id, reason, actor)
         request = Request(request_id, fingerprint(model, command)) if request_id else None
