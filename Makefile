@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-slow lint bench protos lock clean
+.PHONY: help install demo test test-slow explore lint bench protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -25,6 +25,9 @@ test: install ## The tests, without those marked slow
 
 test-slow: install ## The slow tests
 	$(BIN)/python -m pytest -m slow
+
+explore: install ## The property tests with examples never drawn before; print what fails, keep it as a test
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest tests/properties tests/unit
 
 lint: install ## ruff, mypy, import rules
 	$(BIN)/ruff check .
