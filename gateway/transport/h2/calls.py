@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
+from gateway.transport.call import NO_TRAILERS, Metadata, Peer, ReplyOptions, Trailers
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType
 from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX_BYTES, failure_block, trailers_block
 
@@ -50,7 +50,12 @@ class H2Call:
         self.closed = False
         self.on_cancel: Callable[[], None] | None = None
 
-    def reply(self, message: bytes, trailers: Trailers) -> None:
+    @property
+    def peer(self) -> Peer:
+        """Who calls."""
+        return self.sender.peer
+
+    def reply(self, message: bytes, trailers: Trailers, options: ReplyOptions | None = None) -> None:
         """Sends the response message and grpc-status 0."""
         if self.closed:
             self.sender.abandoned.discard(self.stream_id)

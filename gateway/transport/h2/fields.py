@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import Handler, Metadata
+from gateway.transport.call import Handler, Metadata, Streaming
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.grpc import timeout_s
 
@@ -32,7 +32,7 @@ _bad_value = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z").search
 _names: dict[bytes, str] = {}
 
 
-def read(fields: Fields, resolve: Callable[[str], Handler | None]) -> Metadata:
+def read(fields: Fields, resolve: Callable[[str], Handler | Streaming | None]) -> Metadata:
     """The metadata of a gRPC request.
 
     Raises StreamFault PROTOCOL_ERROR for a malformed request (section 8.1.1), Refusal for one that is not a gRPC call

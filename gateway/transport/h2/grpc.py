@@ -1,5 +1,6 @@
 """What gRPC puts inside HTTP/2: message prefixes, timeouts, status trailers (grpc doc/PROTOCOL-HTTP2.md)."""
 
+import base64
 import re
 import struct
 from typing import Final
@@ -81,4 +82,9 @@ def _http_block(http_status: int) -> bytes:
 
 
 def _pairs_block(trailers: Trailers) -> bytes:
-    return encode([(key.encode("ascii"), value.encode("ascii")) for key, value in trailers.pairs])
+    return encode([(key.encode("ascii"), _value(value)) for key, value in trailers.pairs])
+
+
+def _value(value: str | bytes) -> bytes:
+    """Binary values travel as base64 without padding (grpc doc/PROTOCOL-HTTP2.md, "Binary-Value")."""
+    return value.encode("ascii") if isinstance(value, str) else base64.b64encode(value).rstrip(b"=")

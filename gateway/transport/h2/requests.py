@@ -5,7 +5,7 @@ import math
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import Handler, Metadata, Service
+from gateway.transport.call import Handler, Metadata, Service, Streaming
 from gateway.transport.h2 import fields
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
@@ -262,7 +262,7 @@ class Requests:
         deadline_s = math.inf if metadata.timeout_s is None else upload.started_s + metadata.timeout_s
         call = H2Call(self._sender, stream_id, metadata, message, self.now_s, deadline_s)
         self.calls[stream_id] = call
-        if metadata.handler is not None:
+        if metadata.handler is not None and not isinstance(metadata.handler, Streaming):
             try:
                 metadata.handler(call)
             except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
@@ -278,7 +278,7 @@ class Requests:
         if decoded is None:
             raise _too_large()
         metadata = fields.read(decoded, self._resolve)
-        if metadata.handler is None:
+        if metadata.handler is None or isinstance(metadata.handler, Streaming):
             raise Refusal(Code.UNIMPLEMENTED, f"unknown method {metadata.path}")
         timeout_s = math.inf if metadata.timeout_s is None else metadata.timeout_s
         request = (metadata, metadata.handler, timeout_s, fields.content_length(metadata))
@@ -287,7 +287,7 @@ class Requests:
             self._remember(block, request)
         return request
 
-    def _resolve(self, path: str) -> Handler | None:
+    def _resolve(self, path: str) -> Handler | Streaming | None:
         try:
             return self._service.resolve(path)
         except Exception as error:

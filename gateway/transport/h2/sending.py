@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import Trailers
+from gateway.transport.call import UNKNOWN_PEER, Trailers
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType, frame
@@ -80,6 +80,7 @@ class Sender:
         "data_frames",
         "initial_window_bytes",
         "out",
+        "peer",
         "room_bytes",
         "wake",
         "window_bytes",
@@ -102,6 +103,7 @@ class Sender:
         """DATA frames of replies that had to wait, since the connection began."""
         self._max_backlog_bytes = max_backlog_bytes
         self._counters = counters or Counters()
+        self.peer = UNKNOWN_PEER
         self.wake = wake
         self.awake = False
         self.out: list[bytes | memoryview] = []

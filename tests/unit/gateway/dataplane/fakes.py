@@ -19,7 +19,7 @@ from gateway.dataplane.tap import Series
 from gateway.errors import Code
 from gateway.oip import request as oip
 from gateway.routing.snapshot import Pool, Tensor
-from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
+from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, ReplyOptions, Trailers
 from protos import inference_pb2 as pb
 from workers import wire
 
@@ -44,10 +44,11 @@ class FakeCall:
         self.code: Code | None = None
         self.text = ""
         self.body = b""
-        self.trailers: dict[str, str] = {}
+        self.trailers: dict[str, str | bytes] = {}
+        self.peer = UNKNOWN_PEER
         self.answers = 0
 
-    def reply(self, message: bytes, trailers: Trailers) -> None:
+    def reply(self, message: bytes, trailers: Trailers, options: ReplyOptions | None = None) -> None:
         self._answer(Code.OK, trailers)
         self.body = message
 
