@@ -16,8 +16,11 @@ CutoverError
 What a transport refuses by itself (unknown method, message too large) has no class: it never becomes a Call.
 """
 
+import re
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Code(IntEnum):
@@ -51,6 +54,14 @@ class RequestError(CutoverError):
 
     code: ClassVar[Code] = Code.UNKNOWN
     retryable: ClassVar[bool] = False
+    """The same call may succeed a little later."""
+    reason: ClassVar[str] = "REQUEST_ERROR"
+    """The name of the class as machines read it, e.g. QUEUE_FULL (google.rpc.ErrorInfo)."""
+    pushback_ms: int | None = None
+    """How long the caller is told to wait before it asks again; None: as it likes."""
+
+    def __init_subclass__(cls) -> None:
+        cls.reason = _WORD.sub("_", cls.__name__).upper()
 
 
 class InvalidRequest(RequestError):
@@ -102,10 +113,9 @@ class Refused(RequestError):
 
 
 class Stale(RequestError):
-    """The etag names a state that is no longer current."""
+    """The etag names a state that is no longer current: the same call can never succeed, one decided anew may."""
 
     code = Code.ABORTED
-    retryable = True
 
 
 class StoreFailed(RequestError):

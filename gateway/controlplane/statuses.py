@@ -6,10 +6,8 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import structlog
 
-from gateway.errors import QueueFull, RequestError
-
-MAX_MESSAGE_CHARS = 2_000
-"""Status messages travel in a header, and clients accept only some 8 KiB of those."""
+from gateway.errors import RequestError
+from gateway.oip import status
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -65,5 +63,7 @@ async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
     if not isinstance(error, RequestError):
         log.error("admin call failed", method=method, exc_info=error)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error, see the log")
-    pushback = (("grpc-retry-pushback-ms", str(error.pushback_ms)),) if isinstance(error, QueueFull) else ()
-    await context.abort(_STATUS[error.code], str(error)[:MAX_MESSAGE_CHARS], pushback)
+    trailers: list[tuple[str, str | bytes]] = [(status.DETAILS, status.details(error))]
+    if error.pushback_ms is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(error.pushback_ms)))
+    await context.abort(_STATUS[error.code], status.cut(str(error)), tuple(trailers))

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.dataplane.plan import Plan
+from gateway.dataplane.refusal import refuse
 from gateway.dataplane.tap import Series
 from gateway.errors import Code, RequestError
 from gateway.oip.request import Raw
-from gateway.transport.call import NO_TRAILERS, Call, Trailers
+from gateway.transport.call import Call, Trailers
 from workers import wire
 
 MAX_ATTEMPTS: Final = 2
 """A request whose worker died is sent once more."""
-MAX_ERROR_CHARS: Final = 1000
-"""The text travels in trailers, and clients refuse more than 8 KB of those; names in it may come from the caller."""
 
 _NUMBER: Final = struct.Struct("<I")
 _numbers = itertools.count(1)
@@ -77,14 +76,6 @@ class Job:
     def _count(self, code: Code, now_s: float) -> None:
         self.done = True
         self.series.failed(code, int((now_s - self.call.arrived_s) * 1e6))
-
-
-def refuse(call: Call, error: RequestError, trailers: Trailers = NO_TRAILERS) -> None:
-    """The one place where an error becomes a gRPC status on the data plane."""
-    pushback_ms = getattr(error, "pushback_ms", None)
-    if pushback_ms is not None:
-        trailers = Trailers(*trailers.pairs, ("grpc-retry-pushback-ms", str(pushback_ms)))
-    call.fail(error.code, str(error)[:MAX_ERROR_CHARS], trailers)
 
 
 class Batch:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from gateway.dataplane.job import Job, Load, refuse
+from gateway.dataplane.job import Job, Load
+from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, QueueFull, RequestError

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
-from gateway.dataplane.job import refuse
 from gateway.dataplane.plane import Plane
+from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Arm, Route
 from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError
 from gateway.transport.call import NO_TRAILERS, Call, Handler

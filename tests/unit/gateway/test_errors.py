@@ -27,7 +27,10 @@ def test_every_error_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_retry_may_help_only_where_the_state_can_change(kind: type[RequestError]) -> None:
-    permanent = {Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.INTERNAL, Code.UNIMPLEMENTED, Code.FAILED_PRECONDITION}
+    permanent = {
+        Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.INTERNAL, Code.UNIMPLEMENTED, Code.FAILED_PRECONDITION,
+        Code.ABORTED,
+    }  # fmt: skip
     assert not (kind.retryable and kind.code in permanent)
     if kind.code == Code.UNAVAILABLE:
         assert kind.retryable
@@ -37,3 +40,14 @@ def test_an_error_is_one_line_for_the_person_it_concerns() -> None:
     error = QueueFull("full", 250)
     assert (str(error), error.pushback_ms, error.code) == ("full", 250, Code.RESOURCE_EXHAUSTED)
     assert StartupError("x").exit_code == 2
+
+
+def test_machines_read_the_name_of_the_class() -> None:
+    reasons = {kind.reason for kind in KINDS}
+    assert len(reasons) == len(KINDS)
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]+[A-Z0-9]", reason) for reason in reasons), "google.rpc.ErrorInfo"
+    assert (QueueFull.reason, errors.Late.reason) == ("QUEUE_FULL", "LATE")
+
+
+def test_only_some_say_how_long_to_wait() -> None:
+    assert errors.NotReady("x").pushback_ms is None

@@ -6,8 +6,9 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.controlplane.statuses import MAX_MESSAGE_CHARS, _streaming, _unary
+from gateway.controlplane.statuses import _streaming, _unary
 from gateway.errors import InvalidRequest, QueueFull, Refused, RequestError, StoreFailed
+from gateway.oip import status as statuses
 
 
 class Aborted(grpc.aio.AbortError):
@@ -39,18 +40,20 @@ def raising(error: Exception) -> Any:
         (RequestError("no"), grpc.StatusCode.UNKNOWN),
     ],
 )
-async def test_a_known_error_keeps_its_code_and_sentence(error: Exception, status: grpc.StatusCode) -> None:
+async def test_a_known_error_keeps_its_code_and_sentence(error: RequestError, status: grpc.StatusCode) -> None:
     context = FakeContext()
     with pytest.raises(Aborted):
         await _unary(raising(error), "/a/b")(None, context)
-    assert context.said == (status, "no", ())
+    assert context.said == (status, "no", ((statuses.DETAILS, statuses.details(error)),))
 
 
 async def test_a_full_queue_says_when_to_come_back() -> None:
     context = FakeContext()
     with pytest.raises(Aborted):
         await _unary(raising(QueueFull("no", 250)), "/a/b")(None, context)
-    assert context.said == (grpc.StatusCode.RESOURCE_EXHAUSTED, "no", (("grpc-retry-pushback-ms", "250"),))
+    code, text, trailers = context.said
+    assert (code, text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "no")
+    assert trailers[1:] == (("grpc-retry-pushback-ms", "250"),)
 
 
 async def test_a_surprise_is_logged_and_not_told() -> None:
@@ -73,7 +76,7 @@ async def test_a_long_sentence_is_cut() -> None:
     context = FakeContext()
     with pytest.raises(Aborted):
         await _unary(raising(Refused("x" * 100_000)), "/a/b")(None, context)
-    assert len(context.said[1]) == MAX_MESSAGE_CHARS
+    assert len(context.said[1]) == statuses.MAX_TEXT_BYTES
 
 
 async def test_a_stream_that_fails_ends_with_its_status() -> None:

@@ -71,6 +71,11 @@ class FakeCall:
             self.closed = self.cancelled = True
 
     @property
+    def words(self) -> dict[str, str]:
+        """The trailers for people."""
+        return {key: value for key, value in self.trailers.items() if isinstance(value, str)}
+
+    @property
     def response(self) -> pb.ModelInferResponse:
         """The reply, read by the protobuf library."""
         assert self.code == Code.OK, (self.code, self.text)

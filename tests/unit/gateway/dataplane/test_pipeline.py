@@ -77,7 +77,7 @@ def test_typed_contents_are_answered_like_raw_ones() -> None:
 def test_what_reaches_no_arm_is_counted_under_none(message: bytes, code: Code, text: str) -> None:
     made = PipelineBench()
     call = made.infer(message)
-    assert (call.code, call.text, call.trailers) == (code, text, {})
+    assert (call.code, call.text, call.words) == (code, text, {})
     assert made.codes() == {NO_ARM: {code: 1}}
     assert made.bench.load.in_flight == 0
 
@@ -103,7 +103,7 @@ def test_too_much_in_flight_is_refused_before_the_message_is_read() -> None:
         made.infer()
     call = made.infer(b"\xff")
     assert (call.code, call.text) == (Code.RESOURCE_EXHAUSTED, "2 requests are in flight already")
-    assert call.trailers == {"grpc-retry-pushback-ms": str(PUSHBACK_MS)}
+    assert call.words == {"grpc-retry-pushback-ms": str(PUSHBACK_MS)}
     made.bench.turn()
     made.bench.worker.answer()
     assert made.infer().code is None, "there is room again"
