@@ -114,9 +114,16 @@ def test_a_closed_channel_cancels(server: Process, channel: grpc.Channel) -> Non
     assert future.exception() is not None
 
 
-def test_compressed_requests_are_refused(channel: grpc.Channel) -> None:
-    code, _ = refused(lambda: unary(channel, "Echo")(bytes(1000), compression=grpc.Compression.Gzip))
-    assert code is grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize("encoding", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_requests_are_served(channel: grpc.Channel, encoding: grpc.Compression) -> None:
+    assert unary(channel, "Echo")(bytes(100_000), compression=encoding) == bytes(100_000)
+
+
+def test_a_decompression_bomb_is_refused(channel: grpc.Channel) -> None:
+    code, details = refused(lambda: unary(channel, "Echo")(bytes(5 << 20), compression=grpc.Compression.Gzip))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "4194304" in details
+    assert ask(channel, "Echo", b"x") == b"x"
 
 
 def test_messages_above_the_limit(channel: grpc.Channel) -> None:

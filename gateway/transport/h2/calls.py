@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import Code
+from gateway.transport import compression
 from gateway.transport.call import NO_TRAILERS, Metadata, Peer, ReplyOptions, Trailers
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType
-from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX_BYTES, failure_block, trailers_block
+from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX_BYTES, failure_block, headers_block, trailers_block
 
 if TYPE_CHECKING:
     from gateway.transport.h2.sending import Sender
@@ -64,8 +65,8 @@ class H2Call:
         self.on_cancel = None
         sender = self.sender
         size = len(message) + PREFIX_BYTES
-        if size > sender.room_bytes or size > sender.window_bytes:
-            sender.queue(self.stream_id, message, trailers)
+        if size > sender.room_bytes or size > sender.window_bytes or options is not None:
+            self._queue(message, trailers, options)
             return
         sender.window_bytes -= size
         stream_id = self.stream_id
@@ -82,6 +83,17 @@ class H2Call:
         if not sender.awake:
             sender.awake = True
             sender.wake()
+
+    def _queue(self, message: bytes, trailers: Trailers, options: ReplyOptions | None) -> None:
+        """The slow way of a reply: it is large, or has to wait, or has headers or an encoding of its own."""
+        encoding, head = "", HEADERS_BLOCK
+        if options is not None:
+            if options.compress:
+                encoding = compression.choose(self.metadata.values.get("grpc-accept-encoding"))
+            head = headers_block(options.headers, encoding)
+        if encoding:
+            message = compression.compress(encoding, message)
+        self.sender.queue(self.stream_id, message, trailers, head, compressed=bool(encoding))
 
     def fail(self, code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> None:
         """Sends a trailers-only error."""

@@ -62,6 +62,7 @@ class Connection:
         "_control",
         "_counters",
         "_dead",
+        "_flows",
         "_greeted",
         "_last_id",
         "_leaving",
@@ -86,7 +87,8 @@ class Connection:
         self.sender = Sender({}, wake, limits.max_backlog_bytes, self._counters)
         self._limits = limits
         self._requests = Requests(service, limits, self.sender, self._counters)
-        self._control = Control(self._requests, self.sender, limits.max_settings)
+        self._flows = self._requests.flows
+        self._control = Control(self._requests, self.sender, limits)
         self._patience = Patience(limits, self._requests, self.sender)
         self._rest = bytearray()
         self._needed_bytes = 0
@@ -116,10 +118,15 @@ class Connection:
         return self._dead or (self._leaving and self.idle)
 
     @property
+    def opened(self) -> int:
+        """Streams opened since the connection began."""
+        return self._requests.streams.opened
+
+    @property
     def idle(self) -> bool:
         """No call is under way."""
         requests = self._requests
-        return not requests.calls and not requests.opened and not requests.intake.uploads
+        return not (requests.calls or requests.opened or requests.intake.uploads or requests.flows.live)
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Takes bytes that arrived at `now_s` (time.monotonic). Never raises for what a peer sent."""
@@ -141,18 +148,17 @@ class Connection:
             self.close(ErrorCode.INTERNAL_ERROR, "internal error")
         sender.awake = False
 
-    def sweep(self, elapsed_s: float, buffered_bytes: int) -> bool:
-        """Looks for what takes too long; whether to say goodbye because there have been no calls for long.
+    def sweep(self, elapsed_s: float, buffered_bytes: int) -> None:
+        """Looks for what takes too long.
 
         `elapsed_s` since the last sweep, `buffered_bytes`: output that the socket has not taken.
         """
         if self._dead:
-            return False
+            return
         try:
-            return self._patience.look(elapsed_s, buffered_bytes, self._rest, idle=self.idle)
+            self._patience.look(elapsed_s, buffered_bytes, self._rest, idle=self.idle)
         except ConnectionFault as fault:
             self._end(fault)
-            return False
 
     def output(self) -> bytes:
         """Takes what is to be written: everything small, and about BURST_BYTES of what waits for windows."""
@@ -161,12 +167,15 @@ class Connection:
         sender.control_replies = 0
         if sender.room_bytes < 0:
             sender.pump()
+        flows = self._flows
+        if flows.stirred or sender.relieved:
+            flows.go_on()
         out = sender.out
         data = b"".join(out)
         out.clear()
         return data
 
-    def drain(self) -> None:
+    def drain(self, reason: str = "shutting down") -> None:
         """Says goodbye without losing a request (RFC 9113 section 6.8): a GOAWAY that forbids nothing, and a PING.
 
         The answer to the PING proves that the peer has stopped opening streams; then `leave` follows.
@@ -174,10 +183,10 @@ class Connection:
         if self._dead or self._leaving:
             return
         if not self._greeted:
-            self.close(ErrorCode.NO_ERROR, "shutting down")
+            self.close(ErrorCode.NO_ERROR, reason)
             return
         ping = frame(FrameType.PING, 0, 0, DRAIN_PING)
-        self.sender.control(goaway(STREAM_ID_MASK, ErrorCode.NO_ERROR, "shutting down") + ping)
+        self.sender.control(goaway(STREAM_ID_MASK, ErrorCode.NO_ERROR, reason) + ping)
 
     def leave(self) -> None:
         """The final GOAWAY: later streams are refused, calls in flight are finished."""
@@ -201,7 +210,7 @@ class Connection:
         self._requests.cancel_all()
 
     def _end(self, fault: ConnectionFault) -> None:
-        if isinstance(fault, Flood):
+        if fault.reason:
             self._counters.count(fault.reason)
         self.close(fault.code, str(fault))
 

@@ -8,6 +8,8 @@ from typing import Final
 from gateway.transport.h2 import settings
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
 from gateway.transport.h2.frames import ACK, STREAM_ID_MASK, WORD, FrameType, expect_size, frame
+from gateway.transport.h2.keepalive import Strikes
+from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.settings import Setting
@@ -21,10 +23,11 @@ _SETTINGS_ACK: Final = frame(FrameType.SETTINGS, ACK, 0)
 class Control:
     """What the peer said about the connection."""
 
-    __slots__ = ("_max_settings", "_requests", "_sender", "settled")
+    __slots__ = ("_limits", "_requests", "_sender", "_strikes", "settled")
 
-    def __init__(self, requests: Requests, sender: Sender, max_settings: int) -> None:
-        self._max_settings = max_settings
+    def __init__(self, requests: Requests, sender: Sender, limits: Limits) -> None:
+        self._limits = limits
+        self._strikes = Strikes(limits)
         self._requests = requests
         self._sender = sender
         self.settled = False
@@ -38,7 +41,7 @@ class Control:
             expect_size(FrameType.SETTINGS, 0, len(payload))
             return
         sender, requests = self._sender, self._requests
-        for identifier, value in settings.parse(payload, self._max_settings):
+        for identifier, value in settings.parse(payload, self._limits.max_settings):
             if identifier == Setting.INITIAL_WINDOW_SIZE:
                 requests.chat(sender.set_initial_window(value))
             elif identifier == Setting.MAX_FRAME_SIZE:
@@ -49,13 +52,25 @@ class Control:
         sender.control(_SETTINGS_ACK)
 
     def ping(self, flags: int, stream_id: int, payload: bytes) -> bool:
-        """PING (section 6.7); whether it is the answer to our DRAIN_PING: the peer has seen our first GOAWAY."""
+        """PING (section 6.7); whether it is the answer to our DRAIN_PING: the peer has seen our first GOAWAY.
+
+        Raises Flood when the client asks too often.
+        """
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"PING on stream {stream_id}")
         expect_size(FrameType.PING, 8, len(payload))
-        if not flags & ACK:
-            self._sender.control(frame(FrameType.PING, ACK, 0, payload))
-        return bool(flags & ACK) and payload == DRAIN_PING
+        if flags & ACK:
+            return payload == DRAIN_PING
+        self._count_ping()
+        self._sender.control(frame(FrameType.PING, ACK, 0, payload))
+        return False
+
+    def _count_ping(self) -> None:
+        """Raises Flood when the client asks too often. Calls that have ended were sent HEADERS: they void strikes."""
+        requests = self._requests
+        live = self._limits.max_streams - requests.room
+        sent = self._sender.sent_bytes + requests.streams.opened - live
+        self._strikes.ping(requests.now_s, sent, idle=not live)
 
     def goaway(self, stream_id: int, size: int) -> None:
         """GOAWAY (section 6.8): calls in flight are finished. Its last stream id is about streams we never open."""

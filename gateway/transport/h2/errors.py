@@ -26,19 +26,22 @@ class ErrorCode(IntEnum):
 
 
 class ConnectionFault(Exception):
-    """A connection error (RFC 9113 section 5.4.1): GOAWAY with this code, then the connection closes."""
+    """A connection error (RFC 9113 section 5.4.1): GOAWAY with this code, then the connection closes.
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    `reason`: the field of `Counters` when a limit struck.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
 
 
 class Flood(ConnectionFault):
-    """A peer went beyond a limit that only abuse reaches: ENHANCE_YOUR_CALM. `reason` is a field of `Counters`."""
+    """A peer went beyond a limit that only abuse reaches: ENHANCE_YOUR_CALM."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, message)
-        self.reason = reason
+        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, message, reason=reason)
 
 
 class StreamFault(Exception):

@@ -6,9 +6,11 @@ import struct
 from typing import Final
 
 from gateway.errors import Code
+from gateway.transport import compression
 from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
 from gateway.transport.h2.errors import Refusal
 from gateway.transport.h2.hpack import encode
+from gateway.transport.h2.limits import Limits
 
 PREFIX: Final = struct.Struct(">BL")
 """Length-Prefixed-Message: compressed flag, length."""
@@ -24,7 +26,7 @@ HEADERS_BLOCK: Final = encode([(b":status", b"200"), (b"content-type", b"applica
 """Header block of every answer with HTTP status 200."""
 _STATUS_BLOCKS: Final = {code: encode([(b"grpc-status", b"%d" % code)]) for code in Code}
 _OK_BLOCK: Final = _STATUS_BLOCKS[Code.OK]
-_IDENTITY_ONLY: Final = Trailers(("grpc-accept-encoding", "identity"))
+_ACCEPTED: Final = Trailers(("grpc-accept-encoding", compression.ACCEPTED))
 
 
 def timeout_s(value: str) -> float:
@@ -37,23 +39,39 @@ def timeout_s(value: str) -> float:
     return int(match[1]) * _UNITS_S[match[2]]
 
 
-def message_bytes(head: bytes | bytearray, metadata: Metadata, max_message_bytes: int) -> int:
-    """The length of the message that `head` (at least 5 bytes) begins.
+def read_prefix(
+    data: bytes | bytearray | memoryview, start: int, metadata: Metadata, limits: Limits
+) -> tuple[bool, int]:
+    """(compressed, length) of the message whose prefix is at `data[start:]`.
 
-    Raises Refusal: UNIMPLEMENTED for a compressed message (INTERNAL when no encoding was named, grpc
-    doc/compression.md), RESOURCE_EXHAUSTED for one above the limit.
+    Raises Refusal: UNIMPLEMENTED for an encoding that is not known (INTERNAL when none was named, grpc
+    doc/compression.md), RESOURCE_EXHAUSTED for a message above the limit.
     """
-    compressed, size = PREFIX.unpack_from(head)
+    compressed, size = PREFIX.unpack_from(data, start)
     if compressed:
         encoding = metadata.values.get("grpc-encoding", "identity")
         if compressed > 1 or encoding == "identity":
             raise Refusal(Code.INTERNAL, f"message has compressed flag {compressed} but grpc-encoding is {encoding}")
-        text = f"grpc-encoding {encoding} is not supported; send messages uncompressed"
-        raise Refusal(Code.UNIMPLEMENTED, text, trailers=_IDENTITY_ONLY)
-    if size > max_message_bytes:
-        text = f"message of {size} bytes is larger than the limit of {max_message_bytes} bytes"
+        if encoding not in compression.ENCODINGS:
+            text = f"grpc-encoding {encoding} is not supported; use one of {compression.ACCEPTED}"
+            raise Refusal(Code.UNIMPLEMENTED, text, trailers=_ACCEPTED)
+    if size > limits.max_message_bytes:
+        text = f"message of {size} bytes is larger than the limit of {limits.max_message_bytes} bytes"
         raise Refusal(Code.RESOURCE_EXHAUSTED, text, reason="message_size")
-    return int(size)
+    return bool(compressed), int(size)
+
+
+def unpack(message: memoryview, compressed: bool, metadata: Metadata, limits: Limits) -> bytes:
+    """The message itself. Raises Refusal: RESOURCE_EXHAUSTED when it is too large unpacked, INTERNAL when broken."""
+    if not compressed:
+        return bytes(message)
+    limit_bytes = min(limits.max_message_bytes, limits.max_decompressed_bytes)
+    try:
+        return compression.decompress(metadata.values["grpc-encoding"], message, limit_bytes)
+    except compression.Oversized as error:
+        raise Refusal(Code.RESOURCE_EXHAUSTED, str(error), reason="decompressed_size") from None
+    except compression.Corrupt as error:
+        raise Refusal(Code.INTERNAL, str(error)) from None
 
 
 def percent_encode(message: str) -> bytes:
@@ -70,11 +88,24 @@ def trailers_block(trailers: Trailers) -> bytes:
     return block
 
 
+def headers_block(headers: Trailers, encoding: str = "") -> bytes:
+    """Header block that begins an answer: metadata, and the encoding of its messages."""
+    block = HEADERS_BLOCK
+    if encoding:
+        block += encode([(b"grpc-encoding", encoding.encode())])
+    return block + _pairs_block(headers) if headers.pairs else block
+
+
+def status_block(code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> bytes:
+    """Header block of the trailers of a failed answer whose headers are sent already."""
+    block = _STATUS_BLOCKS[code] + encode([(b"grpc-message", percent_encode(message))])
+    return block + trailers_block(trailers)[: -len(_OK_BLOCK)] if trailers.pairs else block
+
+
 def failure_block(code: Code, message: str, trailers: Trailers = NO_TRAILERS, http_status: int = 200) -> bytes:
     """Header block of a trailers-only answer."""
     head = HEADERS_BLOCK if http_status == 200 else _http_block(http_status)
-    block = head + _STATUS_BLOCKS[code] + encode([(b"grpc-message", percent_encode(message))])
-    return block + trailers_block(trailers)[: -len(_OK_BLOCK)] if trailers.pairs else block
+    return head + status_block(code, message, trailers)
 
 
 def _http_block(http_status: int) -> bytes:

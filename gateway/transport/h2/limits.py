@@ -1,7 +1,7 @@
 """How much a peer may ask for, and how long it may take. Every number bounds something a peer could otherwise grow.
 
 `Counters` says how often they struck. The defaults are no laxer than what nginx, Envoy and nghttp2 do about the same
-abuse; `max_streams` is Envoy's own default, because a gRPC client keeps one connection for everything.
+abuse; tests/conformance/README.md has the table, attack by attack.
 """
 
 from dataclasses import dataclass, fields
@@ -32,10 +32,15 @@ class Limits:
 
     max_message_bytes: int = 2**31 - 1
     """Largest request message; a longer one is RESOURCE_EXHAUSTED as soon as its length is known."""
-    max_streams: int = 1024
+    max_decompressed_bytes: int = 4 << 20
+    """Largest request message after decompression. Some kilobytes may ask for a thousand times as much (a bomb), and
+    the loop stands still meanwhile: hence gRPC's customary limit of 4 MiB."""
+    max_streams: int = 128
     """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are REFUSED_STREAM.
 
-    A call that its caller reset counts until nobody works on it any more.
+    A call that its caller reset counts until nobody works on it any more. nginx's default; two full batches of 64. It
+    multiplies what a peer may hold, and costs honest clients nothing: all gRPC implementations keep calls above it in
+    a queue of their own until one ends, and who wants more in flight opens more connections.
     """
     max_header_list_bytes: int = 16_384
     """Decoded header list, 32 bytes of overhead per field (RFC 9113 section 6.5.2)."""
@@ -75,8 +80,34 @@ class Limits:
     """How long a peer may take replies that wait more slowly than `min_bytes_per_s`, all in all; 0: for ever."""
     min_bytes_per_s: int = 500
     """Slower is stalled, however steadily it trickles; faster makes up for it."""
-    idle_timeout_s: float = 0.0
-    """A connection without calls for so long is closed; 0: never."""
+    stream_idle_timeout_s: float = 300.0
+    """A streaming call on which nothing goes either way for so long is UNAVAILABLE; 0: never.
+
+    Envoy's default. Not for methods that say `may_idle`.
+    """
+    idle_timeout_s: float = 3600.0
+    """A connection without calls for so long is closed, gracefully; 0: never.
+
+    Envoy's default. grpc-core's is never, which lets a client that leaks channels fill `max_connections` with
+    connections nobody uses; one that comes back after an hour opens a new one without an error.
+    """
+    keepalive_time_s: float = 7200.0
+    """After so long without a byte from the peer it is sent a PING (gRFC A9, and its default); 0: never."""
+    keepalive_timeout_s: float = 20.0
+    """If no byte comes for so long after that PING, the connection is closed and its calls are cancelled."""
+    min_ping_interval_s: float = 300.0
+    """PINGs of clients that follow each other faster are strikes (gRFC A8, and its default); 0: any are welcome."""
+    min_idle_ping_interval_s: float = 7200.0
+    """The same while no call is under way: as often as TCP keepalive may ask (RFC 1122 section 4.2.3.6)."""
+    max_ping_strikes: int = 2
+    """One more, and the connection is closed with "too_many_pings". Whenever we send HEADERS or DATA, they are void."""
+    max_age_s: float = 0.0
+    """A connection older than this, give or take a tenth, is closed gracefully, so that load balancers may move it.
+
+    0: never, grpc-core's default (gRFC A9).
+    """
+    max_age_grace_s: float = 0.0
+    """How long calls may take to end after that; then they are cancelled. 0: for ever, grpc-core's default."""
     linger_s: float = 1.0
     """Time a peer has to read the last GOAWAY before its connection is cut."""
 
@@ -86,9 +117,12 @@ class Limits:
         self._check("connection_window_bytes", DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES)
         self._check("max_frame_bytes", MIN_FRAME_BYTES, MAX_FRAME_BYTES)
         self._check("max_message_bytes", 1, 2**32 - 1)
+        self._check("max_decompressed_bytes", 1, 2**32 - 1)
         self._check("max_streams", 1, 2**31 - 1)
         self._check("max_connections", 1, 2**31 - 1)
         self._check("min_bytes_per_s", 1, 2**31 - 1)
+        if self.keepalive_time_s and not self.keepalive_timeout_s:
+            raise ValueError("keepalive_timeout_s must be more than 0 while keepalive_time_s is")
 
     def sweep_every_s(self, most_s: float) -> float:
         """How often to look for what takes too long: often enough for the shortest timeout."""
@@ -98,6 +132,11 @@ class Limits:
             self.upload_timeout_s,
             self.write_timeout_s,
             self.idle_timeout_s,
+            self.stream_idle_timeout_s,
+            self.keepalive_time_s,
+            self.keepalive_timeout_s,
+            self.max_age_s,
+            self.max_age_grace_s,
         )
         return min(most_s, *(timeout_s / 4 for timeout_s in timeouts if timeout_s > 0))
 
@@ -123,6 +162,8 @@ class Counters:
     """Connections whose header block or frame did not end in time."""
     message_size: int = 0
     """Messages above `max_message_bytes`."""
+    decompressed_size: int = 0
+    """Compressed messages above `max_decompressed_bytes`."""
     upload_timeout: int = 0
     """Requests that did not arrive in time."""
     resets: int = 0
@@ -135,8 +176,18 @@ class Counters:
     """Replies above `max_backlog_bytes`."""
     write_timeout: int = 0
     """Streams and connections that did not take their replies in time."""
+    stream_idle: int = 0
+    """Streams on which nothing went either way for too long."""
     idle: int = 0
     """Connections closed because they had no calls."""
+    age: int = 0
+    """Connections closed because they were old."""
+    age_grace: int = 0
+    """Those of them whose calls did not end in time."""
+    keepalive: int = 0
+    """Connections whose peer did not answer a PING."""
+    pings: int = 0
+    """Connections whose peer sent PINGs too often."""
 
     def count(self, reason: str) -> None:
         """One more."""

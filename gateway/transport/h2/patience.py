@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.transport.h2.errors import Flood
-from gateway.transport.h2.frames import HEADER, HEADER_BYTES, STREAM_ID_MASK, FrameType
+from gateway.transport.h2.frames import HEADER, HEADER_BYTES, STREAM_ID_MASK, FrameType, frame
+from gateway.transport.h2.keepalive import KEEPALIVE_PING, Keepalive
 from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
@@ -36,7 +37,8 @@ class Patience:
     """Looks after the timeouts of one connection."""
 
     __slots__ = (
-        "_idle_s",
+        "_heard_s",
+        "_keepalive",
         "_limits",
         "_next_id",
         "_replies",
@@ -57,13 +59,14 @@ class Patience:
         self._replies: dict[int, Stall] = {}
         self._written: Stall | None = None
         self._next_id = 1
-        self._idle_s = 0.0
+        self._heard_s = 0.0
+        self._keepalive = Keepalive(limits)
 
-    def look(self, elapsed_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> bool:
-        """Gives up late streams; whether the connection has had no calls for too long.
+    def look(self, elapsed_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> None:
+        """Gives up late streams, and asks a silent peer whether it is there.
 
         `elapsed_s` since the last look, `buffered_bytes` in front of the socket, `rest`: the incomplete frame. Raises
-        Flood when the connection is to be closed.
+        ConnectionFault when the connection is to be closed.
         """
         limits, streams = self._limits, self._requests.streams
         if not idle or rest or buffered_bytes or self._requests.open_block is not None:
@@ -74,9 +77,10 @@ class Patience:
                 self._look_at_replies(elapsed_s, buffered_bytes)
         else:
             self._written = None
-        self._idle_s = self._idle_s + elapsed_s if idle and streams.next_id == self._next_id else 0.0
         self._next_id = streams.next_id
-        return 0.0 < limits.idle_timeout_s < self._idle_s
+        if self._keepalive.look(elapsed_s, heard=self._requests.now_s != self._heard_s):
+            self._sender.control(frame(FrameType.PING, 0, 0, KEEPALIVE_PING))
+        self._heard_s = self._requests.now_s
 
     def _look_at_frame(self, elapsed_s: float, rest: bytearray) -> None:
         limits, block = self._limits, self._requests.open_block

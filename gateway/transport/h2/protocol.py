@@ -3,14 +3,17 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from random import random
 from time import monotonic
 from typing import cast
 
 from gateway.transport.call import Service
 from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.lifetime import Lifetime, Verdict
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.sending import BURST_BYTES
+from gateway.transport.h2.tcp import notice_vanishing
 
 DRAIN_ANSWER_S = 1.0
 """How long a draining connection waits for the answer to its PING."""
@@ -35,6 +38,7 @@ class H2Protocol(asyncio.Protocol):
         self._connection = Connection(service, limits, self._wake, self._counters)
         self._sender = self._connection.sender
         self._transport: asyncio.Transport
+        self._lifetime = Lifetime(limits, random())  # noqa: S311 - spreads reconnections, guards nothing
         self._strange_s = 0.0
         """How long the peer has not introduced itself."""
         self._goodbye: asyncio.TimerHandle | None = None
@@ -45,8 +49,8 @@ class H2Protocol(asyncio.Protocol):
         self._transport = stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=BURST_BYTES)
         raw: socket.socket | None = stream.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if raw is not None:
+            notice_vanishing(raw, self._limits)
         self._on_change(self, True)
 
     def data_received(self, data: bytes) -> None:
@@ -91,17 +95,27 @@ class H2Protocol(asyncio.Protocol):
             if self._strange_s > self._limits.handshake_timeout_s:
                 self._counters.handshake += 1
                 self._cut()
-        elif connection.sweep(elapsed_s, self._transport.get_write_buffer_size()):
-            self._counters.idle += 1
-            self.drain()
+        else:
+            connection.sweep(elapsed_s, self._transport.get_write_buffer_size())
+            self._age(elapsed_s)
         if connection.ending or self._sender.out:
             self._flush()
 
-    def drain(self) -> None:
+    def _age(self, elapsed_s: float) -> None:
+        """Says goodbye when the connection has had its time; the calls that outlast their grace are cancelled."""
+        verdict = self._lifetime.look(elapsed_s, idle=self._connection.idle, opened=self._connection.opened)
+        if verdict == Verdict.OVERDUE:
+            self._counters.age_grace += 1
+            self._connection.close(ErrorCode.NO_ERROR, verdict)
+        elif verdict:
+            self._counters.count("idle" if verdict == Verdict.IDLE else "age")
+            self.drain(verdict)
+
+    def drain(self, reason: str = "shutting down") -> None:
         """Lets calls in flight finish, then closes."""
         if self._closing or self._goodbye is not None:
             return
-        self._connection.drain()
+        self._connection.drain(reason)
         self._goodbye = self._loop.call_later(DRAIN_ANSWER_S, self._leave)
         self._flush()
 

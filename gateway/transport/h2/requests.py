@@ -9,6 +9,7 @@ from gateway.transport.call import Handler, Metadata, Service, Streaming
 from gateway.transport.h2 import fields
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
+from gateway.transport.h2.flows import Flows
 from gateway.transport.h2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -45,18 +46,19 @@ class Requests:
         "_budget",
         "_decoder",
         "_known_bytes",
-        "_limits",
-        "_sender",
         "_service",
         "accepting",
         "calls",
         "chatter",
         "counters",
+        "flows",
         "intake",
         "known",
+        "limits",
         "now_s",
         "open_block",
         "opened",
+        "sender",
         "streams",
     )
 
@@ -77,10 +79,11 @@ class Requests:
         self.now_s = 0.0
         """When the bytes being read arrived."""
         self._service = service
-        self._limits = limits
-        self._sender = sender
+        self.limits = limits
+        self.sender = sender
         self._decoder = Decoder(HEADER_TABLE_BYTES, limits.max_header_list_bytes, limits.max_header_fields)
         self._budget = ResetBudget(limits.reset_burst, limits.resets_per_s)
+        self.flows = Flows(self)
 
     def headers(self, flags: int, stream_id: int, data: bytes, start: int, end: int) -> None:
         """HEADERS (section 6.2)."""
@@ -101,7 +104,7 @@ class Requests:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"CONTINUATION on stream {stream_id} continues nothing")
         block.continuations += 1
         block.fragments += payload
-        limits = self._limits
+        limits = self.limits
         if block.continuations > limits.max_continuations or len(block.fragments) > limits.max_header_block_bytes:
             raise Flood("headers", "header block is too long")
         if flags & END_HEADERS:
@@ -116,6 +119,10 @@ class Requests:
         self.intake.take(payload_bytes)
         start, end = unpadded(flags, data, start, end)
         ended = bool(flags & END_STREAM)
+        flow = self.flows.live.get(stream_id)
+        if flow is not None:
+            self.flows.data(flow, memoryview(data)[start:end], payload_bytes, ended=ended)
+            return
         if end - start < SMALL_BYTES and not ended:
             self.chat()
         if stream_id in self.calls:
@@ -124,12 +131,13 @@ class Requests:
             self.streams.meet_closed(stream_id, "DATA")
             self.chat()
             return
+        upload = self.intake.uploads[stream_id]
         try:
-            self.intake.feed(stream_id, memoryview(data)[start:end], payload_bytes)
+            self.intake.feed(upload, memoryview(data)[start:end], payload_bytes)
             if ended:
                 self._complete(stream_id)
             else:
-                self.intake.replenish(stream_id)
+                self.intake.replenish(upload)
         except Refusal as refusal:
             self._refuse(stream_id, refusal, ended)
 
@@ -149,7 +157,7 @@ class Requests:
         chatter = self.chatter
         chatter.left -= frames
         if chatter.left < 0:
-            chatter.refill(self.now_s, self.streams.opened, self._sender.data_frames)
+            chatter.refill(self.now_s, self.streams.opened, self.sender.data_frames)
 
     def give_up(self, stream_id: int) -> None:
         """The request did not arrive in time."""
@@ -172,18 +180,23 @@ class Requests:
     @property
     def room(self) -> int:
         """How many more streams the peer may open; those that are gone count while somebody works on their calls."""
-        live = len(self.calls) + len(self.opened) + len(self.intake.uploads)
-        return self._limits.max_streams - live - len(self._sender.abandoned)
+        live = len(self.calls) + len(self.opened) + len(self.intake.uploads) + len(self.flows.live)
+        return self.limits.max_streams - live - len(self.sender.abandoned)
 
     def is_live(self, stream_id: int) -> bool:
         """Whether the stream is neither idle nor closed."""
-        return stream_id in self.calls or stream_id in self.opened or stream_id in self.intake.uploads
+        return (
+            stream_id in self.calls
+            or stream_id in self.opened
+            or stream_id in self.intake.uploads
+            or stream_id in self.flows.live
+        )
 
     def promote(self, stream_id: int) -> bool:
         """Whether the stream is one whose request is still arriving; it is an Upload then."""
         request = self.opened.pop(stream_id, None)
         if request is not None:
-            upload = Upload(request[0], request[3], self._limits.stream_window_bytes, self.now_s)
+            upload = Upload(stream_id, request[0], request[3], self.limits.stream_window_bytes, self.now_s)
             self.intake.uploads[stream_id] = upload
             return True
         return stream_id in self.intake.uploads
@@ -197,6 +210,7 @@ class Requests:
         for call in calls:
             if not call.closed:
                 call.cancel()
+        self.flows.cancel_all()
 
     def _block(self, stream_id: int, ended: bool, block: bytes) -> None:
         """A complete header block: a request begins, or its trailers end it."""
@@ -204,7 +218,7 @@ class Requests:
             self._open(stream_id, ended, block)
             return
         decoded = self._decode(block)
-        if self.promote(stream_id):
+        if stream_id in self.flows.live or self.promote(stream_id):
             self._trailers(stream_id, ended, decoded)
         elif stream_id in self.calls:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
@@ -220,7 +234,11 @@ class Requests:
             self._count_refused()
             return
         try:
-            self.opened[stream_id] = self._read(block)
+            metadata, handler, timeout_s, length = self._read(block)
+            if isinstance(handler, Streaming):
+                self.flows.open(stream_id, metadata, handler, length, ended=ended)
+                return
+            self.opened[stream_id] = metadata, handler, timeout_s, length
             if ended:
                 self.promote(stream_id)
                 self._complete(stream_id)
@@ -235,11 +253,11 @@ class Requests:
 
     def _is_early(self, stream_id: int) -> bool:
         """Whether a reset of this stream now looks like one of many: callers whose patience ended reset late."""
-        call = self.calls.get(stream_id)
+        call = self.calls.get(stream_id) or self.flows.live.get(stream_id)
         if call is not None:
-            return self.now_s < min(call.arrived_s + self._limits.early_reset_s, call.deadline_s)
+            return self.now_s < min(call.arrived_s + self.limits.early_reset_s, call.deadline_s)
         upload = self.intake.uploads.get(stream_id)
-        return upload is None or self.now_s < upload.started_s + self._limits.early_reset_s
+        return upload is None or self.now_s < upload.started_s + self.limits.early_reset_s
 
     def _trailers(self, stream_id: int, ended: bool, decoded: fields.Fields | None) -> None:
         """Request trailers mean nothing to a gRPC server, but they end the request."""
@@ -249,26 +267,30 @@ class Requests:
             if decoded is None:
                 raise _too_large()
             fields.check_trailers(decoded)
-            self._complete(stream_id)
+            flow = self.flows.live.get(stream_id)
+            if flow is not None:
+                self.flows.data(flow, memoryview(b""), 0, ended=True)
+            else:
+                self._complete(stream_id)
         except Refusal as refusal:
             self._refuse(stream_id, refusal, ended)
 
     def _complete(self, stream_id: int) -> None:
         """END_STREAM: the call goes to its handler."""
         upload = self.intake.uploads[stream_id]
-        message = upload.finish()
+        message = upload.finish(self.limits)
         self.intake.remove(stream_id)
         metadata = upload.metadata
         deadline_s = math.inf if metadata.timeout_s is None else upload.started_s + metadata.timeout_s
-        call = H2Call(self._sender, stream_id, metadata, message, self.now_s, deadline_s)
+        call = H2Call(self.sender, stream_id, metadata, message, self.now_s, deadline_s)
         self.calls[stream_id] = call
-        if metadata.handler is not None and not isinstance(metadata.handler, Streaming):
-            try:
-                metadata.handler(call)
-            except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
-                call.crash(error)
+        assert callable(metadata.handler)  # noqa: S101 - streaming calls never become uploads
+        try:
+            metadata.handler(call)
+        except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
+            call.crash(error)
 
-    def _read(self, block: bytes) -> Request:
+    def _read(self, block: bytes) -> "tuple[Metadata, Handler | Streaming, float, int | None]":
         """What the header block of a new request says. Raises as `fields.read`, and Refusal when it is too large."""
         request = self.known.get(block)
         if request is not None:
@@ -278,10 +300,14 @@ class Requests:
         if decoded is None:
             raise _too_large()
         metadata = fields.read(decoded, self._resolve)
-        if metadata.handler is None or isinstance(metadata.handler, Streaming):
+        handler = metadata.handler
+        if handler is None:
             raise Refusal(Code.UNIMPLEMENTED, f"unknown method {metadata.path}")
         timeout_s = math.inf if metadata.timeout_s is None else metadata.timeout_s
-        request = (metadata, metadata.handler, timeout_s, fields.content_length(metadata))
+        length = fields.content_length(metadata)
+        if isinstance(handler, Streaming):
+            return metadata, handler, timeout_s, length
+        request = (metadata, handler, timeout_s, length)
         # A block that changed the table says something else the next time.
         if self._decoder.generation == before and len(block) <= KNOWN_BLOCK_BYTES:
             self._remember(block, request)
@@ -323,12 +349,16 @@ class Requests:
             self.counters.count(refusal.reason)
         self._forget(stream_id)
         block = failure_block(refusal.code, str(refusal), refusal.trailers, refusal.http_status)
-        self._sender.end_stream(stream_id, block)
+        self.sender.end_stream(stream_id, block)
         if not ended:
             self._reset(stream_id, ErrorCode.NO_ERROR)
 
+    def tell_off(self, stream_id: int) -> None:
+        """The answer is complete: the rest of the request is not wanted (RFC 9113 section 8.1)."""
+        self._reset(stream_id, ErrorCode.NO_ERROR)
+
     def _reset(self, stream_id: int, code: ErrorCode) -> None:
-        self._sender.control(rst_stream(stream_id, code))
+        self.sender.control(rst_stream(stream_id, code))
         self.streams.remember_reset(stream_id, by_us=True)
 
     def _forget(self, stream_id: int) -> bool:
@@ -336,10 +366,11 @@ class Requests:
         opened = self.opened.pop(stream_id, None)
         upload = self.intake.remove(stream_id)
         call = self.calls.pop(stream_id, None)
-        self._sender.drop(stream_id)
+        flow = self.flows.forget(stream_id)
+        self.sender.drop(stream_id)
         if call is not None and not call.closed:
             call.cancel()
-        return bool(opened or upload or call)
+        return flow or bool(opened or upload or call)
 
 
 def _too_large() -> Refusal:

@@ -14,7 +14,7 @@ from gateway.transport.call import UNKNOWN_PEER, Trailers
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, StreamFault
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType, frame
-from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX, failure_block, trailers_block
+from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX, failure_block, status_block, trailers_block
 from gateway.transport.h2.limits import (
     DEFAULT_WINDOW_BYTES,
     HEADER_TABLE_BYTES,
@@ -22,6 +22,7 @@ from gateway.transport.h2.limits import (
     MIN_FRAME_BYTES,
     Counters,
 )
+from gateway.transport.h2.outgoing import HIGH_WATER_BYTES, LOW_WATER_BYTES, Outgoing
 from gateway.transport.h2.streams import SMALL_BYTES
 
 BURST_BYTES: Final = 256 << 10
@@ -32,31 +33,8 @@ TABLE_SIZE_ZERO: Final = b"\x20"
 """Dynamic table size update to 0 (RFC 7541 section 6.3)."""
 
 
-class QueuedReply:
-    """A reply on its way: what of it is not yet sent."""
-
-    __slots__ = ("body", "message_bytes", "prefix", "sent_bytes", "started", "trailers")
-
-    def __init__(self, message: bytes, trailers: Trailers) -> None:
-        self.prefix = PREFIX.pack(0, len(message))
-        self.body = memoryview(message)
-        self.message_bytes = len(message)
-        self.trailers = trailers
-        self.sent_bytes = 0
-        self.started = False
-
-    @property
-    def left_bytes(self) -> int:
-        """DATA bytes still to be sent."""
-        return len(self.prefix) + len(self.body)
-
-    def take(self, size: int) -> tuple[bytes, memoryview]:
-        """The next `size` bytes: a piece of the message prefix, and a piece of the message."""
-        head, self.prefix = self.prefix[:size], self.prefix[size:]
-        rest = size - len(head)
-        piece, self.body = self.body[:rest], self.body[rest:]
-        self.sent_bytes += size
-        return head, piece
+class Backlog(Exception):
+    """A streaming call sends on and on while its peer does not read."""
 
 
 class Sender:
@@ -78,9 +56,12 @@ class Sender:
         "control_replies",
         "credits",
         "data_frames",
+        "flows",
         "initial_window_bytes",
+        "on_sent",
         "out",
         "peer",
+        "relieved",
         "room_bytes",
         "wake",
         "window_bytes",
@@ -120,9 +101,15 @@ class Sender:
         self._max_frame_bytes = MIN_FRAME_BYTES
         self._paused = False
         self._table_size_update = b""
-        self._ready: OrderedDict[int, QueuedReply] = OrderedDict()
-        self.blocked: dict[int, QueuedReply] = {}
-        """Replies whose stream's window is used up."""
+        self._ready: OrderedDict[int, Outgoing] = OrderedDict()
+        self.blocked: dict[int, Outgoing] = {}
+        """Answers whose stream's window is used up."""
+        self.flows: dict[int, Outgoing] = {}
+        """Answers of streaming calls, whether or not anything of them waits."""
+        self.relieved: list[int] = []
+        """Streaming calls that may send again."""
+        self.on_sent: Callable[[int], None] = self._forget
+        """Hears of a streaming call whose last byte was rendered."""
 
     @property
     def paused(self) -> bool:
@@ -153,7 +140,7 @@ class Sender:
         """Writes a frame that is not flow-controlled."""
         self.out.append(data)
         self.control_replies += 1
-        self._rouse()
+        self.rouse()
 
     def end_stream(self, stream_id: int, block: bytes) -> None:
         """Answers with a single header block and forgets the call."""
@@ -161,49 +148,93 @@ class Sender:
         self.credits.pop(stream_id, None)
         self.control(self._headers(stream_id, block, END_HEADERS | END_STREAM))
 
-    def queue(self, stream_id: int, message: bytes, trailers: Trailers) -> None:
+    def queue(
+        self,
+        stream_id: int,
+        message: bytes,
+        trailers: Trailers,
+        head: bytes = HEADERS_BLOCK,
+        *,
+        compressed: bool = False,
+    ) -> None:
         """Takes a reply that cannot leave at once; fails it when too many bytes wait already."""
-        if self.backlog_bytes and self.backlog_bytes + len(message) > self._max_backlog_bytes:
-            self._counters.backlog += 1
-            text = f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
-            self.end_stream(stream_id, failure_block(Code.RESOURCE_EXHAUSTED, text))
+        reply = Outgoing(stream_id, head)
+        if self._overfull(len(message)):
+            self.end_stream(stream_id, failure_block(Code.RESOURCE_EXHAUSTED, self._refuse_backlog()))
             return
-        self.backlog_bytes += len(message)
-        self._ready[stream_id] = QueuedReply(message, trailers)
-        self._find_room()
-        self._rouse()
+        reply.end = trailers_block(trailers)
+        self._enqueue(reply, message, compressed=compressed)
+
+    def send(self, flow: Outgoing, message: bytes, *, compressed: bool = False) -> bool:
+        """A message of a streaming call; False when much waits already. Raises Backlog when it is too much."""
+        size = len(message) + PREFIX.size
+        stream_id = flow.stream_id
+        if not flow.left_bytes and size <= min(self.room_bytes, self.window_bytes, self._stream_room_bytes(flow)):
+            self._begin(flow)
+            self.window_bytes -= size
+            self.data_frames += 1
+            flow.sent_bytes += size
+            header = HEADER.pack(size << 8 | FrameType.DATA, 0, stream_id)
+            self.out += (header, PREFIX.pack(compressed, len(message)), message)
+            self.rouse()
+            return True
+        if self._overfull(size):
+            raise Backlog(self._refuse_backlog())
+        self._enqueue(flow, message, compressed=compressed)
+        flow.full = flow.left_bytes > HIGH_WATER_BYTES
+        return not flow.full
+
+    def begin(self, flow: Outgoing) -> None:
+        """Sends the headers of a streaming call now."""
+        self._begin(flow)
+        self.rouse()
+
+    def end(self, flow: Outgoing, block: bytes) -> None:
+        """Ends a streaming call with this trailers block, after what was sent."""
+        flow.end = block
+        if not flow.left_bytes:
+            self._begin(flow)
+            self._finish(flow)
+            self.rouse()
+
+    def abort(self, flow: Outgoing, code: Code, message: str, trailers: Trailers) -> None:
+        """Ends a streaming call at once: what of it waits is dropped."""
+        stream_id = flow.stream_id
+        self._drop_waiting(stream_id)
+        started = flow.started
+        flow.started = True
+        block = status_block(code, message, trailers) if started else failure_block(code, message, trailers)
+        flow.end = block
+        self.control_replies += 1
+        self._finish(flow)
+        self.rouse()
 
     def drop(self, stream_id: int) -> None:
         """Forgets what was still to be sent on a stream."""
         self.credits.pop(stream_id, None)
-        reply = self._ready.pop(stream_id, None)
-        if reply is not None:
-            self._find_room()
-        else:
-            reply = self.blocked.pop(stream_id, None)
-        if reply is not None:
-            self.backlog_bytes -= reply.message_bytes
+        self._drop_waiting(stream_id)
+        self.flows.pop(stream_id, None)
 
     def pump(self) -> None:
-        """Renders waiting replies into `out`: as much as windows allow, at most about BURST_BYTES."""
+        """Renders waiting answers into `out`: as much as windows allow, at most about BURST_BYTES."""
         ready = self._ready
         budget_bytes = BURST_BYTES
         while ready and budget_bytes > 0 and self.window_bytes > 0 and not self._paused:
-            stream_id, reply = ready.popitem(last=False)
-            room_bytes = self.initial_window_bytes + self.credits.get(stream_id, 0) - reply.sent_bytes
+            stream_id, flow = ready.popitem(last=False)
+            room_bytes = self._stream_room_bytes(flow)
             if room_bytes <= 0:
-                self.blocked[stream_id] = reply
+                self.blocked[stream_id] = flow
                 continue
-            size = min(room_bytes, self.window_bytes, self._max_frame_bytes, MAX_CHUNK_BYTES, reply.left_bytes)
-            self._render(stream_id, reply, size)
+            size = min(room_bytes, self.window_bytes, self._max_frame_bytes, MAX_CHUNK_BYTES, flow.left_bytes)
+            self._render(flow, size)
             budget_bytes -= size
-            if reply.left_bytes:
-                ready[stream_id] = reply
-            else:
-                self.out.append(self._headers(stream_id, trailers_block(reply.trailers), END_HEADERS | END_STREAM))
-                self.backlog_bytes -= reply.message_bytes
-                del self.calls[stream_id]
-                self.credits.pop(stream_id, None)
+            if flow.full and flow.left_bytes <= LOW_WATER_BYTES:
+                flow.full = False
+                self.relieved.append(stream_id)
+            if flow.left_bytes:
+                ready[stream_id] = flow
+            elif flow.end is not None:
+                self._finish(flow)
         self._find_room()
 
     def credit_connection(self, increment_bytes: int) -> None:
@@ -262,6 +293,8 @@ class Sender:
         self.backlog_bytes = 0
         self._ready.clear()
         self.blocked.clear()
+        self.flows.clear()
+        self.relieved.clear()
 
     def _headers(self, stream_id: int, block: bytes, flags: int) -> bytes:
         if self._table_size_update:
@@ -270,24 +303,73 @@ class Sender:
             self._find_room()
         return frame(FrameType.HEADERS, flags, stream_id, block)
 
-    def _render(self, stream_id: int, reply: QueuedReply, size: int) -> None:
-        if not reply.started:
-            reply.started = True
-            self.out.append(self._headers(stream_id, HEADERS_BLOCK, END_HEADERS))
+    def _begin(self, flow: Outgoing) -> None:
+        if not flow.started:
+            flow.started = True
+            self.out.append(self._headers(flow.stream_id, flow.head, END_HEADERS))
+
+    def _render(self, flow: Outgoing, size: int) -> None:
+        self._begin(flow)
         self.window_bytes -= size
         self.data_frames += 1
-        header = HEADER.pack(size << 8 | FrameType.DATA, 0, stream_id)
-        self.out += (header, *reply.take(size))
+        held_bytes = flow.held_bytes
+        self.out.append(HEADER.pack(size << 8 | FrameType.DATA, 0, flow.stream_id))
+        self.out += flow.take(size)
+        self.backlog_bytes -= held_bytes - flow.held_bytes
+
+    def _finish(self, flow: Outgoing) -> None:
+        """Renders the trailers: the answer is complete."""
+        stream_id, block = flow.stream_id, flow.end
+        assert block is not None  # noqa: S101 - end and abort have set it
+        self.out.append(self._headers(stream_id, block, END_HEADERS | END_STREAM))
+        self.credits.pop(stream_id, None)
+        if self.flows.pop(stream_id, None) is None:
+            del self.calls[stream_id]
+        else:
+            self.on_sent(stream_id)
+
+    def _enqueue(self, flow: Outgoing, message: bytes, *, compressed: bool = False) -> None:
+        held_bytes = flow.held_bytes
+        flow.add(message, compressed=compressed)
+        self.backlog_bytes += flow.held_bytes - held_bytes
+        if flow.stream_id not in self.blocked:
+            self._ready[flow.stream_id] = flow
+        self._find_room()
+        self.rouse()
+
+    def _drop_waiting(self, stream_id: int) -> None:
+        flow = self._ready.pop(stream_id, None)
+        if flow is None:
+            flow = self.blocked.pop(stream_id, None)
+        else:
+            self._find_room()
+        if flow is not None:
+            self.backlog_bytes -= flow.held_bytes
+            flow.clear()
+
+    def _overfull(self, size: int) -> bool:
+        return bool(self.backlog_bytes) and self.backlog_bytes + size > self._max_backlog_bytes
+
+    def _refuse_backlog(self) -> str:
+        self._counters.backlog += 1
+        return f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
+
+    def _forget(self, stream_id: int) -> None:
+        """Nobody asked to hear of it."""
+
+    def _stream_room_bytes(self, flow: Outgoing) -> int:
+        """The stream's window; below zero after the peer has shrunk it."""
+        return self.initial_window_bytes + self.credits.get(flow.stream_id, 0) - flow.sent_bytes
 
     def _sent_bytes(self, stream_id: int) -> int:
-        reply = self.blocked.get(stream_id) or self._ready.get(stream_id)
-        return reply.sent_bytes if reply else 0
+        flow = self.flows.get(stream_id) or self.blocked.get(stream_id) or self._ready.get(stream_id)
+        return flow.sent_bytes if flow else 0
 
     def _unblock(self, stream_ids: list[int]) -> None:
         for stream_id in stream_ids:
             self._ready[stream_id] = self.blocked.pop(stream_id)
         self._find_room()
-        self._rouse()
+        self.rouse()
 
     def _find_room(self) -> None:
         if self._paused or self._ready or self._table_size_update:
@@ -295,7 +377,8 @@ class Sender:
         else:
             self.room_bytes = min(self._max_frame_bytes, MAX_CHUNK_BYTES, self.initial_window_bytes)
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
+        """Has the driver come for output."""
         if not self.awake:
             self.awake = True
             self.wake()

@@ -5,6 +5,7 @@ rest in one WINDOW_UPDATE, but only `max_upload_bytes` of such messages at a tim
 granted when one is done. The connection's window is given back as it is used; the streams' windows are the bound.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 
@@ -12,7 +13,7 @@ from gateway.errors import Code
 from gateway.transport.call import Metadata
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.frames import window_update
-from gateway.transport.h2.grpc import PREFIX_BYTES, message_bytes
+from gateway.transport.h2.grpc import PREFIX_BYTES, read_prefix, unpack
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
 from gateway.transport.h2.sending import Sender
 
@@ -34,74 +35,104 @@ class HeaderBlock:
         """How long its end has been due."""
 
 
-class Upload:
-    """A request of which more is to come."""
+class Arriving(ABC):
+    """A stream's receive window, and what of its messages has come."""
 
     __slots__ = (
-        "_buffer",
         "_content_length",
-        "_wanted_bytes",
         "granted_bytes",
         "metadata",
-        "started_s",
+        "received_bytes",
+        "stream_id",
         "waiting",
         "window_bytes",
     )
 
-    def __init__(self, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float) -> None:
+    def __init__(self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int) -> None:
+        self.stream_id = stream_id
         self.metadata = metadata
-        self.started_s = started_s
-        """When it began; the caller's timeout runs from here."""
+        self.received_bytes = 0
+        """DATA bytes that have come."""
         self.window_bytes = window_bytes
         """What the peer may still send on this stream."""
         self.granted_bytes = 0
-        """Share of the upload budget this message holds."""
+        """Share of the upload budget its present message holds."""
         self.waiting = False
         """Stands in the line for a share."""
-        self._buffer = bytearray()
-        self._wanted_bytes = 0
-        """Prefix and message together; 0 until the prefix is complete."""
         self._content_length = content_length
 
     @property
-    def received_bytes(self) -> int:
-        """DATA bytes that have come."""
-        return len(self._buffer)
+    @abstractmethod
+    def missing_bytes(self) -> int:
+        """DATA bytes of the present message still to come, as far as is known."""
+
+    @abstractmethod
+    def feed(self, data: memoryview, limits: Limits) -> None:
+        """Takes DATA. Raises Refusal for a message that cannot be served, as soon as that is known."""
+
+    @abstractmethod
+    def low_bytes(self, window_bytes: int) -> int:
+        """The window is opened again below this; `window_bytes`: what streams start with."""
+
+    @abstractmethod
+    def needs_grant(self, window_bytes: int) -> bool:
+        """Whether the present message needs a share of the budget."""
+
+    def check_length(self) -> None:
+        """After END_STREAM. Raises StreamFault PROTOCOL_ERROR when content-length says otherwise (section 8.1.1)."""
+        if self._content_length not in (None, self.received_bytes):
+            text = f"content-length is {self._content_length}, but {self.received_bytes} bytes arrived"
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, text)
+
+
+class Upload(Arriving):
+    """The one message of a unary request of which more is to come."""
+
+    __slots__ = ("_buffer", "_compressed", "_wanted_bytes", "started_s")
+
+    def __init__(
+        self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float
+    ) -> None:
+        super().__init__(stream_id, metadata, content_length, window_bytes)
+        self.started_s = started_s
+        """When it began; the caller's timeout runs from here."""
+        self._buffer = bytearray()
+        self._compressed = False
+        self._wanted_bytes = 0
+        """Prefix and message together; 0 until the prefix is complete."""
 
     @property
     def missing_bytes(self) -> int:
-        """DATA bytes still to come, as far as is known."""
         return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
 
-    @property
-    def sized(self) -> bool:
-        """The length of the message is known."""
+    def low_bytes(self, window_bytes: int) -> int:
+        return self.missing_bytes + SPARE_BYTES
+
+    def needs_grant(self, window_bytes: int) -> bool:
         return self._wanted_bytes > 0
 
-    def feed(self, data: memoryview, max_message_bytes: int) -> None:
-        """Takes DATA. Raises Refusal for a message that cannot be served, as soon as that is known."""
+    def feed(self, data: memoryview, limits: Limits) -> None:
         self._buffer += data
+        self.received_bytes = len(self._buffer)
         if not self._wanted_bytes and len(self._buffer) >= PREFIX_BYTES:
-            self._wanted_bytes = PREFIX_BYTES + message_bytes(self._buffer, self.metadata, max_message_bytes)
+            self._compressed, size = read_prefix(self._buffer, 0, self.metadata, limits)
+            self._wanted_bytes = PREFIX_BYTES + size
         if self._wanted_bytes and len(self._buffer) > self._wanted_bytes:
             raise Refusal(Code.UNIMPLEMENTED, "unary call with more than one request message")
 
-    def finish(self) -> bytes:
+    def finish(self, limits: Limits) -> bytes:
         """The message, after END_STREAM.
 
         Raises Refusal UNIMPLEMENTED without a message (request cardinality violation, grpc doc/statuscodes.md),
-        INTERNAL for a truncated one; StreamFault PROTOCOL_ERROR when content-length says otherwise (RFC 9113 section
-        8.1.1).
+        INTERNAL for a truncated one, and what `check_length` and `unpack` raise.
         """
-        if self._content_length not in (None, len(self._buffer)):
-            text = f"content-length is {self._content_length}, but {len(self._buffer)} bytes arrived"
-            raise StreamFault(ErrorCode.PROTOCOL_ERROR, text)
+        self.check_length()
         if not self._buffer:
             raise Refusal(Code.UNIMPLEMENTED, "unary call without a request message")
-        if self.missing_bytes or not self.sized:
+        if self.missing_bytes or not self._wanted_bytes:
             raise Refusal(Code.INTERNAL, "request message is cut off")
         with memoryview(self._buffer) as view:
-            return bytes(view[PREFIX_BYTES:])
+            return unpack(view[PREFIX_BYTES:], self._compressed, self.metadata, limits)
 
 
 class Intake:
@@ -116,7 +147,7 @@ class Intake:
         self._connection_bytes = limits.connection_window_bytes
         self._taken_bytes = 0
         self._granted_bytes = 0
-        self._waiting: deque[int] = deque()
+        self._waiting: deque[Arriving] = deque()
 
     def take(self, size: int) -> None:
         """Counts DATA payload against the connection's window, and opens it again when half is used.
@@ -131,56 +162,64 @@ class Intake:
             taken_bytes = 0
         self._taken_bytes = taken_bytes
 
-    def feed(self, stream_id: int, data: memoryview, payload_bytes: int) -> None:
-        """Takes a DATA frame of an upload; `payload_bytes` counts its padding too.
+    def feed(self, arriving: Arriving, data: memoryview, payload_bytes: int) -> None:
+        """Takes a DATA frame; `payload_bytes` counts its padding too.
 
-        Raises StreamFault FLOW_CONTROL_ERROR when the peer overran the stream's window, and what Upload.feed raises.
+        Raises StreamFault FLOW_CONTROL_ERROR when the peer overran the stream's window, and what `feed` of it raises.
         """
-        upload = self.uploads[stream_id]
-        upload.window_bytes -= payload_bytes
-        if upload.window_bytes < 0:
-            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream window")
-        upload.feed(data, self._limits.max_message_bytes)
+        self.spend(arriving, payload_bytes)
+        arriving.feed(data, self._limits)
 
-    def replenish(self, stream_id: int) -> None:
-        """Opens the stream's window if the message needs more of it than is left and the budget allows."""
-        upload = self.uploads[stream_id]
-        if upload.window_bytes >= upload.missing_bytes + SPARE_BYTES:
+    def spend(self, arriving: Arriving, payload_bytes: int) -> None:
+        """Counts a DATA frame against its stream's window. Raises StreamFault as `feed`."""
+        arriving.window_bytes -= payload_bytes
+        if arriving.window_bytes < 0:
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream window")
+
+    def replenish(self, arriving: Arriving) -> None:
+        """Opens the stream's window if what comes needs more of it than is left and the budget allows."""
+        window_bytes = self._limits.stream_window_bytes
+        if arriving.window_bytes >= arriving.low_bytes(window_bytes):
             return
-        if not upload.sized or upload.granted_bytes:
-            self._open(stream_id, upload)
-        elif not upload.waiting:
-            upload.waiting = True
-            self._waiting.append(stream_id)
+        if arriving.granted_bytes or not arriving.needs_grant(window_bytes):
+            self._open(arriving)
+        elif not arriving.waiting:
+            arriving.waiting = True
+            self._waiting.append(arriving)
             self._grant()
 
     def remove(self, stream_id: int) -> Upload | None:
-        """Forgets an upload that is complete or was reset; its share of the budget goes to those that wait."""
+        """Forgets an upload that is complete or was reset."""
         upload = self.uploads.pop(stream_id, None)
         if upload is not None:
-            if upload.granted_bytes:
-                self._granted_bytes -= upload.granted_bytes
-            if upload.waiting:
-                self._waiting.remove(stream_id)
-            if self._waiting:
-                self._grant()
+            self.release(upload)
         return upload
 
+    def release(self, arriving: Arriving) -> None:
+        """Its message is complete, or nobody waits for it: its share of the budget goes to those that wait."""
+        self._granted_bytes -= arriving.granted_bytes
+        arriving.granted_bytes = 0
+        if arriving.waiting:
+            arriving.waiting = False
+            self._waiting.remove(arriving)
+        if self._waiting:
+            self._grant()
+
     def _grant(self) -> None:
-        """Grants uploads that wait, first come first served."""
+        """Grants messages that wait, first come first served."""
         while self._waiting:
-            upload = self.uploads[self._waiting[0]]
-            needed_bytes = upload.missing_bytes + SPARE_BYTES
+            arriving = self._waiting[0]
+            needed_bytes = arriving.missing_bytes + SPARE_BYTES
             if self._granted_bytes and self._granted_bytes + needed_bytes > self._limits.max_upload_bytes:
                 return
-            upload.granted_bytes = needed_bytes
+            arriving.granted_bytes = needed_bytes
             self._granted_bytes += needed_bytes
-            upload.waiting = False
-            self._open(self._waiting.popleft(), upload)
+            arriving.waiting = False
+            self._open(self._waiting.popleft())
 
-    def _open(self, stream_id: int, upload: Upload) -> None:
-        target_bytes = upload.missing_bytes + max(SPARE_BYTES, self._limits.stream_window_bytes // 2)
-        increment_bytes = min(target_bytes, MAX_WINDOW_BYTES) - upload.window_bytes
+    def _open(self, arriving: Arriving) -> None:
+        target_bytes = arriving.missing_bytes + max(SPARE_BYTES, self._limits.stream_window_bytes // 2)
+        increment_bytes = min(target_bytes, MAX_WINDOW_BYTES) - arriving.window_bytes
         if increment_bytes > 0:
-            upload.window_bytes += increment_bytes
-            self._sender.control(window_update(stream_id, increment_bytes))
+            arriving.window_bytes += increment_bytes
+            self._sender.control(window_update(arriving.stream_id, increment_bytes))

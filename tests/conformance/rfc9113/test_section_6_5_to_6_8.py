@@ -159,7 +159,7 @@ def test_ping_is_accepted() -> None:
 
 def test_ping_is_answered_with_the_same_payload() -> None:
     """Section 6.7: each of them, in order. h2spec: http2/6.7/1."""
-    peer = Peer()
+    peer = Peer(Limits(min_idle_ping_interval_s=0.0))
     payloads = [bytes([octet]) * 8 for octet in range(5)]
     assert [item.payload for item in peer.send(*map(ping, payloads))] == payloads
 

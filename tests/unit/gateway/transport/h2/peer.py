@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import hpack
 
-from gateway.transport.call import NO_TRAILERS, Call, Handler
+from gateway.transport.call import NO_TRAILERS, Call, Handler, Stream, Streaming
 from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.frames import (
     END_HEADERS,
@@ -48,24 +48,47 @@ class Frame:
 
 
 class Recorder:
-    """A service: `/test.Echo/Echo` echoes at once, `/test.Echo/Keep` keeps the call, `/test.Echo/Crash` raises."""
+    """A service: `/test.Echo/Echo` echoes at once, `/test.Echo/Keep` keeps the call, `/test.Echo/Crash` raises.
+
+    `/test.Echo/Chat` echoes every message of a stream, and ends when the caller does; `/test.Echo/Listen` keeps the
+    stream and notes its messages, "end" and "cancel" in `heard`.
+    """
 
     def __init__(self) -> None:
         self.kept: list[Call] = []
+        self.streams: list[Stream] = []
+        self.heard: list[bytes | str] = []
         self.resolved: list[str] = []
 
-    def resolve(self, path: str) -> Handler | None:
+    def resolve(self, path: str) -> Handler | Streaming | None:
         self.resolved.append(path)
-        handlers: dict[str, Handler] = {
+        handlers: dict[str, Handler | Streaming] = {
             "/test.Echo/Echo": self.echo,
             "/test.Echo/Keep": self.kept.append,
             "/test.Echo/Crash": self.crash,
+            "/test.Echo/Chat": Streaming(self.chat),
+            "/test.Echo/Listen": Streaming(self.listen),
         }
         return handlers.get(path)
 
     def echo(self, call: Call) -> None:
         self.kept.append(call)
         call.reply(call.message, NO_TRAILERS)
+
+    def chat(self, stream: Stream) -> None:
+        self.streams.append(stream)
+
+        def answer(body: bytes) -> None:
+            stream.send(body)
+
+        stream.on_message = answer
+        stream.on_end = stream.finish
+
+    def listen(self, stream: Stream) -> None:
+        self.streams.append(stream)
+        stream.on_message = self.heard.append
+        stream.on_end = lambda: self.heard.append("end")
+        stream.on_cancel = lambda: self.heard.append("cancel")
 
     def crash(self, call: Call) -> None:
         raise RuntimeError("as ordered")

@@ -60,6 +60,41 @@ def test_pings_are_echoed_and_their_answers_are_not() -> None:
     assert peer.send(frame(FrameType.PING, 1, 0, b"12345678")) == []
 
 
+PING = frame(FrameType.PING, 0, 0, b"12345678")
+
+
+def test_too_many_pings_end_the_connection_as_grpc_clients_expect() -> None:
+    peer = Peer()
+    assert kinds(peer.send(PING * 3)) == ["PING"] * 3
+    goaway = only(peer.send(PING), FrameType.GOAWAY)
+    assert (goaway.code, goaway.payload[8:]) == (ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
+
+
+def test_answers_void_the_strikes_of_pings() -> None:
+    peer = Peer()
+    for stream_id in range(1, 41, 2):
+        assert kinds(peer.send(PING * 3)) == ["PING"] * 3
+        assert peer.works(stream_id)
+    for stream_id in range(41, 61, 2):
+        assert kinds(peer.send(PING * 3)) == ["PING"] * 3
+        peer.send(peer.request(stream_id, b"", (":path", "/test.Echo/Nothing")))
+
+
+def test_pings_may_come_every_five_minutes_while_a_call_is_under_way() -> None:
+    peer = Peer()
+    peer.keep(1)
+    for _ in range(10):
+        peer.now_s += 300.0
+        assert kinds(peer.send(PING)) == ["PING"]
+    peer.service.kept[0].reply(b"", NO_TRAILERS)
+    peer.frames()
+    for _ in range(3):
+        peer.now_s += 300.0
+        assert kinds(peer.send(PING)) == ["PING"]
+    peer.now_s += 300.0
+    assert kinds(peer.send(PING)) == ["GOAWAY"], "without calls two hours are the rule"
+
+
 def test_priority_means_nothing() -> None:
     peer = Peer()
     assert peer.send(frame(FrameType.PRIORITY, 0, 1, struct.pack(">LB", 1, 16))) == []

@@ -3,8 +3,21 @@ import pytest
 
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Metadata, Trailers
+from gateway.transport.compression import compress
 from gateway.transport.h2.errors import Refusal
-from gateway.transport.h2.grpc import failure_block, message_bytes, percent_encode, timeout_s, trailers_block
+from gateway.transport.h2.grpc import (
+    failure_block,
+    headers_block,
+    percent_encode,
+    read_prefix,
+    status_block,
+    timeout_s,
+    trailers_block,
+    unpack,
+)
+from gateway.transport.h2.limits import Limits
+
+LIMITS = Limits(max_message_bytes=256)
 
 
 def decoded(block: bytes) -> list[tuple[str, str]]:
@@ -40,7 +53,8 @@ def test_malformed_timeouts(text: str) -> None:
 
 
 def test_message_prefix() -> None:
-    assert message_bytes(b"\x00\x00\x00\x01\x00rest", metadata(), 256) == 256
+    assert read_prefix(b"\x00\x00\x00\x01\x00rest", 0, metadata(), LIMITS) == (False, 256)
+    assert read_prefix(b"xx\x01\x00\x00\x00\x07", 2, metadata(grpc_encoding="gzip"), LIMITS) == (True, 7)
 
 
 @pytest.mark.parametrize(
@@ -48,17 +62,52 @@ def test_message_prefix() -> None:
     [
         (b"\x00\x00\x00\x01\x01", "identity", Code.RESOURCE_EXHAUSTED),
         (b"\x00\xff\xff\xff\xff", "identity", Code.RESOURCE_EXHAUSTED),
-        (b"\x01\x00\x00\x00\x01", "gzip", Code.UNIMPLEMENTED),
+        (b"\x01\x00\x00\x00\x01", "snappy", Code.UNIMPLEMENTED),
         (b"\x01\x00\x00\x00\x01", "identity", Code.INTERNAL),
         (b"\x02\x00\x00\x00\x01", "gzip", Code.INTERNAL),
     ],
 )
 def test_messages_that_cannot_be_taken(head: bytes, encoding: str, code: Code) -> None:
     with pytest.raises(Refusal) as caught:
-        message_bytes(head, metadata(grpc_encoding=encoding), 256)
+        read_prefix(head, 0, metadata(grpc_encoding=encoding), LIMITS)
     assert caught.value.code == code
     if code == Code.UNIMPLEMENTED:
-        assert caught.value.trailers.pairs == (("grpc-accept-encoding", "identity"),)
+        assert caught.value.trailers.pairs == (("grpc-accept-encoding", "identity, deflate, gzip"),)
+
+
+def test_messages_are_unpacked_within_bounds() -> None:
+    gzip = metadata(grpc_encoding="gzip")
+    assert unpack(memoryview(b"plain"), False, gzip, LIMITS) == b"plain"
+    assert unpack(memoryview(compress("gzip", b"x" * 200)), True, gzip, LIMITS) == b"x" * 200
+    with pytest.raises(Refusal) as caught:
+        unpack(memoryview(compress("gzip", bytes(257))), True, gzip, LIMITS)
+    assert (caught.value.code, caught.value.reason) == (Code.RESOURCE_EXHAUSTED, "decompressed_size")
+    with pytest.raises(Refusal) as caught:
+        unpack(memoryview(b"no"), True, gzip, LIMITS)
+    assert caught.value.code == Code.INTERNAL
+
+
+def test_the_lower_limit_bounds_what_is_unpacked() -> None:
+    packed = memoryview(compress("deflate", bytes(150)))
+    with pytest.raises(Refusal):
+        unpack(packed, True, metadata(grpc_encoding="deflate"), Limits(max_decompressed_bytes=149))
+
+
+def test_headers_carry_metadata_and_the_encoding() -> None:
+    assert decoded(headers_block(NO_TRAILERS)) == [(":status", "200"), ("content-type", "application/grpc")]
+    assert decoded(headers_block(Trailers(("a", "1")), "gzip"))[2:] == [("grpc-encoding", "gzip"), ("a", "1")]
+
+
+def test_binary_values_are_base64_without_padding() -> None:
+    assert decoded(trailers_block(Trailers(("x-bin", b"\xab"))))[0] == ("x-bin", "qw")
+
+
+def test_a_status_after_headers_has_no_pseudo_header() -> None:
+    assert decoded(status_block(Code.ABORTED, "no", Trailers(("a", "1")))) == [
+        ("grpc-status", "10"),
+        ("grpc-message", "no"),
+        ("a", "1"),
+    ]
 
 
 def test_status_messages_are_percent_encoded() -> None:

@@ -1,7 +1,5 @@
 """Slow peers: what takes too long is given up, what makes progress is not."""
 
-import struct
-
 import pytest
 
 from gateway.transport.call import NO_TRAILERS
@@ -11,7 +9,7 @@ from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.patience import Stall
 from tests.unit.gateway.transport.h2.peer import Frame, Peer, data, kinds, message, only, settings, window_update
 
-LIMITS = Limits(header_timeout_s=10.0, upload_timeout_s=30.0, write_timeout_s=30.0, idle_timeout_s=0.0)
+LIMITS = Limits(header_timeout_s=10.0, upload_timeout_s=30.0, write_timeout_s=30.0)
 
 
 class Slow(Peer):
@@ -24,8 +22,7 @@ class Slow(Peer):
     def wait(self, seconds: int) -> list[Frame]:
         """What the server says meanwhile."""
         for _ in range(seconds):
-            if self.connection.sweep(1.0, self.buffered_bytes):
-                self.connection.drain()
+            self.connection.sweep(1.0, self.buffered_bytes)
         return self.frames()
 
     @property
@@ -191,20 +188,18 @@ def test_zero_means_for_ever() -> None:
     assert peer.counters == {}
 
 
-def test_idle_connections_stay_unless_told_otherwise() -> None:
-    assert Slow().wait(10_000) == []
-    peer = Slow(Limits(idle_timeout_s=60.0))
-    peer.wait(50)
-    assert peer.works(1)
-    assert peer.wait(59) == []
-    call = peer.keep(3)
-    assert peer.wait(100) == []
-    call.reply(b"", NO_TRAILERS)
-    peer.frames()
-    assert peer.wait(59) == []
-    goaway, ping = peer.wait(2)[:2]
-    assert (goaway.code, struct.unpack(">L", goaway.payload[:4])) == (0, (2**31 - 1,))
-    assert ping.kind == FrameType.PING
+def test_a_silent_peer_is_asked_and_given_up() -> None:
+    peer = Slow(Limits(keepalive_time_s=60.0, keepalive_timeout_s=20.0))
+    call = peer.keep(1)
+    peer.wait(30)
+    (ping,) = peer.wait(40)
+    assert (ping.kind, ping.flags, len(ping.payload)) == (FrameType.PING, 0, 8)
+    peer.now_s += 70
+    assert peer.send(frame(FrameType.PING, 1, 0, ping.payload)) == []
+    assert kinds(peer.wait(70)) == ["PING"], "the answer counted"
+    assert only(peer.wait(20), FrameType.GOAWAY).code == ErrorCode.NO_ERROR
+    assert call.closed
+    assert peer.counters == {"keepalive": 1}
 
 
 def test_a_closed_connection_is_not_looked_at() -> None:

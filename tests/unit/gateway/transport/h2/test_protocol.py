@@ -7,7 +7,7 @@ import pytest
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2 import protocol
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.protocol import H2Protocol
 from tests.unit.gateway.transport.h2.peer import (
     Frame,
@@ -61,7 +61,8 @@ class Client:
         self.wire = Wire()
         self.members: list[H2Protocol] = []
         loop = asyncio.get_running_loop()
-        self.protocol = H2Protocol(self.service, limits or Limits(), loop, self._changed)
+        self.counters = Counters()
+        self.protocol = H2Protocol(self.service, limits or Limits(), loop, self._changed, self.counters)
         self.protocol.connection_made(self.wire)
 
     def _changed(self, member: H2Protocol, opened: bool) -> None:
@@ -198,6 +199,42 @@ async def test_who_does_not_answer_the_drain_is_left_all_the_same(
     assert kinds(client.send(client.peer.request(1))) == ["GOAWAY", "PING", "HEADERS", "DATA", "HEADERS"]
     await until(lambda: client.wire.ended)
     assert kinds(client.read()) == ["GOAWAY"]
+
+
+async def test_an_idle_connection_is_closed_gracefully() -> None:
+    client = Client(Limits(idle_timeout_s=60.0))
+    client.send(PREFACE, settings())
+    for _ in range(61):
+        assert client.read() == []
+        client.protocol.sweep(1.0)
+    goaway, ping = client.read()
+    assert (goaway.payload, ping.kind) == (b"\x7f\xff\xff\xff" + bytes(4) + b"max_idle", FrameType.PING)
+    assert kinds(client.send(frame(FrameType.PING, 1, 0, ping.payload))) == ["GOAWAY"]
+    assert client.wire.ended
+    assert client.counters.take() == {"idle": 1}
+    client.protocol.connection_lost(None)
+
+
+async def test_an_old_connection_finishes_its_calls_within_the_grace() -> None:
+    client = Client(Limits(max_age_s=100.0, max_age_grace_s=30.0))
+    client.send(PREFACE, settings())
+    client.send(client.peer.request(1, b"", (":path", "/test.Echo/Keep")))
+    client.send(client.peer.request(3, b"", (":path", "/test.Echo/Keep")))
+    for _ in range(111):
+        client.protocol.sweep(1.0)
+    goaway, ping = client.read()
+    assert goaway.payload[8:] == b"max_age"
+    client.send(frame(FrameType.PING, 1, 0, ping.payload))
+    client.service.kept[0].reply(b"in time", NO_TRAILERS)
+    await turn()
+    assert client.peer.answers(client.read())[1][0] == message(b"in time")
+    for _ in range(32):
+        client.protocol.sweep(1.0)
+    assert only(client.read(), FrameType.GOAWAY).payload[8:] == b"max_age_grace"
+    assert client.service.kept[1].closed
+    assert client.wire.ended
+    assert client.counters.take() == {"age": 1, "age_grace": 1}
+    client.protocol.connection_lost(None)
 
 
 async def test_half_closed_peers_are_closed() -> None:

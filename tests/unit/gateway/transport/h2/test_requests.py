@@ -3,7 +3,8 @@ import struct
 import pytest
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS
+from gateway.transport.call import NO_TRAILERS, ReplyOptions, Trailers
+from gateway.transport.compression import compress, decompress
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, FrameType, frame
 from gateway.transport.h2.hpack import encode
@@ -119,9 +120,9 @@ def test_requests_without_a_whole_message() -> None:
     assert status(peer, peer.send(peer.headers(5), data(5, message(b"abc")[:6]))) == ("200", "13")
     assert status(peer, peer.send(peer.headers(7), data(7, message(b"a") + message(b"b")))) == ("200", "12")
     assert status(peer, peer.send(peer.headers(9), data(9, message(b"a", compressed=1)))) == ("200", "13")
-    compressed = peer.headers(11, ("grpc-encoding", "gzip")) + data(11, message(b"a", compressed=1))
+    compressed = peer.headers(11, ("grpc-encoding", "snappy")) + data(11, message(b"a", compressed=1))
     pairs = peer.fields(only(peer.send(compressed), FrameType.HEADERS))
-    assert (pairs["grpc-status"], pairs["grpc-accept-encoding"]) == ("12", "identity")
+    assert (pairs["grpc-status"], pairs["grpc-accept-encoding"]) == ("12", "identity, deflate, gzip")
     assert peer.works(13)
 
 
@@ -389,3 +390,17 @@ def test_streams_above_the_limit_are_a_flood_in_the_end() -> None:
     assert codes[-1] == ErrorCode.ENHANCE_YOUR_CALM
     assert set(codes[:-1]) == {ErrorCode.REFUSED_STREAM}
     assert peer.connection._counters.take() == {"streams": len(codes) - 1, "resets": 1}
+
+
+def test_compressed_requests_and_replies() -> None:
+    peer = Peer()
+    body = message(compress("deflate", b"x" * 500), compressed=1)
+    names = ("grpc-encoding", "deflate"), ("grpc-accept-encoding", "identity,gzip")
+    frames = peer.send(peer.headers(1, (":path", "/test.Echo/Keep"), *names), data(1, body))
+    assert frames == []
+    (call,) = peer.service.kept
+    assert call.message == b"x" * 500
+    call.reply(call.message, NO_TRAILERS, ReplyOptions(Trailers(("x-a", "1")), compress=True))
+    answer, pairs = peer.answers(peer.frames())[1]
+    assert (pairs["grpc-encoding"], pairs["x-a"], pairs["grpc-status"]) == ("gzip", "1", "0")
+    assert (answer[0], decompress("gzip", answer[5:], 500)) == (1, b"x" * 500)

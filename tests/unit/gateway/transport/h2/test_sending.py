@@ -138,7 +138,7 @@ def test_while_the_socket_is_full_replies_wait() -> None:
 
 
 def test_a_peer_that_asks_but_does_not_read_is_sent_away() -> None:
-    peer = Peer(Limits(max_control_replies=10, max_streams=5))
+    peer = Peer(Limits(max_control_replies=10, max_streams=5, min_idle_ping_interval_s=0.0))
     peer.connection.sender.paused = True
     ping = frame(FrameType.PING, 0, 0, bytes(8))
     peer.connection.receive(ping * 15, 0.0)
@@ -190,7 +190,7 @@ def test_replies_that_wait_are_bounded_and_the_last_straw_fails() -> None:
     assert kinds(peer.send(reset(1))) == []
     calls[2].reply(bytes(100_000), NO_TRAILERS)
     sender = peer.connection.sender
-    assert (sender.backlog_bytes, peer.connection._counters.take()) == (100_000, {"backlog": 1})
+    assert (sender.backlog_bytes, peer.connection._counters.take()) == (100_005, {"backlog": 1})
     answered = peer.send(settings(initial_window_size=10**6), window_update(0, 10**6))
     assert answered[-1].stream_id == 5
     assert sender.backlog_bytes == 0

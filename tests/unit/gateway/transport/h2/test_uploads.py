@@ -10,27 +10,28 @@ from gateway.transport.h2.uploads import Intake, Upload
 from tests.unit.gateway.transport.h2.peer import Frame, Peer, data, message, only, reset, split
 
 METADATA = Metadata("/", {}, None, None)
+LIMITS = Limits(max_message_bytes=1000)
 KIB = 1024
 
 
 def upload(content_length: int | None = None) -> Upload:
-    return Upload(METADATA, content_length, 65_536, 0.0)
+    return Upload(1, METADATA, content_length, 65_536, 0.0)
 
 
 def feed(target: Upload, *pieces: bytes) -> Upload:
     for piece in pieces:
-        target.feed(memoryview(piece), 1000)
+        target.feed(memoryview(piece), LIMITS)
     return target
 
 
 def test_a_message_in_pieces() -> None:
     target = feed(upload(), b"\x00\x00", b"\x00\x00\x03a", b"", b"bc")
     assert target.missing_bytes == 0
-    assert target.finish() == b"abc"
+    assert target.finish(LIMITS) == b"abc"
 
 
 def test_an_empty_message_is_a_message() -> None:
-    assert feed(upload(), message(b"")).finish() == b""
+    assert feed(upload(), message(b"")).finish(LIMITS) == b""
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_an_empty_message_is_a_message() -> None:
 )
 def test_half_a_message_is_none(body: bytes, code: Code) -> None:
     with pytest.raises(Refusal) as caught:
-        feed(upload(), body).finish()
+        feed(upload(), body).finish(LIMITS)
     assert caught.value.code == code
 
 
@@ -49,19 +50,15 @@ def test_two_messages_are_too_many() -> None:
 
 
 def test_content_length_must_be_right() -> None:
-    assert feed(upload(8), message(b"abc")).finish() == b"abc"
+    assert feed(upload(8), message(b"abc")).finish(LIMITS) == b"abc"
     with pytest.raises(StreamFault) as caught:
-        feed(upload(9), message(b"abc")).finish()
+        feed(upload(9), message(b"abc")).finish(LIMITS)
     assert caught.value.code == ErrorCode.PROTOCOL_ERROR
 
 
-def intake(**limits: int) -> tuple[Intake, Sender]:
-    sender = Sender({}, lambda: None)
-    return Intake(Limits(**limits), sender), sender
-
-
 def test_the_connection_window_opens_again_at_half() -> None:
-    target, sender = intake(connection_window_bytes=100_000)
+    sender = Sender({}, lambda: None)
+    target = Intake(Limits(connection_window_bytes=100_000), sender)
     target.take(49_999)
     assert not sender.out
     target.take(1)
@@ -127,7 +124,7 @@ def test_uploads_that_left_do_not_stand_in_line() -> None:
         sent = peer.headers(stream_id), data(stream_id, head, end=False)
         peer.send(*sent, data(stream_id, b"") if stream_id > 3 else b"")
     line = peer.connection._requests.intake._waiting
-    assert list(line) == [3]
+    assert [each.stream_id for each in line] == [3]
     assert set(grants(peer.send(reset(1)))) == {3}
     assert not line
 

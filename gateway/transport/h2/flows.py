@@ -1,0 +1,123 @@
+"""The streaming calls of one connection."""
+
+from typing import TYPE_CHECKING
+
+from gateway.transport.call import Metadata, Streaming
+from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
+from gateway.transport.h2.flow import H2Stream
+from gateway.transport.h2.inbox import Inbox
+from gateway.transport.h2.streams import SMALL_BYTES
+
+if TYPE_CHECKING:
+    from gateway.transport.h2.requests import Requests
+
+
+class Flows:
+    """Streams whose method is `Streaming`, from their HEADERS until both directions are done or one was reset."""
+
+    __slots__ = ("_requests", "live", "stirred")
+
+    def __init__(self, requests: "Requests") -> None:
+        self._requests = requests
+        self.live: dict[int, H2Stream] = {}
+        self.stirred: list[H2Stream] = []
+        """Streams that want their messages again."""
+        requests.sender.on_sent = self._sent
+
+    def open(
+        self, stream_id: int, metadata: Metadata, streaming: Streaming, content_length: int | None, *, ended: bool
+    ) -> None:
+        """HEADERS have come: the service takes over. Raises StreamFault when content-length promises more."""
+        requests = self._requests
+        inbox = Inbox(stream_id, metadata, content_length, requests.limits.stream_window_bytes)
+        if ended:
+            inbox.end()
+        flow = H2Stream(self, requests.sender, inbox, requests.limits, requests.now_s, may_idle=streaming.may_idle)
+        self.live[stream_id] = flow
+        requests.sender.flows[stream_id] = flow.outgoing
+        try:
+            streaming.start(flow)
+        except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
+            flow.crash(error)
+        if ended:
+            self._deliver(flow)
+
+    def data(self, flow: H2Stream, data: memoryview, payload_bytes: int, *, ended: bool) -> None:
+        """DATA, or the end. Raises StreamFault as `Intake.feed`, and STREAM_CLOSED after the end."""
+        inbox, intake = flow.inbox, self._requests.intake
+        if inbox.ended:
+            raise StreamFault(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        if flow.closed:  # its answer is on its way out, nobody reads any more
+            inbox.ended = ended
+            intake.spend(inbox, payload_bytes)
+            return
+        before = len(inbox.waiting_messages)
+        try:
+            intake.feed(inbox, data, payload_bytes)
+            if len(inbox.waiting_messages) > before:
+                if inbox.granted_bytes:
+                    intake.release(inbox)
+            elif len(data) < SMALL_BYTES and not ended:
+                self._requests.chat()
+            if ended:
+                inbox.end()
+        except Refusal as refusal:
+            self._refuse(flow, refusal)
+        else:
+            self._deliver(flow)
+
+    def stir(self, flow: H2Stream) -> None:
+        """The stream wants its messages again, in the next turn of the loop."""
+        self.stirred.append(flow)
+        self._requests.sender.rouse()
+
+    def go_on(self) -> None:
+        """Tells the streams what they wait for: their messages, or that they may send again."""
+        stirred, self.stirred = self.stirred, []
+        for flow in stirred:
+            self._deliver(flow)
+        relieved, self._requests.sender.relieved = self._requests.sender.relieved, []
+        for stream_id in relieved:
+            if stream_id in self.live:
+                self.live[stream_id].relieve()
+
+    def forget(self, stream_id: int) -> bool:
+        """The stream is reset; whether there was one. To be called before the sender drops it."""
+        flow = self.live.pop(stream_id, None)
+        if flow is None:
+            return False
+        self._requests.intake.release(flow.inbox)
+        if not flow.closed:
+            flow.cancel()
+        return True
+
+    def cancel_all(self) -> None:
+        """The connection is lost."""
+        flows = list(self.live.values())
+        self.live.clear()
+        self.stirred.clear()
+        for flow in flows:
+            if not flow.closed:
+                flow.cancel()
+
+    def _deliver(self, flow: H2Stream) -> None:
+        try:
+            flow.deliver()
+        except Refusal as refusal:
+            self._refuse(flow, refusal)
+        inbox = flow.inbox
+        if not inbox.ended and not inbox.paused and not flow.closed:
+            self._requests.intake.replenish(inbox)
+
+    def _refuse(self, flow: H2Stream, refusal: Refusal) -> None:
+        if refusal.reason:
+            self._requests.counters.count(refusal.reason)
+        flow.abort(refusal.code, str(refusal), refusal.trailers)
+
+    def _sent(self, stream_id: int) -> None:
+        """The last byte of the answer was rendered. Who still sends is told to stop (RFC 9113 section 8.1)."""
+        flow = self.live.pop(stream_id, None)
+        if flow is not None:
+            self._requests.intake.release(flow.inbox)
+            if not flow.inbox.ended:
+                self._requests.tell_off(stream_id)
