@@ -1,0 +1,34 @@
+"""What a listener's limits are called in grpcio (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
+
+from typing import Final
+
+from gateway.transport.h2.limits import Limits
+
+MAX_INT: Final = 2**31 - 1
+"""The largest value of a channel argument; for durations: never."""
+COMPRESS_AS_ACCEPTED: Final = 1
+"""GRPC_COMPRESS_LEVEL_LOW: gzip or deflate, whichever the caller accepts, on messages that do not say no."""
+
+
+def channel_options(limits: Limits) -> list[tuple[str, int]]:
+    """Channel arguments of a server with these limits. What has no counterpart is in tests/conformance/README.md."""
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.default_compression_level", COMPRESS_AS_ACCEPTED),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_receive_message_length", min(limits.max_message_bytes, MAX_INT)),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        # Between the two grpcio refuses at random: that is for who watches a fleet grow into its limit.
+        ("grpc.max_metadata_size", limits.max_header_list_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_header_list_bytes),
+        ("grpc.http2.max_frame_size", limits.max_frame_bytes),
+        ("grpc.http2.lookahead_bytes", limits.stream_window_bytes),
+        ("grpc.server_handshake_timeout_ms", milliseconds(limits.handshake_timeout_s)),
+        ("grpc.max_connection_idle_ms", milliseconds(limits.idle_timeout_s)),
+    ]
+
+
+def milliseconds(seconds: float) -> int:
+    """A duration as grpcio takes it; 0 is for ever."""
+    return min(max(1, round(seconds * 1000)), MAX_INT) if seconds else MAX_INT

@@ -1,0 +1,128 @@
+"""Serves a `Service` by grpcio's asyncio server."""
+
+import asyncio
+import logging
+import math
+import socket
+from functools import partial
+from time import monotonic
+
+import grpc
+import grpc.aio
+
+from gateway.errors import Code
+from gateway.transport.call import Metadata, Service, Streaming
+from gateway.transport.grpcio.calls import serve_call
+from gateway.transport.grpcio.metadata import peer_of, values
+from gateway.transport.grpcio.options import channel_options
+from gateway.transport.grpcio.rpc import Caller, Context, Rpc
+from gateway.transport.grpcio.streams import serve_stream
+from gateway.transport.h2.limits import Limits
+
+__all__ = ["GrpcioServer", "Limits", "listen"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """Every path is a method: a `Service` says only when it is asked which there are."""
+
+    def __init__(self, server: "GrpcioServer") -> None:
+        self._server = server
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Called by grpcio with the path and metadata of each call."""
+        serve = partial(self._server.serve, handler_call_details)
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+
+class GrpcioServer:
+    """A listening transport; see `gateway.transport.call.Server`. Made by `listen`."""
+
+    def __init__(self, service: Service, limits: Limits) -> None:
+        self.port = 0
+        self._service = service
+        self._limits = limits
+        self._callers: dict[str, Caller] = {}
+        self._server = grpc.aio.server(handlers=[_Methods(self)], options=channel_options(limits))
+        self._closing: asyncio.Task[None] | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accepts connections from now on at the address of a bound socket, which is closed: grpcio makes its own.
+
+        The socket shares its port (SO_REUSEPORT), so that nobody else gets it meanwhile. Raises OSError when grpcio
+        cannot listen there.
+        """
+        with sock:
+            address = _address(sock)
+            try:
+                port = self._server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise OSError(f"grpcio cannot listen on {address}: {error}") from None
+            await self._server.start()
+        if not address.startswith("unix"):
+            self.port = port
+
+    @property
+    def connections(self) -> int:
+        """Client connections with calls under way: grpcio does not tell of the others."""
+        return len(self._callers)
+
+    def take_refusals(self) -> dict[str, int]:
+        """Nothing: what grpcio refuses by itself it does not count."""
+        return {}
+
+    async def drain(self, grace_s: float) -> None:
+        """Stops accepting, says goodbye, waits for calls in flight up to the grace, then closes everything."""
+        await self._server.stop(grace_s)
+
+    def close(self) -> None:
+        """Stops accepting and closes every connection; calls in flight are cancelled."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._server.stop(None))
+
+    async def serve(self, details: grpc.HandlerCallDetails, _: object, context: Context) -> None:
+        """One RPC, from its headers to its end."""
+        left_s = context.time_remaining()
+        name = context.peer()
+        peer = peer_of(name, context.auth_context())
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._callers[name] = Caller()
+        caller.calls += 1
+        rpc = Rpc(context, peer, caller, self._limits.max_backlog_bytes)
+        try:
+            handler = self._service.resolve(details.method)
+            found = Metadata(details.method, values(details.invocation_metadata, peer), left_s, handler)
+            deadline_s = math.inf if left_s is None else monotonic() + left_s
+            if handler is None:
+                rpc.refuse(Code.UNIMPLEMENTED, f"unknown method {details.method}")
+            elif isinstance(handler, Streaming):
+                await serve_stream(rpc, found, handler, deadline_s)
+            else:
+                await serve_call(rpc, found, handler, deadline_s)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("cannot serve %r", details.method)
+            rpc.refuse(Code.INTERNAL, "internal error")
+        finally:
+            caller.calls -= 1
+            if not caller.calls:
+                del self._callers[name]
+
+
+def _address(sock: socket.socket) -> str:
+    """The address of a bound socket, in grpcio's words (grpc/grpc doc/naming.md)."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if sock.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+async def listen(sock: socket.socket, service: Service, limits: Limits) -> GrpcioServer:
+    """Serves `service` at the address of a bound socket (see `GrpcioServer.start`). Raises OSError when it cannot."""
+    server = GrpcioServer(service, limits)
+    await server.start(sock)
+    return server
