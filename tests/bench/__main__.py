@@ -3,7 +3,6 @@
 usage: python -m tests.bench [--quick]
 """
 
-import platform
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -20,6 +18,7 @@ import grpc
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench import load
 from tests.bench.load import BenchError, Load
+from tests.bench.machine import machine
 from tests.bench.workload import CANDIDATE, MODEL, make_models, write_payload
 from tests.serving import Gateway, ServingError, cpu_s, serving
 
@@ -180,7 +179,7 @@ def say(text: str) -> None:
 def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
     """The Markdown lines of the result."""
     echo = next(row for row in bench.rows if row.name.startswith("grpc.aio"))
-    yield f"{datetime.now(UTC):%Y-%m-%d}, {_cpu_name()}, {platform.python_implementation()} {platform.python_version()}"
+    yield machine()
     yield ""
     yield "| what | 4×16 req/s | 1×1 req/s | proxy µs CPU | worker µs CPU | 4×16 p99 ms | × ORT | × grpc.aio |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -202,12 +201,6 @@ def table(bench: Bench, without: Load, shadowed: Load) -> Iterator[str]:
 def _cpu(gateway: Gateway) -> tuple[float, float]:
     """CPU time of all proxies and of all workers."""
     return sum(map(cpu_s, gateway.proxies())), sum(map(cpu_s, gateway.workers()))
-
-
-def _cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0] if names else platform.machine()}"
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-METHOD = "inference.GRPCInferenceService/ModelInfer"
+from tests.bench.echo import UNARY
 
 
 class BenchError(Exception):
@@ -54,17 +54,29 @@ def require_h2load() -> str:
 
 
 def run(
-    port: int, payload: Path, reply_bytes: int, *, requests: int, connections: int, streams: int, rate: int = 0
+    port: int,
+    payload: Path,
+    reply_bytes: int,
+    *,
+    requests: int,
+    connections: int,
+    streams: int,
+    rate: int = 0,
+    tls: bool = False,
+    latencies: bool = True,
 ) -> Load:
     """Sends `requests` unary calls; `rate` > 0 paces them (requests/s over all connections).
 
+    latencies: keep one for each request, which costs h2load some time of its own.
     Raises BenchError unless every answer carried exactly `reply_bytes` bytes of message.
     """
     with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
         log = Path(folder) / "latencies"
         command = [require_h2load(), "-n", str(requests), "-c", str(connections), "-m", str(streams), "-t", "1"]
         command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "x-user-id: user-123"]
-        command += ["-d", str(payload), f"--log-file={log}", f"http://127.0.0.1:{port}/{METHOD}"]
+        command += ["-d", str(payload), f"{'https' if tls else 'http'}://127.0.0.1:{port}{UNARY}"]
+        if latencies:
+            command.insert(1, f"--log-file={log}")
         if rate:
             command.insert(1, f"--rps={rate / connections}")
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
