@@ -110,6 +110,8 @@ def _explain(problem: ErrorDetails) -> str:
             return _unknown(str(problem["loc"][-1]), _class_at(problem["loc"][:-1]))
         case "greater_than_equal":
             return f"must be at least {context['ge']}, not {problem['input']}"
+        case "greater_than":
+            return f"must be more than {context['gt']}"
         case "less_than_equal":
             return f"must be at most {context['le']}, not {problem['input']}"
         case "int_type":

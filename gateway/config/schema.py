@@ -16,6 +16,7 @@ from pydantic import (
 
 from gateway.config.units import duration_s, size_bytes
 from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
+from gateway.routing.link import PeerLimits
 from gateway.routing.snapshot import Assignment
 
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
@@ -24,10 +25,14 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, BeforeValidator(duration_s)]
 """Written "250ms", "20s", "5m", "1h"; at most a day."""
+Patience = Annotated[Seconds, Field(gt=0)]
+"""Seconds, and not for ever."""
 SHORTEST_ACK_S: Final = 0.1
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
+BufferBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1 << 20)]
+BudgetBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=16 << 20)]
 
 
 def _ack_timeout(seconds: float) -> float:
@@ -72,7 +77,7 @@ class Limits(Section):
     """[limits]: what one proxy takes on."""
 
     max_message: MessageBytes = 2**31 - 1
-    max_streams: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = 1024
+    max_streams: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = 128
     """Concurrent calls on one connection."""
     max_in_flight: Positive = 8192
     """Requests without an answer yet, in one proxy."""
@@ -91,8 +96,79 @@ class Limits(Section):
     """How long a request may not make progress while it arrives; 0s: for ever."""
     write_timeout: Seconds = 30.0
     """How long a client may not read its replies; 0s: for ever."""
-    idle_timeout: Seconds = 0.0
+    idle_timeout: Seconds = 3600.0
     """How long a connection without requests stays open; 0s: for ever."""
+    max_buffered: BudgetBytes = 1 << 30
+    """Bytes of requests on their way in and replies on their way out, of all clients together."""
+    max_uploads: BufferBytes = 64 << 20
+    """Larger requests that one connection may send side by side."""
+    max_backlog: BufferBytes = 128 << 20
+    """Replies that one connection may leave unread."""
+    max_decompressed: MessageBytes = 4 << 20
+    """Largest compressed request, unpacked."""
+    max_header_fields: Positive = 100
+    max_continuations: Positive = 8
+    """CONTINUATION frames of one header block."""
+    max_settings: Positive = 32
+    """Entries of one SETTINGS frame."""
+    max_control_replies: Positive = 1000
+    """Answers to PING and SETTINGS that a client may leave unread."""
+    max_resets: Positive = 1000
+    """Streams a client may reset at once, or make the server reset."""
+    resets_per_second: Positive = 33
+    max_chatter: Positive = 1000
+    """Frames at once that bring no request on."""
+    chatter_per_second: Positive = 100
+    min_bytes_per_second: Positive = 500
+    """Slower is no progress to `upload_timeout` and `write_timeout`."""
+    handshake_timeout: Patience = 10.0
+    """How long a client may take to introduce itself."""
+    header_timeout: Patience = 10.0
+    """How long a header block may take."""
+    stream_idle_timeout: Seconds = 300.0
+    """How long nothing may go either way on a streaming call; 0s: for ever."""
+    keepalive_time: Seconds = 7200.0
+    """A client that was silent for so long is asked whether it is there; 0s: never."""
+    keepalive_timeout: Patience = 20.0
+    """How long it may take to answer."""
+    min_ping_interval: Seconds = 300.0
+    """How often a client may ask, while it has calls; 0s: any time."""
+    min_idle_ping_interval: Seconds = 7200.0
+    """How often a client may ask, without calls; 0s: any time."""
+    max_ping_strikes: Positive = 2
+    """How many times it may ask too early."""
+    max_age: Seconds = 0.0
+    """How old a connection may become; 0s: any age."""
+    max_age_grace: Seconds = 0.0
+    """How long the calls of one that is too old may take to end; 0s: for ever."""
+
+    def peers(self) -> PeerLimits:
+        """What the transport is told."""
+        return PeerLimits(
+            max_buffered_bytes=self.max_buffered,
+            max_upload_bytes=self.max_uploads,
+            max_backlog_bytes=self.max_backlog,
+            max_decompressed_bytes=self.max_decompressed,
+            max_header_fields=self.max_header_fields,
+            max_continuations=self.max_continuations,
+            max_settings=self.max_settings,
+            max_control_replies=self.max_control_replies,
+            reset_burst=self.max_resets,
+            resets_per_s=self.resets_per_second,
+            chatter_burst=self.max_chatter,
+            chatter_per_s=self.chatter_per_second,
+            min_bytes_per_s=self.min_bytes_per_second,
+            handshake_timeout_s=self.handshake_timeout,
+            header_timeout_s=self.header_timeout,
+            stream_idle_timeout_s=self.stream_idle_timeout,
+            keepalive_time_s=self.keepalive_time,
+            keepalive_timeout_s=self.keepalive_timeout,
+            min_ping_interval_s=self.min_ping_interval,
+            min_idle_ping_interval_s=self.min_idle_ping_interval,
+            max_ping_strikes=self.max_ping_strikes,
+            max_age_s=self.max_age,
+            max_age_grace_s=self.max_age_grace,
+        )
 
 
 class Workers(Section):
@@ -163,6 +239,7 @@ class Config(Section):
             upload_timeout_s=limits.upload_timeout,
             write_timeout_s=limits.write_timeout,
             idle_timeout_s=limits.idle_timeout,
+            peers=limits.peers(),
             drain_grace_s=server.drain_grace,
             ack_timeout_s=server.ack_timeout,
         )

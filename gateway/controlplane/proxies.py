@@ -270,6 +270,7 @@ class Proxies:
             upload_timeout_ms=round(settings.upload_timeout_s * 1000),
             write_timeout_ms=round(settings.write_timeout_s * 1000),
             idle_timeout_ms=round(settings.idle_timeout_s * 1000),
+            peers=settings.peers,
         )
 
     def _lost(self, source: ProxyLink) -> None:

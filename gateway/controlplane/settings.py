@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from gateway.routing.link import PeerLimits
 from gateway.routing.snapshot import Assignment
 
 Batching = Literal["auto", "off"]
@@ -40,7 +41,7 @@ class ProxySettings(msgspec.Struct, frozen=True):
     port: int
     count: int = 1
     max_message_bytes: int = 2**31 - 1
-    max_streams: int = 1024
+    max_streams: int = 128
     max_in_flight: int = 8192
     max_queue: int = 1024
     max_shadow_queue: int = 4096
@@ -53,8 +54,9 @@ class ProxySettings(msgspec.Struct, frozen=True):
     """How long a request may not make progress while it arrives; 0: for ever."""
     write_timeout_s: float = 30.0
     """How long a client may not read its replies; 0: for ever."""
-    idle_timeout_s: float = 0.0
+    idle_timeout_s: float = 3600.0
     """How long a connection without calls stays; 0: for ever."""
+    peers: PeerLimits = PeerLimits()
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""

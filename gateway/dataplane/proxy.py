@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.service import DataService
 from gateway.routing import link
@@ -152,6 +154,7 @@ def transport_limits(settings: link.Configure) -> Limits:
         upload_timeout_s=settings.upload_timeout_ms / 1000,
         write_timeout_s=settings.write_timeout_ms / 1000,
         idle_timeout_s=settings.idle_timeout_ms / 1000,
+        **msgspec.structs.asdict(settings.peers),
     )
 
 

@@ -48,6 +48,37 @@ class Hung(msgspec.Struct, frozen=True, tag="hung"):
     address: str
 
 
+class PeerLimits(msgspec.Struct, frozen=True):
+    """What clients may ask of a proxy, and how long they may take; the transport's `Limits` explain each by its name.
+
+    A time of 0 is no limit, except for `handshake_timeout_s`, `header_timeout_s` and `keepalive_timeout_s`.
+    """
+
+    max_buffered_bytes: int = 1 << 30
+    max_upload_bytes: int = 64 << 20
+    max_backlog_bytes: int = 128 << 20
+    max_decompressed_bytes: int = 4 << 20
+    max_header_fields: int = 100
+    max_continuations: int = 8
+    max_settings: int = 32
+    max_control_replies: int = 1000
+    reset_burst: int = 1000
+    resets_per_s: float = 33.0
+    chatter_burst: int = 1000
+    chatter_per_s: float = 100.0
+    min_bytes_per_s: int = 500
+    handshake_timeout_s: float = 10.0
+    header_timeout_s: float = 10.0
+    stream_idle_timeout_s: float = 300.0
+    keepalive_time_s: float = 7200.0
+    keepalive_timeout_s: float = 20.0
+    min_ping_interval_s: float = 300.0
+    min_idle_ping_interval_s: float = 7200.0
+    max_ping_strikes: int = 2
+    max_age_s: float = 0.0
+    max_age_grace_s: float = 0.0
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """Settings of a proxy; sent once, before the first Publish."""
 
@@ -74,10 +105,11 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a request may not make progress while it arrives; 0: for ever."""
     write_timeout_ms: int = 30_000
     """How long a client may not read its replies; 0: for ever."""
-    idle_timeout_ms: int = 0
+    idle_timeout_ms: int = 3_600_000
     """How long a connection without calls stays; 0: for ever."""
     worker_timeout_ms: int = 60_000
     """How long a worker may take for one batch; 0: for ever."""
+    peers: PeerLimits = PeerLimits()
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):

@@ -67,14 +67,24 @@ def error_classes() -> list[type[errors.CutoverError]]:
     return [kind for kind in kinds if kind not in (errors.CutoverError, errors.RequestError)]
 
 
+def duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:g}h"
+    return f"{seconds / 60:g}m" if seconds > 60 else f"{seconds:g}s"
+
+
+def size(size_bytes: int) -> str:
+    return f"{size_bytes >> 30}GiB" if size_bytes >= 1 << 30 else f"{size_bytes >> 20}MiB"
+
+
 def written(default: object) -> str:
     """A default as the table writes it; empty: in words."""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, int) and default != NO_LIMIT:
-        return f"| {default} |"
+        return f"| {default} |" if default < 1 << 20 else f'`"{size(default)}"`'
     if isinstance(default, float):
-        return f'`"{default:g}s"`'
+        return f'`"{duration(default)}"`'
     return str(default) if isinstance(default, str | Path) else ""
 
 

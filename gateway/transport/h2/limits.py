@@ -58,6 +58,8 @@ class Limits:
     """Requests above the stream window that are received side by side; the others wait with their window used up."""
     max_backlog_bytes: int = 128 << 20
     """Replies that wait for a peer that does not read; what comes on top fails with RESOURCE_EXHAUSTED."""
+    max_buffered_bytes: int = 1 << 30
+    """What all connections of the listener together may hold; see `Memory`."""
     max_control_replies: int = 1000
     """Answers to PING, SETTINGS and refused streams waiting for a peer that does not read."""
     reset_burst: int = 1000

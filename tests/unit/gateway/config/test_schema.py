@@ -1,3 +1,9 @@
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import ValidationError
+
 from gateway.config.schema import Config, Limits, Model
 from gateway.controlplane.settings import FleetSettings, ProxySettings, WorkerOverrides
 from gateway.routing.snapshot import Assignment
@@ -24,3 +30,30 @@ def test_limits_of_clients_reach_the_proxies() -> None:
     settings = Config(limits=Limits(max_connections=7, **written)).proxy_settings(1)  # type: ignore[arg-type] # as written in the file
     assert (settings.max_connections, settings.max_header_bytes) == (7, 8192)
     assert (settings.upload_timeout_s, settings.write_timeout_s, settings.idle_timeout_s) == (5.0, 0.0, 600.0)
+
+
+def test_every_limit_of_peers_can_be_set() -> None:
+    written = {
+        "max_buffered": "16MiB", "max_uploads": "1MiB", "max_backlog": "2MiB", "max_decompressed": "3MiB",
+        "max_header_fields": 4, "max_continuations": 5, "max_settings": 6, "max_control_replies": 7, "max_resets": 8,
+        "resets_per_second": 9, "max_chatter": 10, "chatter_per_second": 11, "min_bytes_per_second": 12,
+        "handshake_timeout": "13s", "header_timeout": "14s", "stream_idle_timeout": "15s", "keepalive_time": "16s",
+        "keepalive_timeout": "17s", "min_ping_interval": "18s", "min_idle_ping_interval": "19s",
+        "max_ping_strikes": 20, "max_age": "21s", "max_age_grace": "22s",
+    }  # fmt: skip
+    peers = Config(limits=Limits(**written)).proxy_settings(1).peers  # type: ignore[arg-type] # as written in the file
+    values = list(msgspec.structs.astuple(peers))
+    assert values[:4] == [16 << 20, 1 << 20, 2 << 20, 3 << 20]
+    assert values[4:] == list(range(4, 23))
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"max_buffered": "1MiB"}, {"handshake_timeout": "0s"}, {"header_timeout": "0s"}, {"keepalive_timeout": "0s"},
+        {"resets_per_second": 0}, {"max_resets": 0}, {"min_bytes_per_second": 0}, {"max_age": "25h"},
+    ],
+)  # fmt: skip
+def test_limits_that_would_stop_everybody_or_nobody_are_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Limits(**limit)

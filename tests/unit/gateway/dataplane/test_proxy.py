@@ -15,6 +15,7 @@ from gateway.dataplane.proxy import bound, transport_limits
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Policy, Release, Snapshot
+from gateway.transport.h2.limits import Limits
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import SocketWorker, infer, pool
 
@@ -191,8 +192,18 @@ def test_what_the_proxy_was_told_limits_its_transport() -> None:
         host="127.0.0.1", port=0, max_message_bytes=1 << 20, max_streams=100, max_in_flight=100, max_queue=100,
         max_shadow_queue=10, worker_wait_ms=1000, server_name="cutover", server_version="1", max_connections=5,
         max_header_bytes=100_000, upload_timeout_ms=1500, write_timeout_ms=0, idle_timeout_ms=60_000,
+        peers=link.PeerLimits(max_age_s=60.0, max_buffered_bytes=1 << 24),
     )  # fmt: skip
     limits = transport_limits(told)
     assert (limits.max_connections, limits.max_message_bytes, limits.max_streams) == (5, 1 << 20, 100)
     assert (limits.max_header_list_bytes, limits.max_header_block_bytes) == (100_000, 100_000)
     assert (limits.upload_timeout_s, limits.write_timeout_s, limits.idle_timeout_s) == (1.5, 0.0, 60.0)
+    assert (limits.max_age_s, limits.max_buffered_bytes) == (60.0, 1 << 24)
+
+
+def test_the_defaults_are_those_of_the_transport() -> None:
+    told = link.Configure(
+        host="", port=0, max_message_bytes=2**31 - 1, max_streams=128, max_in_flight=1, max_queue=1,
+        max_shadow_queue=1, worker_wait_ms=1, server_name="", server_version="",
+    )  # fmt: skip
+    assert transport_limits(told) == Limits()
