@@ -19,6 +19,8 @@ def channel_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", min(limits.max_message_bytes, MAX_INT)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", limits.max_streams),
+        # It counts calls until grpcio has forgotten them, and so refuses clients that keep to the limit above.
+        ("grpc.http.overload_protection", 0),
         # Between the two grpcio refuses at random: that is for who watches a fleet grow into its limit.
         ("grpc.max_metadata_size", limits.max_header_list_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_header_list_bytes),
@@ -26,6 +28,21 @@ def channel_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.http2.lookahead_bytes", limits.stream_window_bytes),
         ("grpc.server_handshake_timeout_ms", milliseconds(limits.handshake_timeout_s)),
         ("grpc.max_connection_idle_ms", milliseconds(limits.idle_timeout_s)),
+        ("grpc.max_connection_age_ms", milliseconds(limits.max_age_s)),
+        ("grpc.max_connection_age_grace_ms", milliseconds(limits.max_age_grace_s)),
+        *_pings(limits),
+    ]
+
+
+def _pings(limits: Limits) -> list[tuple[str, int]]:
+    """Either idle connections are like others, or clients may ask once in two hours and the server does not."""
+    idle_alike = limits.min_idle_ping_interval_s <= limits.min_ping_interval_s
+    return [
+        ("grpc.keepalive_time_ms", milliseconds(limits.keepalive_time_s)),
+        ("grpc.keepalive_timeout_ms", milliseconds(limits.keepalive_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", int(idle_alike)),
+        ("grpc.http2.min_ping_interval_without_data_ms", min(round(limits.min_ping_interval_s * 1000), MAX_INT)),
+        ("grpc.http2.max_ping_strikes", limits.max_ping_strikes),
     ]
 
 

@@ -9,6 +9,7 @@ import grpc.aio
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Peer, Trailers
 from gateway.transport.grpcio.metadata import Pairs, pairs, status_text
+from gateway.transport.h2.limits import Limits
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -34,19 +35,19 @@ class Caller:
     def owe(self, size_bytes: int, max_backlog_bytes: int) -> None:
         """A message waits. A single one of any size is taken. Raises Backlog when too much waits already."""
         if self.backlog_bytes and self.backlog_bytes + size_bytes > max_backlog_bytes:
-            raise Backlog("too many reply bytes wait to be read; read replies as they come")
+            raise Backlog(f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster")
         self.backlog_bytes += size_bytes
 
 
 class Rpc:
     """One RPC of grpcio."""
 
-    __slots__ = ("_context", "caller", "max_backlog_bytes", "peer")
+    __slots__ = ("_context", "caller", "limits", "peer")
 
-    def __init__(self, context: Context, peer: Peer, caller: Caller, max_backlog_bytes: int) -> None:
+    def __init__(self, context: Context, peer: Peer, caller: Caller, limits: Limits) -> None:
         self.peer = peer
         self.caller = caller
-        self.max_backlog_bytes = max_backlog_bytes
+        self.limits = limits
         self._context = context
 
     async def read(self) -> bytes | None:

@@ -90,7 +90,7 @@ class GrpcioServer:
         if caller is None:
             caller = self._callers[name] = Caller()
         caller.calls += 1
-        rpc = Rpc(context, peer, caller, self._limits.max_backlog_bytes)
+        rpc = Rpc(context, peer, caller, self._limits)
         try:
             handler = self._service.resolve(details.method)
             found = Metadata(details.method, values(details.invocation_metadata, peer), left_s, handler)

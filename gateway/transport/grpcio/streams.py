@@ -11,15 +11,13 @@ from typing import Final
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Metadata, Peer, Streaming, Trailers
 from gateway.transport.grpcio.calls import Answer
+from gateway.transport.grpcio.idle import Idle
 from gateway.transport.grpcio.metadata import Pairs, pairs
 from gateway.transport.grpcio.rpc import Backlog, Rpc
+from gateway.transport.h2.outgoing import HIGH_WATER_BYTES, LOW_WATER_BYTES
 
 logger = logging.getLogger(__name__)
 
-HIGH_WATER_BYTES: Final = 256 << 10
-"""`send` returns False when more than this waits."""
-LOW_WATER_BYTES: Final = 64 << 10
-"""`on_writable` comes when no more than this is left."""
 FAREWELL_TURNS: Final = 8
 """Turns of the loop in which an end of messages may turn out to be a caller who left: grpcio reports both alike."""
 
@@ -32,12 +30,14 @@ class GrpcioStream:
     """A streaming call. `serve_stream` runs it."""
 
     __slots__ = (
+        "_begun",
         "_end",
         "_full",
+        "_headers",
+        "_idle",
         "_listening",
         "_outbox",
         "_rpc",
-        "_started",
         "_waiting_bytes",
         "_wake",
         "arrived_s",
@@ -55,9 +55,12 @@ class GrpcioStream:
         self._outbox: deque[tuple[bytes, bool]] = deque()
         self._waiting_bytes = 0
         self._full = False
-        self._started: Pairs | None = None
-        """Headers that are to be sent before any message."""
+        self._begun = False
+        """The response headers have left, or are about to."""
+        self._headers: Pairs | None = None
+        """What is to be sent before any message."""
         self._end: Answer | None = None
+        self._idle: Idle | None = None
         self._wake = asyncio.Event()
         self._listening = asyncio.Event()
         self._listening.set()
@@ -77,19 +80,21 @@ class GrpcioStream:
 
     def send_headers(self, headers: Trailers = NO_TRAILERS) -> None:
         """Sends the response headers now; without it they go with the first message. Once, before any `send`."""
-        if not self.closed:
-            self._started = pairs(headers)
+        if not self.closed and not self._begun:
+            self._begun = True
+            self._headers = pairs(headers)
             self._wake.set()
 
     def send(self, message: bytes, *, compress: bool = False) -> bool:
         """Sends one response message. False: much waits for the caller already; `on_writable` says when it has left."""
         if self.closed:
-            return False
+            return True
         try:
-            self._rpc.caller.owe(len(message), self._rpc.max_backlog_bytes)
+            self._rpc.caller.owe(len(message), self._rpc.limits.max_backlog_bytes)
         except Backlog as backlog:
-            self._abort(Code.RESOURCE_EXHAUSTED, str(backlog))
-            return False
+            self.abort(Code.RESOURCE_EXHAUSTED, str(backlog))
+            return True
+        self._begun = True
         self._waiting_bytes += len(message)
         self._outbox.append((message, compress))
         self._wake.set()
@@ -126,6 +131,14 @@ class GrpcioStream:
         except Exception:
             logger.exception("on_cancel of %s failed", self.metadata.path)
 
+    def abort(self, code: Code, message: str) -> None:
+        """Ends the stream and drops what waits; whoever works on it hears of it as if the caller had left."""
+        if self.closed:
+            return
+        self._end = Answer(code, message)
+        self.cancel()
+        self._wake.set()
+
     def call(self, callback: Callable[[], None]) -> None:
         """Runs a callback of the service; when it raises, the stream is INTERNAL and the log has the rest."""
         try:
@@ -147,6 +160,7 @@ class GrpcioStream:
 
     def _hear(self, message: bytes | None) -> bool:
         """Hands over a message, or their end; whether there is more to come."""
+        self._touch()
         if message is None:
             self.call(self.on_end)
             return False
@@ -157,8 +171,8 @@ class GrpcioStream:
         """Sends what waits, as the caller takes it; returns how the stream ends."""
         while True:
             self._wake.clear()
-            if self._started is not None:
-                headers, self._started = self._started, None
+            if self._headers is not None:
+                headers, self._headers = self._headers, None
                 await self._rpc.send_headers(headers)
             while self._outbox:
                 message, compress = self._outbox.popleft()
@@ -168,7 +182,17 @@ class GrpcioStream:
                 return self._end
             await self._wake.wait()
 
+    def watch(self, timeout_s: float) -> None:
+        """Ends the stream when nothing goes either way for so long."""
+        text = f"nothing was sent either way for {timeout_s:g} s; open the stream when there is something to send"
+        self._idle = Idle(timeout_s, partial(self.abort, Code.UNAVAILABLE, text))
+
+    def _touch(self) -> None:
+        if self._idle is not None:
+            self._idle.touch()
+
     def _taken(self, size_bytes: int) -> None:
+        self._touch()
         size_bytes = min(size_bytes, self._waiting_bytes)
         self._waiting_bytes -= size_bytes
         self._rpc.caller.backlog_bytes -= size_bytes
@@ -177,18 +201,17 @@ class GrpcioStream:
             if self.on_writable is not None and not self.closed:
                 self.call(self.on_writable)
 
-    def _abort(self, code: Code, message: str) -> None:
-        """Ends the stream and drops what waits; whoever works on it hears of it as if the caller had left."""
-        self._end = Answer(code, message)
-        self.cancel()
-        self._wake.set()
-
     def _close(self, answer: Answer) -> None:
         self.closed = True
         self.on_cancel = None
         self._end = answer
         self._listening.set()
         self._wake.set()
+
+    def release(self) -> None:
+        """The RPC is over."""
+        if self._idle is not None:
+            self._idle.stop()
 
     def _forget(self) -> None:
         self._outbox.clear()
@@ -200,6 +223,8 @@ class GrpcioStream:
 async def serve_stream(rpc: Rpc, metadata: Metadata, streaming: Streaming, deadline_s: float) -> None:
     """Runs a stream from its headers to its end. Cancelled by grpcio when the caller leaves or the deadline passes."""
     stream = GrpcioStream(rpc, metadata, deadline_s)
+    if rpc.limits.stream_idle_timeout_s and not streaming.may_idle:
+        stream.watch(rpc.limits.stream_idle_timeout_s)
     stream.call(lambda: streaming.start(stream))
     listening = asyncio.get_running_loop().create_task(stream.listen())
     try:
@@ -210,3 +235,4 @@ async def serve_stream(rpc: Rpc, metadata: Metadata, streaming: Streaming, deadl
         raise
     finally:
         listening.cancel()
+        stream.release()

@@ -9,6 +9,7 @@ import grpc.aio
 
 from gateway.transport.call import UNKNOWN_PEER
 from gateway.transport.grpcio.rpc import Caller, Rpc
+from gateway.transport.h2.limits import Limits
 
 
 class Context:
@@ -59,8 +60,8 @@ class Context:
         self.trailers = metadata
 
 
-def rpc(context: Context, max_backlog_bytes: int = 1 << 20) -> Rpc:
-    return Rpc(context, UNKNOWN_PEER, Caller(), max_backlog_bytes)  # type: ignore[arg-type] # all of it that is used
+def rpc(context: Context, limits: Limits | None = None) -> Rpc:
+    return Rpc(context, UNKNOWN_PEER, Caller(), limits or Limits())  # type: ignore[arg-type] # all of it that is used
 
 
 async def until(holds: Callable[[], object]) -> None:

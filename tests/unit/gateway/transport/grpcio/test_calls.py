@@ -9,6 +9,7 @@ from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Call, Handler, Metadata, ReplyOptions, Trailers
 from gateway.transport.grpcio.calls import serve_call
 from gateway.transport.grpcio.rpc import Rpc
+from gateway.transport.h2.limits import Limits
 from tests.unit.gateway.transport.grpcio.fake import Context, rpc, until
 
 METADATA = Metadata("/test/Call", {}, None, None)
@@ -139,17 +140,17 @@ async def test_on_cancel_that_raises_is_logged(caplog: pytest.LogCaptureFixture)
 async def test_replies_that_are_not_taken_are_bounded() -> None:
     context = Context(b"")
     context.room.clear()
-    asked = rpc(context, max_backlog_bytes=1000)
+    asked = rpc(context, Limits(max_backlog_bytes=1000))
     first = asyncio.get_running_loop().create_task(
         serve(context, lambda call: call.reply(bytes(2000), NO_TRAILERS), asked)
     )
     await until(lambda: asked.caller.backlog_bytes == 2000)
     other = Context(b"")
-    second = rpc(other, max_backlog_bytes=1000)
+    second = rpc(other, Limits(max_backlog_bytes=1000))
     second.caller = asked.caller
     await serve(other, lambda call: call.reply(b"x", NO_TRAILERS), second)
     assert other.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "read replies as they come" in other.details
+    assert "2000 bytes of replies wait on this connection already; read faster" in other.details
     context.room.set()
     await first
     assert asked.caller.backlog_bytes == 0

@@ -8,7 +8,9 @@ import pytest
 from gateway.errors import Code
 from gateway.transport.call import Metadata, Stream, Streaming, Trailers
 from gateway.transport.grpcio.rpc import Rpc
-from gateway.transport.grpcio.streams import HIGH_WATER_BYTES, serve_stream
+from gateway.transport.grpcio.streams import serve_stream
+from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.outgoing import HIGH_WATER_BYTES
 from tests.unit.gateway.transport.grpcio.fake import Context, rpc, until
 
 METADATA = Metadata("/test/Stream", {}, None, None)
@@ -77,7 +79,7 @@ async def test_an_error_comes_after_what_was_sent() -> None:
     stream.fail(Code.ABORTED, "enough", Trailers(("t", "1")))
     stream.fail(Code.INTERNAL, "again")
     stream.finish()
-    assert not stream.send(b"late")
+    assert stream.send(b"late")
     stream.send_headers()
     await task
     assert context.sent == ["plain", b"a"]
@@ -140,11 +142,11 @@ async def test_who_sends_more_than_is_taken_is_told_when_it_has_left() -> None:
 async def test_who_sends_on_regardless_is_stopped_at_the_bound() -> None:
     context, heard = Context(ended=False), list[str]()
     context.room.clear()
-    asked = rpc(context, max_backlog_bytes=1000)
+    asked = rpc(context, Limits(max_backlog_bytes=1000))
     stream, task = await begin(context, asked=asked)
     stream.on_cancel = lambda: heard.append("cancelled")
     stream.send(bytes(600))
-    assert not stream.send(bytes(600))
+    assert stream.send(bytes(600)), "nobody is to wait for on_writable"
     assert (stream.closed, heard, asked.caller.backlog_bytes) == (True, ["cancelled"], 0)
     context.room.set()
     await task
@@ -188,7 +190,26 @@ async def test_a_caller_that_left_is_told_of_once() -> None:
         await task
     assert (heard, stream.closed, asked.caller.backlog_bytes) == (["left"], True, 0)
     stream.finish()
-    assert not stream.send(b"late")
+    assert stream.send(b"late")
+
+
+@pytest.mark.parametrize("may_idle", [False, True])
+async def test_a_stream_on_which_nothing_happens_ends_unless_it_may_idle(may_idle: bool) -> None:
+    context, heard = Context(ended=False), list[str]()
+
+    def start(stream: Stream) -> None:
+        stream.on_cancel = lambda: heard.append("cancelled")
+
+    asked = rpc(context, Limits(stream_idle_timeout_s=0.001))
+    serving = serve_stream(asked, METADATA, Streaming(start, may_idle=may_idle), math.inf)
+    task = asyncio.get_running_loop().create_task(serving)
+    if may_idle:
+        await asyncio.sleep(0.01)
+        assert (heard, task.done()) == ([], False)
+        task.cancel()
+    else:
+        await task
+        assert (heard, context.code) == (["cancelled"], grpc.StatusCode.UNAVAILABLE)
 
 
 async def test_on_cancel_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
