@@ -148,15 +148,16 @@ class Connection:
             self.close(ErrorCode.INTERNAL_ERROR, "internal error")
         sender.awake = False
 
-    def sweep(self, elapsed_s: float, buffered_bytes: int) -> None:
+    def sweep(self, elapsed_s: float, now_s: float, buffered_bytes: int) -> None:
         """Looks for what takes too long.
 
-        `elapsed_s` since the last sweep, `buffered_bytes`: output that the socket has not taken.
+        `elapsed_s` since the last sweep, at `now_s` (time.monotonic); `buffered_bytes`: output that the socket has not
+        taken.
         """
         if self._dead:
             return
         try:
-            self._patience.look(elapsed_s, buffered_bytes, self._rest, idle=self.idle)
+            self._patience.look(elapsed_s, now_s, buffered_bytes, self._rest, idle=self.idle)
         except ConnectionFault as fault:
             self._end(fault)
 
@@ -247,10 +248,10 @@ class Connection:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 client preface")
 
     # The hot loop is one function on purpose: each call it would make per frame costs every request some 5 %.
-    def _frames(self, data: bytes, now_s: float) -> None:  # noqa: C901, PLR0912 - see above
+    def _frames(self, data: bytes, now_s: float) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
         """Reads all complete frames and keeps the rest."""
         sender, requests = self.sender, self._requests
-        calls, known, opened, streams = requests.calls, requests.known, requests.opened, requests.streams
+        calls, known, opened, streams = requests.calls, requests.reader.known, requests.opened, requests.streams
         pos, total, taken_bytes = 0, len(data), 0
         quick, room = self._quick, requests.room
         while total - pos >= HEADER_BYTES:
@@ -265,12 +266,19 @@ class Connection:
             if quick:
                 if kind == _HEADERS:
                     if stream_id == streams.next_id and flags == END_HEADERS and room > 0:
-                        request = known.get(data[start:end])
+                        block = data[start:end]
+                        request = known.get(block)
+                        if request is not None:
+                            streams.next_id = stream_id + 2
+                        else:
+                            self._sized(size)
+                            request = requests.begin(stream_id, block)
                         if request is not None:
                             opened[stream_id] = request
-                            streams.next_id = stream_id + 2
                             room -= 1
-                            continue
+                        else:
+                            room = requests.room
+                        continue
                 elif kind == _DATA:
                     request = opened.get(stream_id)
                     if request is not None and flags == END_STREAM and PREFIX_BYTES <= size <= self._max_quick_bytes:

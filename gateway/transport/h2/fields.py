@@ -1,6 +1,6 @@
 """A request's header list becomes metadata, if HTTP/2 and gRPC allow it.
 
-RFC 9113 section 8 and grpc doc/PROTOCOL-HTTP2.md.
+RFC 9113 section 8 and grpc doc/PROTOCOL-HTTP2.md. What one field says is worked out once and kept with its entry.
 """
 
 import re
@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import Handler, Metadata, Streaming
+from gateway.transport.call import PEER_ADDRESS, PEER_IDENTITY, Handler, Metadata, Streaming
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.grpc import timeout_s
-
-Fields = list[tuple[bytes, bytes]]
+from gateway.transport.h2.hpack import Entry
 
 PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 REQUIRED: Final = (":method", ":scheme", ":path")
@@ -20,6 +19,10 @@ CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """Must not appear (section 8.2.2)."""
+SPECIAL: Final = frozenset(
+    ("content-length", "content-type", "cookie", "grpc-timeout", "host", "te", PEER_ADDRESS, PEER_IDENTITY)
+)
+"""Keys that mean something here."""
 MAX_NAMES: Final = 1024
 """Header names remembered as valid, by all connections together."""
 MAX_NAME_BYTES: Final = 64
@@ -32,7 +35,20 @@ _bad_value = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z").search
 _names: dict[bytes, str] = {}
 
 
-def read(fields: Fields, resolve: Callable[[str], Handler | Streaming | None]) -> Metadata:
+class Field:
+    """What one entry says: metadata key and text, or what is wrong with it."""
+
+    __slots__ = ("fault", "key", "plain", "text")
+
+    def __init__(self, key: str, text: str, fault: str = "") -> None:
+        self.key = key
+        self.text = text
+        self.fault = fault
+        self.plain = not fault and key[0] != ":" and key not in SPECIAL
+        """It changes nothing but the metadata value of its key."""
+
+
+def read(fields: list[Entry], resolve: Callable[[str], Handler | Streaming | None]) -> Metadata:
     """The metadata of a gRPC request.
 
     Raises StreamFault PROTOCOL_ERROR for a malformed request (section 8.1.1), Refusal for one that is not a gRPC call
@@ -69,35 +85,54 @@ def content_length(metadata: Metadata) -> int | None:
     return int(text)
 
 
-def check_trailers(fields: Fields) -> None:
+def check_trailers(fields: list[Entry]) -> None:
     """Raises StreamFault PROTOCOL_ERROR when request trailers are malformed: pseudo-headers above all (section 8.1)."""
     pseudo, _ = _split(fields)
     if pseudo:
         raise _malformed("pseudo-header in trailers")
 
 
-def _split(fields: Fields) -> tuple[dict[str, str], dict[str, str]]:
+def meaning(entry: Entry) -> Field:
+    """What the entry says; kept with it."""
+    field = entry.meaning
+    if not isinstance(field, Field):
+        field = entry.meaning = _field(entry.name, entry.value)
+    return field
+
+
+def _split(fields: list[Entry]) -> tuple[dict[str, str], dict[str, str]]:
     """Pseudo-headers, and the rest as metadata values."""
     pseudo: dict[str, str] = {}
     values: dict[str, str] = {}
-    for name, value in fields:
-        key = _names.get(name) or _key(name)
-        text = _text(value)
-        # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
-        if (not text.isprintable() or text != text.strip()) and _bad_value(value):
-            raise _malformed(f"forbidden character in the value of {key!r}")
+    for entry in fields:
+        field = meaning(entry)
+        if field.fault:
+            raise _malformed(field.fault)
+        key = field.key
         if key[0] == ":":
             if key in pseudo or values:
                 raise _malformed(f"repeated or late pseudo-header {key!r}")
-            pseudo[key] = text
+            pseudo[key] = field.text
         elif key in values:
             glue = "; " if key == "cookie" else ","  # a cookie may come in crumbs (section 8.2.3)
-            values[key] = f"{values[key]}{glue}{text}"
+            values[key] = f"{values[key]}{glue}{field.text}"
         else:
-            values[key] = text
+            values[key] = field.text
     if values.get("te", "trailers") != "trailers":
         raise _malformed("te may only be trailers")
     return pseudo, values
+
+
+def _field(name: bytes, value: bytes) -> Field:
+    text = _text(value)
+    try:
+        key = _names.get(name) or _key(name)
+    except StreamFault as fault:
+        return Field("", "", str(fault))
+    # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
+    if (not text.isprintable() or text != text.strip()) and _bad_value(value):
+        return Field("", "", f"forbidden character in the value of {key!r}")
+    return Field(key, text)
 
 
 def _key(name: bytes) -> str:

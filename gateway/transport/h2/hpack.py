@@ -14,9 +14,6 @@ from gateway.transport.h2.tables import STATIC_FIELDS
 Field = tuple[bytes, bytes]
 """Name and value."""
 
-_Entry = tuple[Field, int]
-"""A field of a table and the bytes it is charged."""
-
 FIELD_OVERHEAD_BYTES: Final = 32
 """What a field counts for besides its octets, in tables and lists (RFC 7541, section 4.1; RFC 9113, section 6.5.2)."""
 
@@ -30,12 +27,51 @@ _ABSURD = 4
 _REMEMBERED_STRINGS = 64
 _REMEMBERED_BYTES = 128
 
+_INTERNED = 64
+"""Inserted entries remembered per generation, of which there are two: more than a table of 4 KiB turns over."""
+_INTERNED_BYTES = 256
+"""Larger ones are not remembered."""
+
+
+class Entry:
+    """A field, in a table or in one block. The same object as long as it stays in a table, mostly longer."""
+
+    __slots__ = ("meaning", "name", "size_bytes", "value")
+
+    def __init__(self, name: bytes, value: bytes, size_bytes: int) -> None:
+        self.name = name
+        self.value = value
+        self.size_bytes = size_bytes
+        """What it is charged."""
+        self.meaning: object = None
+        """For who reads fields: what they made of this one."""
+
+
+class Block:
+    """The fields of a header block, those that came from a table apart from those that were spelled out."""
+
+    __slots__ = ("indexed", "places", "spelled")
+
+    def __init__(self, indexed: list[Entry], spelled: list[Entry], places: list[int]) -> None:
+        self.indexed = indexed
+        self.spelled = spelled
+        self.places = places
+        """Where in the whole list each of `spelled` belongs."""
+
+    def entries(self) -> list[Entry]:
+        """All, in order."""
+        entries = self.indexed.copy()
+        for place, entry in zip(self.places, self.spelled, strict=True):
+            entries.insert(place, entry)
+        return entries
+
+
 # Position 0 is no entry: it costs more than any list may have, so the check that every field meets finds it.
 _NO_ENTRY_BYTES: Final = 1 << 62
 _FIRST_DYNAMIC: Final = len(STATIC_FIELDS) + 1
-_STATIC_ENTRIES: Final[tuple[_Entry, ...]] = (
-    ((b"", b""), _NO_ENTRY_BYTES),
-    *(((name, value), len(name) + len(value) + FIELD_OVERHEAD_BYTES) for name, value in STATIC_FIELDS),
+_STATIC_ENTRIES: Final[tuple[Entry, ...]] = (
+    Entry(b"", b"", _NO_ENTRY_BYTES),
+    *(Entry(name, value, len(name) + len(value) + FIELD_OVERHEAD_BYTES) for name, value in STATIC_FIELDS),
 )
 
 
@@ -57,8 +93,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_absurd_bytes", "_capacity_bytes", "_limit_bytes", "_max_fields", "_max_list_bytes", "_owed_bytes", "_strings",
-        "_table", "_used_bytes", "generation",
+        "_absurd_bytes", "_capacity_bytes", "_limit_bytes", "_max_fields", "_max_list_bytes", "_old", "_owed_bytes",
+        "_strings", "_table", "_used_bytes", "_young", "generation",
     )  # fmt: skip
 
     def __init__(self, max_table_size: int = 4096, max_list_bytes: int = 16384, max_fields: int = 128) -> None:
@@ -74,6 +110,8 @@ class Decoder:
         self._limit_bytes = max_table_size  # chosen by us
         self._owed_bytes: int | None = None  # the next block must begin by reducing the capacity to this or less
         self._strings: dict[bytes, bytes] = {}
+        self._young: dict[Field, Entry] = {}
+        self._old: dict[Field, Entry] = {}
 
     def set_max_table_size(self, size: int) -> None:
         """Our SETTINGS_HEADER_TABLE_SIZE in bytes, to be called when the peer has acknowledged it.
@@ -86,7 +124,11 @@ class Decoder:
         self.generation += 1
 
     def decode(self, block: bytes) -> list[Field]:
-        """The fields of one complete header block, as the peer sent them (also never-indexed ones).
+        """The fields of one complete block, as the peer sent them (also never-indexed ones). Raises as `read`."""
+        return [(entry.name, entry.value) for entry in self.read(block).entries()]
+
+    def read(self, block: bytes) -> Block:
+        """One complete header block.
 
         HpackError: the connection must end. HeaderListTooLarge: the list is over a limit; the table was kept in step.
         """
@@ -94,7 +136,9 @@ class Decoder:
         absurd_bytes = self._absurd_bytes
         if end > absurd_bytes:
             raise HpackError(f"header block of {end} bytes is far above the limit of {self._max_list_bytes}")
-        fields: list[Field] = []
+        indexed: list[Entry] = []
+        spelled: list[Entry] = []
+        places: list[int] = []
         list_bytes = 0
         try:
             position = 0
@@ -104,30 +148,33 @@ class Decoder:
             while position < end:
                 octet = block[position]
                 position += 1
-                if octet < 0x80:
-                    entry, position = self._literal(block, position, octet)
-                elif octet < 0xFF:
+                if 0x80 <= octet < 0xFF:
                     entry = table[octet & 0x7F]
+                    indexed.append(entry)
+                elif octet < 0x80:
+                    entry, position = self._literal(block, position, octet)
+                    places.append(len(indexed) + len(spelled))
+                    spelled.append(entry)
                 else:
                     index, position = _integer(block, position, 0x7F)
                     entry = table[index]
-                field, size = entry
-                fields.append(field)
-                list_bytes += size
+                    indexed.append(entry)
+                list_bytes += entry.size_bytes
                 if list_bytes > absurd_bytes:
                     raise HpackError(_why_absurd(list_bytes, self._max_list_bytes))
         except IndexError:
             raise HpackError("header block is truncated or names an index beyond the table") from None
         except HuffmanError as error:
             raise HpackError(str(error)) from None
-        if list_bytes > self._max_list_bytes or len(fields) > self._max_fields:
+        count = len(indexed) + len(spelled)
+        if list_bytes > self._max_list_bytes or count > self._max_fields:
             raise HeaderListTooLarge(
-                f"header list has {len(fields)} fields and {list_bytes} bytes; "
+                f"header list has {count} fields and {list_bytes} bytes; "
                 f"allowed are {self._max_fields} and {self._max_list_bytes}"
             )
-        return fields
+        return Block(indexed, spelled, places)
 
-    def _literal(self, block: bytes, position: int, octet: int) -> tuple[_Entry, int]:
+    def _literal(self, block: bytes, position: int, octet: int) -> tuple[Entry, int]:
         """The field with its value in the block that begins with `octet`, the one before `position`; where it ends."""
         inserted = octet >= 0x40
         if inserted:
@@ -145,19 +192,33 @@ class Decoder:
             else:
                 index, position = _integer(block, position, mask)
         if index:
-            name = self._table[index][0][0]
+            name = self._table[index].name
         else:
             name, position = self._string(block, position, inserted)
         value, position = self._string(block, position, inserted)
-        size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
-        entry = ((name, value), size)
-        if inserted:
-            self.generation += 1
-            self._table.insert(_FIRST_DYNAMIC, entry)
-            self._used_bytes += size
-            if self._used_bytes > self._capacity_bytes:
-                self._evict()
+        if not inserted:
+            return Entry(name, value, len(name) + len(value) + FIELD_OVERHEAD_BYTES), position
+        entry = self._interned(name, value)
+        self.generation += 1
+        self._table.insert(_FIRST_DYNAMIC, entry)
+        self._used_bytes += entry.size_bytes
+        if self._used_bytes > self._capacity_bytes:
+            self._evict()
         return entry, position
+
+    def _interned(self, name: bytes, value: bytes) -> Entry:
+        """The entry of that field. One that is evicted and inserted again, for others push it out, stays the same."""
+        field = (name, value)
+        entry = self._young.get(field)
+        if entry is None:
+            size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
+            entry = self._old.get(field) or Entry(name, value, size)
+            if size > _INTERNED_BYTES:
+                return entry
+            if len(self._young) >= _INTERNED:
+                self._old, self._young = self._young, {}
+            self._young[field] = entry
+        return entry
 
     def _string(self, block: bytes, position: int, inserted: bool) -> tuple[bytes, int]:
         """The string at `position`, and where it ends."""
@@ -214,7 +275,7 @@ class Decoder:
     def _evict(self) -> None:
         """Drops the oldest entries until the rest fits. An entry larger than the table goes itself, as the last."""
         while self._used_bytes > self._capacity_bytes:
-            self._used_bytes -= self._table.pop()[1]
+            self._used_bytes -= self._table.pop().size_bytes
 
 
 _UPDATES = frozenset(bytes((octet,)) for octet in range(0x20, 0x40))

@@ -2,10 +2,9 @@
 
 import logging
 import math
-from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import Handler, Metadata, Service, Streaming
+from gateway.transport.call import Service, Streaming
 from gateway.transport.h2 import fields
 from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
@@ -20,23 +19,14 @@ from gateway.transport.h2.frames import (
     unprioritised,
 )
 from gateway.transport.h2.grpc import failure_block
-from gateway.transport.h2.hpack import Decoder, HeaderListTooLarge, HpackError
-from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Counters, Limits
+from gateway.transport.h2.headers import HeaderReader, Request, too_large
+from gateway.transport.h2.hpack import Block
+from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.streams import SMALL_BYTES, Chatter, ResetBudget, Streams
 from gateway.transport.h2.uploads import HeaderBlock, Intake, Upload
 
 logger = logging.getLogger(__name__)
-
-KNOWN_BYTES: Final = 256 << 10
-"""What a connection remembers of header blocks, encoded and decoded; then it begins anew."""
-KNOWN_BLOCK_BYTES: Final = 2048
-"""Longer header blocks are not remembered."""
-KNOWN_OVERHEAD_BYTES: Final = 1024
-"""What remembering a block costs besides its text, roughly."""
-
-Request = tuple[Metadata, Handler, float, int | None]
-"""What a header block says: metadata, its handler, timeout in seconds (infinity: none), content-length or None."""
 
 
 class Requests:
@@ -44,20 +34,17 @@ class Requests:
 
     __slots__ = (
         "_budget",
-        "_decoder",
-        "_known_bytes",
-        "_service",
         "accepting",
         "calls",
         "chatter",
         "counters",
         "flows",
         "intake",
-        "known",
         "limits",
         "now_s",
         "open_block",
         "opened",
+        "reader",
         "sender",
         "streams",
     )
@@ -70,18 +57,14 @@ class Requests:
         self.calls = sender.calls
         self.streams = Streams()
         self.intake = Intake(limits, sender)
-        self.known: dict[bytes, Request] = {}
-        """Requests by the bytes of their header block; valid while the HPACK table has not changed."""
-        self._known_bytes = 0
         self.opened: dict[int, Request] = {}
         """Streams of which only HEADERS arrived; the first DATA makes them an Upload, if not at once a call."""
         self.open_block: HeaderBlock | None = None
         self.now_s = 0.0
         """When the bytes being read arrived."""
-        self._service = service
         self.limits = limits
         self.sender = sender
-        self._decoder = Decoder(HEADER_TABLE_BYTES, limits.max_header_list_bytes, limits.max_header_fields)
+        self.reader = HeaderReader(service, limits, lambda: sender.peer)
         self._budget = ResetBudget(limits.reset_burst, limits.resets_per_s)
         self.flows = Flows(self)
 
@@ -96,6 +79,25 @@ class Requests:
             self._block(stream_id, ended, block)
         else:
             self.open_block = HeaderBlock(stream_id, ended, block)
+
+    def begin(self, stream_id: int, block: bytes) -> Request | None:
+        """A new stream with a complete header block and room for it: the request, DATA of which is to come.
+
+        None when it is not one: refused, or a streaming call. Does what `headers` does, without looking at what the
+        caller knows already.
+        """
+        self.streams.next_id = stream_id + 2
+        try:
+            metadata, handler, timeout_s, length = self.reader.read(block)
+            if not isinstance(handler, Streaming):
+                return metadata, handler, timeout_s, length
+            self.flows.open(stream_id, metadata, handler, length, ended=False)
+        except Refusal as refusal:
+            self._refuse(stream_id, refusal, ended=False)
+        except StreamFault as fault:
+            logger.debug("stream %d reset with %s: %s", stream_id, fault.code.name, fault)
+            self.reset(stream_id, fault.code)
+        return None
 
     def continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         """CONTINUATION (section 6.10); at most so many, of at most so many bytes (CVE-2024-27316)."""
@@ -217,7 +219,7 @@ class Requests:
         if stream_id >= self.streams.next_id:
             self._open(stream_id, ended, block)
             return
-        decoded = self._decode(block)
+        decoded = self.reader.decode(block)
         if stream_id in self.flows.live or self.promote(stream_id):
             self._trailers(stream_id, ended, decoded)
         elif stream_id in self.calls:
@@ -229,12 +231,12 @@ class Requests:
     def _open(self, stream_id: int, ended: bool, block: bytes) -> None:
         self.streams.open(stream_id)
         if not self.accepting or self.room <= 0:
-            self._decode(block)
+            self.reader.decode(block)
             self._reset(stream_id, ErrorCode.REFUSED_STREAM)
             self._count_refused()
             return
         try:
-            metadata, handler, timeout_s, length = self._read(block)
+            metadata, handler, timeout_s, length = self.reader.read(block)
             if isinstance(handler, Streaming):
                 self.flows.open(stream_id, metadata, handler, length, ended=ended)
                 return
@@ -259,14 +261,14 @@ class Requests:
         upload = self.intake.uploads.get(stream_id)
         return upload is None or self.now_s < upload.started_s + self.limits.early_reset_s
 
-    def _trailers(self, stream_id: int, ended: bool, decoded: fields.Fields | None) -> None:
+    def _trailers(self, stream_id: int, ended: bool, decoded: Block | None) -> None:
         """Request trailers mean nothing to a gRPC server, but they end the request."""
         if not ended:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "second HEADERS without END_STREAM")
         try:
             if decoded is None:
-                raise _too_large()
-            fields.check_trailers(decoded)
+                raise too_large()
+            fields.check_trailers(decoded.entries())
             flow = self.flows.live.get(stream_id)
             if flow is not None:
                 self.flows.data(flow, memoryview(b""), 0, ended=True)
@@ -289,59 +291,6 @@ class Requests:
             metadata.handler(call)
         except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
             call.crash(error)
-
-    def _read(self, block: bytes) -> "tuple[Metadata, Handler | Streaming, float, int | None]":
-        """What the header block of a new request says. Raises as `fields.read`, and Refusal when it is too large."""
-        request = self.known.get(block)
-        if request is not None:
-            return request
-        before = self._decoder.generation
-        decoded = self._decode(block)
-        if decoded is None:
-            raise _too_large()
-        metadata = fields.read(decoded, self._resolve)
-        handler = metadata.handler
-        if handler is None:
-            raise Refusal(Code.UNIMPLEMENTED, f"unknown method {metadata.path}")
-        timeout_s = math.inf if metadata.timeout_s is None else metadata.timeout_s
-        length = fields.content_length(metadata)
-        if isinstance(handler, Streaming):
-            return metadata, handler, timeout_s, length
-        request = (metadata, handler, timeout_s, length)
-        # A block that changed the table says something else the next time.
-        if self._decoder.generation == before and len(block) <= KNOWN_BLOCK_BYTES:
-            self._remember(block, request)
-        return request
-
-    def _resolve(self, path: str) -> Handler | Streaming | None:
-        try:
-            return self._service.resolve(path)
-        except Exception as error:
-            logger.exception("cannot resolve %r", path)
-            raise Refusal(Code.INTERNAL, "internal error") from error
-
-    def _remember(self, block: bytes, request: Request) -> None:
-        values = request[0].values
-        cost_bytes = KNOWN_OVERHEAD_BYTES + len(block) + sum(map(len, values)) + sum(map(len, values.values()))
-        self._known_bytes += cost_bytes
-        if self._known_bytes > KNOWN_BYTES:
-            self.known.clear()
-            self._known_bytes = cost_bytes
-        self.known[block] = request
-
-    def _decode(self, block: bytes) -> fields.Fields | None:
-        """The header list, or None when it is too large. Every block must pass here, or the HPACK table goes astray."""
-        before = self._decoder.generation
-        try:
-            return self._decoder.decode(block)
-        except HeaderListTooLarge:
-            return None
-        except HpackError as error:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from error
-        finally:
-            if self._decoder.generation != before:
-                self.known.clear()
-                self._known_bytes = 0
 
     def _refuse(self, stream_id: int, refusal: Refusal, ended: bool) -> None:
         """Answers with a status; a request that is still on its way is told to stop (RFC 9113 section 8.1)."""
@@ -371,7 +320,3 @@ class Requests:
         if call is not None and not call.closed:
             call.cancel()
         return flow or bool(opened or upload or call)
-
-
-def _too_large() -> Refusal:
-    return Refusal(Code.RESOURCE_EXHAUSTED, "request metadata is larger than the limit", reason="headers")

@@ -1,10 +1,15 @@
+from collections.abc import Callable
+
 import pytest
 
 from gateway.errors import Code
 from gateway.transport.call import Call, Handler, Metadata
 from gateway.transport.h2 import fields
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
-from gateway.transport.h2.fields import Fields, check_trailers, content_length, read
+from gateway.transport.h2.fields import content_length
+from gateway.transport.h2.hpack import Entry
+
+Fields = list[tuple[bytes, bytes]]
 
 GOOD: Fields = [
     (b":method", b"POST"),
@@ -14,6 +19,18 @@ GOOD: Fields = [
     (b"content-type", b"application/grpc+proto"),
     (b"te", b"trailers"),
 ]
+
+
+def entries(pairs: Fields) -> list[Entry]:
+    return [Entry(name, value, 0) for name, value in pairs]
+
+
+def read(pairs: Fields, resolve: Callable[[str], Handler | None]) -> Metadata:
+    return fields.read(entries(pairs), resolve)
+
+
+def check_trailers(pairs: Fields) -> None:
+    fields.check_trailers(entries(pairs))
 
 
 def handler(call: Call) -> None:

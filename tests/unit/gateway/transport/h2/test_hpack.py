@@ -14,7 +14,7 @@ CODED = "828785408825a849e95ba97d7f8925a849e95bb8e8b4bf"
 
 def dynamic(decoder: Decoder) -> list[Field]:
     """The dynamic table, newest first."""
-    return [field for field, _ in decoder._table[62:]]
+    return [(entry.name, entry.value) for entry in decoder._table[62:]]
 
 
 def inserted(name: bytes, value: bytes) -> bytes:

@@ -63,7 +63,7 @@ C6 = [
 
 def dynamic(decoder: Decoder) -> list[Field]:
     """The dynamic table, newest first."""
-    return [field for field, _ in decoder._table[62:]]
+    return [(entry.name, entry.value) for entry in decoder._table[62:]]
 
 
 @pytest.mark.parametrize(

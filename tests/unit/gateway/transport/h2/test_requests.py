@@ -7,10 +7,8 @@ from gateway.transport.call import NO_TRAILERS, ReplyOptions, Trailers
 from gateway.transport.compression import compress, decompress
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY, FrameType, frame
-from gateway.transport.h2.hpack import encode
 from gateway.transport.h2.limits import Limits
 from tests.unit.gateway.transport.h2.peer import (
-    REQUEST,
     Frame,
     Peer,
     data,
@@ -18,7 +16,6 @@ from tests.unit.gateway.transport.h2.peer import (
     message,
     only,
     reset,
-    settings,
     window_update,
 )
 
@@ -298,51 +295,6 @@ def test_resets_the_peer_provokes_count_too() -> None:
         if peer.connection.finished:
             break
     assert frames[-1].code == ErrorCode.ENHANCE_YOUR_CALM
-
-
-def plain_request(stream_id: int, *pairs: tuple[str, str]) -> bytes:
-    """A call whose header block leaves the table alone."""
-    fields = [(name.encode(), value.encode()) for name, value in [*REQUEST, *pairs]]
-    return frame(FrameType.HEADERS, END_HEADERS, stream_id, encode(fields)) + data(stream_id, message(b""))
-
-
-class TestKnownBlocks:
-    def test_equal_blocks_share_their_metadata(self) -> None:
-        peer = Peer()
-        peer.send(*map(plain_request, range(1, 21, 2)))
-        first, *rest = [call.metadata for call in peer.service.kept]
-        assert len(rest) == 9
-        assert all(metadata is first for metadata in rest)
-        assert len(peer.service.resolved) == 1
-
-    def test_blocks_mean_what_the_table_says_now(self) -> None:
-        """Every insertion or eviction may change the meaning of the same bytes."""
-        peer = Peer()
-        peer.encoder.header_table_size = 200
-        peer.send(settings())
-        seen = []
-        for turn in range(60):
-            user = f"user-{turn * 7 % 5}" + "x" * (turn % 3 * 30)
-            peer.send(peer.request(2 * turn + 1, b"", ("x-user-id", user)))
-            seen.append((user, peer.service.kept[-1].metadata.values["x-user-id"]))
-        assert all(sent == received for sent, received in seen)
-
-    def test_memory_is_bounded(self) -> None:
-        peer = Peer()
-        known = peer.connection._requests.known
-        sizes = []
-        for turn in range(1000):
-            peer.send(plain_request(2 * turn + 1, ("x-user-id", str(turn))))
-            sizes.append(len(known))
-        assert max(sizes) < 256
-        assert sizes.count(1) > 2
-        assert min(sizes) == 1
-
-    def test_long_blocks_are_not_remembered(self) -> None:
-        peer = Peer()
-        peer.send(plain_request(1, ("x-long", "v" * 4000)), plain_request(3, ("x-long", "v" * 4000)))
-        assert not peer.connection._requests.known
-        assert len(peer.service.kept) == 2
 
 
 def test_a_service_that_cannot_resolve_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
