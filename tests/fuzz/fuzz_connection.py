@@ -146,8 +146,7 @@ class Run:
             case 3:
                 self.connection.leave()
             case 4 | 5:
-                if self.connection.sweep(what, 50 * what if what & 1 else 0):
-                    self.connection.drain()
+                self.connection.sweep(what, self.now_s, 50 * what if what & 1 else 0)
             case _:
                 self.now_s += what
         self.write()

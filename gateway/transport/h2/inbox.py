@@ -38,6 +38,11 @@ class Inbox(Arriving):
         return bool(self._buffer)
 
     @property
+    def begun_bytes(self) -> int:
+        """DATA bytes of it that have come."""
+        return len(self._buffer)
+
+    @property
     def missing_bytes(self) -> int:
         return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
 

@@ -12,25 +12,10 @@ from gateway.transport.h2.keepalive import KEEPALIVE_PING, Keepalive
 from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
+from gateway.transport.h2.stall import Stall
+from gateway.transport.h2.vigil import Vigil
 
 NO_STREAM: Final = -1
-
-
-class Stall:
-    """Something that ought to make progress. `waited_s` grows unless `min_bytes_per_s` come, and shrinks if more do."""
-
-    __slots__ = ("_seen_bytes", "waited_s")
-
-    def __init__(self, seen_bytes: int) -> None:
-        self.waited_s = 0.0
-        self._seen_bytes = seen_bytes
-
-    def look(self, elapsed_s: float, seen_bytes: int, min_bytes_per_s: int) -> float:
-        """`waited_s` now that `seen_bytes` have passed in all."""
-        made_s = (seen_bytes - self._seen_bytes) / min_bytes_per_s
-        self._seen_bytes = seen_bytes
-        self.waited_s = max(0.0, self.waited_s + elapsed_s - made_s)
-        return self.waited_s
 
 
 class Patience:
@@ -45,6 +30,7 @@ class Patience:
         "_requests",
         "_sender",
         "_uploads",
+        "_vigils",
         "_written",
         "frame_s",
     )
@@ -57,16 +43,17 @@ class Patience:
         self._sender = sender
         self._uploads: dict[int, Stall] = {}
         self._replies: dict[int, Stall] = {}
+        self._vigils: dict[int, Vigil] = {}
         self._written: Stall | None = None
         self._next_id = 1
         self._heard_s = 0.0
         self._keepalive = Keepalive(limits)
 
-    def look(self, elapsed_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> None:
+    def look(self, elapsed_s: float, now_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> None:
         """Gives up late streams, and asks a silent peer whether it is there.
 
-        `elapsed_s` since the last look, `buffered_bytes` in front of the socket, `rest`: the incomplete frame. Raises
-        ConnectionFault when the connection is to be closed.
+        `elapsed_s` since the last look, at `now_s`; `buffered_bytes` in front of the socket, `rest`: the incomplete
+        frame. Raises ConnectionFault when the connection is to be closed.
         """
         limits, streams = self._limits, self._requests.streams
         if not idle or rest or buffered_bytes or self._requests.open_block is not None:
@@ -75,6 +62,7 @@ class Patience:
                 self._look_at_uploads(elapsed_s, rest)
             if limits.write_timeout_s:
                 self._look_at_replies(elapsed_s, buffered_bytes)
+            self._look_at_streams(elapsed_s, now_s)
         else:
             self._written = None
         self._next_id = streams.next_id
@@ -116,6 +104,13 @@ class Patience:
                 late.append(stream_id)
         for stream_id in late:
             requests.give_up(stream_id)
+
+    def _look_at_streams(self, elapsed_s: float, now_s: float) -> None:
+        requests = self._requests
+        live = requests.flows.live
+        vigils = self._vigils = {stream_id: self._vigils.get(stream_id) or Vigil() for stream_id in live}
+        for flow in [flow for flow in live.values() if not flow.closed]:
+            vigils[flow.stream_id].look(flow, elapsed_s, now_s, self._limits, requests.counters)
 
     def _look_at_replies(self, elapsed_s: float, buffered_bytes: int) -> None:
         sender, limits = self._sender, self._limits

@@ -96,7 +96,7 @@ class H2Protocol(asyncio.Protocol):
                 self._counters.handshake += 1
                 self._cut()
         else:
-            connection.sweep(elapsed_s, self._transport.get_write_buffer_size())
+            connection.sweep(elapsed_s, monotonic(), self._transport.get_write_buffer_size())
             self._age(elapsed_s)
         if connection.ending or self._sender.out:
             self._flush()

@@ -68,6 +68,7 @@ class Recorder:
             "/test.Echo/Crash": self.crash,
             "/test.Echo/Chat": Streaming(self.chat),
             "/test.Echo/Listen": Streaming(self.listen),
+            "/test.Echo/Watch": Streaming(self.listen, may_idle=True),
         }
         return handlers.get(path)
 
