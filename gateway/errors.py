@@ -6,6 +6,7 @@ CutoverError
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
+|   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
@@ -92,6 +93,12 @@ class QueueFull(RequestError):
     def __init__(self, message: str, pushback_ms: int) -> None:
         super().__init__(message)
         self.pushback_ms = pushback_ms
+
+
+class TooMany(RequestError):
+    """The answer would hold more than is allowed; asking for less helps."""
+
+    code = Code.RESOURCE_EXHAUSTED
 
 
 class Late(RequestError):

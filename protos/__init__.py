@@ -1,5 +1,5 @@
 """Contracts on the wire and the modules generated from them (`python -m protos.generate`).
 
-`inference` and `health` are registered in a descriptor pool of their own, so that a process may import them beside
-tritonclient's or KServe's modules, which define messages of the same full names.
+All but `admin` are registered in descriptor pools of their own, so that a process may import them beside tritonclient's
+or KServe's modules, or grpcio-reflection's, which define messages of the same full names.
 """

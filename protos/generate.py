@@ -6,9 +6,9 @@ usage: python -m protos.generate [DIRECTORY]     (default: this package)
 import sys
 from pathlib import Path
 
-SOURCES = ("admin", "health", "inference")
+SOURCES = ("admin", "health", "inference", "reflection", "reflection_v1alpha")
 # Foreign modules define the same full names in the default pool; a second definition there is refused by protobuf.
-OWN_POOL = ("health", "inference")
+OWN_POOL = ("health", "inference", "reflection", "reflection_v1alpha")
 HERE = Path(__file__).resolve().parent
 
 

@@ -39,13 +39,38 @@ class HealthStub:
                 request_serializer=protos_dot_health__pb2.HealthCheckRequest.SerializeToString,
                 response_deserializer=protos_dot_health__pb2.HealthCheckResponse.FromString,
                 _registered_method=True)
+        self.List = channel.unary_unary(
+                '/grpc.health.v1.Health/List',
+                request_serializer=protos_dot_health__pb2.HealthListRequest.SerializeToString,
+                response_deserializer=protos_dot_health__pb2.HealthListResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/grpc.health.v1.Health/Watch',
+                request_serializer=protos_dot_health__pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=protos_dot_health__pb2.HealthCheckResponse.FromString,
+                _registered_method=True)
 
 
 class HealthServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Check(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """NOT_FOUND for a service that is not known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def List(self, request, context):
+        """Every service and its status; RESOURCE_EXHAUSTED when there are more than 100.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """The status now and whenever it changes; SERVICE_UNKNOWN for a service that is not known (yet).
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -55,6 +80,16 @@ def add_HealthServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Check': grpc.unary_unary_rpc_method_handler(
                     servicer.Check,
+                    request_deserializer=protos_dot_health__pb2.HealthCheckRequest.FromString,
+                    response_serializer=protos_dot_health__pb2.HealthCheckResponse.SerializeToString,
+            ),
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=protos_dot_health__pb2.HealthListRequest.FromString,
+                    response_serializer=protos_dot_health__pb2.HealthListResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
                     request_deserializer=protos_dot_health__pb2.HealthCheckRequest.FromString,
                     response_serializer=protos_dot_health__pb2.HealthCheckResponse.SerializeToString,
             ),
@@ -84,6 +119,60 @@ class Health:
             request,
             target,
             '/grpc.health.v1.Health/Check',
+            protos_dot_health__pb2.HealthCheckRequest.SerializeToString,
+            protos_dot_health__pb2.HealthCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/grpc.health.v1.Health/List',
+            protos_dot_health__pb2.HealthListRequest.SerializeToString,
+            protos_dot_health__pb2.HealthListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/grpc.health.v1.Health/Watch',
             protos_dot_health__pb2.HealthCheckRequest.SerializeToString,
             protos_dot_health__pb2.HealthCheckResponse.FromString,
             options,

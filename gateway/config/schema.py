@@ -60,6 +60,8 @@ class Server(Section):
     admin_host: Host = "127.0.0.1"
     admin_port: Port = 8003
     proxies: Annotated[StrictInt, Field(ge=1, le=256)] = 1
+    reflection: StrictBool = True
+    """Whether tools may ask the data port for its schema, which is public anyway."""
     drain_grace: Seconds = 20.0
     """How long requests in flight may take when the gateway stops, or the workers of a version."""
     ack_timeout: Annotated[Seconds, AfterValidator(_ack_timeout)] = 2.0
@@ -227,6 +229,7 @@ class Config(Section):
             host=server.host,
             port=grpc_port,
             count=server.proxies,
+            reflection=server.reflection,
             max_message_bytes=limits.max_message,
             max_streams=limits.max_streams,
             max_in_flight=limits.max_in_flight,

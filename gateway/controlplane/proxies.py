@@ -265,6 +265,7 @@ class Proxies:
             worker_timeout_ms=round(settings.worker_timeout_s * 1000),
             server_name="cutover",
             server_version=__version__,
+            reflection=settings.reflection,
             max_connections=settings.max_connections,
             max_header_bytes=settings.max_header_bytes,
             upload_timeout_ms=round(settings.upload_timeout_s * 1000),

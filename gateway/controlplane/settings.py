@@ -40,6 +40,8 @@ class ProxySettings(msgspec.Struct, frozen=True):
     host: str
     port: int
     count: int = 1
+    reflection: bool = True
+    """Clients may ask for the schema."""
     max_message_bytes: int = 2**31 - 1
     max_streams: int = 128
     max_in_flight: int = 8192

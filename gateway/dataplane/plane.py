@@ -45,6 +45,8 @@ class Plane:
         self, settings: Settings, loop: asyncio.AbstractEventLoop, on_hung: Callable[[str], None] = lambda _: None
     ) -> None:
         """`on_hung` hears the address of a worker that takes batches and does not answer."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what is ready may have changed."""
         self._settings = settings
         self._on_hung = on_hung
         self._loop = loop
@@ -80,6 +82,7 @@ class Plane:
         self.pipeline.routes = routes
         self.snapshot = snapshot
         self._started = self._started or not self._loading
+        self.on_change()
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
@@ -136,6 +139,7 @@ class Plane:
     async def _connect(self, channel: Channel) -> None:
         try:
             await self._loop.create_unix_connection(lambda: channel, channel.address)
+            self.on_change()
         except OSError as error:
             # The worker died meanwhile; the control process will publish its successor.
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
@@ -150,6 +154,7 @@ class Plane:
                 lane.update(lane.pool, tuple(channels.values()))
                 if channel.address in lane.pool.addresses:
                     self._loop.call_later(RECONNECT_S, self._reopen, key, channel.address)
+                self.on_change()
 
     def _reopen(self, key: PoolKey, address: str) -> None:
         """The worker may live on after its connection ended, e.g. when it had sent garbage."""

@@ -80,7 +80,9 @@ class Proxy:
                     worker_timeout_s=message.worker_timeout_ms / 1000,
                 )
                 self._plane = Plane(settings, self._loop, lambda address: self._send(link.Hung(address)))
-                self._service = DataService(self._plane, message.server_name, message.server_version)
+                self._service = DataService(
+                    self._plane, message.server_name, message.server_version, self._loop, reflect=message.reflection
+                )
             case link.Publish(snapshot):
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._plane.apply(snapshot)
@@ -126,7 +128,7 @@ class Proxy:
 
     async def _finish(self, grace_ms: int) -> None:
         if self._service is not None:
-            self._service.draining = True
+            self._service.drain()
         if self._server is not None and self._plane is not None:
             await self._server.drain(grace_ms / 1000)
             self._send(self._plane.report(self._server.connections, self._server.take_refusals()))

@@ -1,62 +1,89 @@
-"""The RPCs of the data port: OIP v2 (`inference.GRPCInferenceService`) and `grpc.health.v1.Health/Check`.
+"""The RPCs of the data port: OIP v2 (`inference.GRPCInferenceService`), health, reflection.
 
-ModelInfer goes straight to the pipeline; the rest is rare and uses protobuf objects.
+ModelInfer goes straight to the pipeline, ModelStreamInfer message by message; the rest is rare and uses protobuf
+objects.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
+from gateway.dataplane.exchange import Exchanges
+from gateway.dataplane.health import Health
 from gateway.dataplane.plane import Plane
+from gateway.dataplane.reflection import Reflection, Schema
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Arm, Route
 from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError
-from gateway.transport.call import NO_TRAILERS, Call, Handler
+from gateway.transport.call import NO_TRAILERS, Call, Handler, Streaming
+from gateway.transport.one_request import one_request
 from protos import health_pb2 as health
 from protos import inference_pb2 as pb
+from protos import reflection_pb2 as reflection
+from protos import reflection_v1alpha_pb2 as reflection_v1alpha
 
 INFERENCE: Final = "/inference.GRPCInferenceService/"
+HEALTH: Final = "/grpc.health.v1.Health/"
+FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflection_v1alpha.DESCRIPTOR)
+"""The schema of the data port."""
 PLATFORM: Final = "onnxruntime_onnx"
 EXTENSIONS: Final = ("binary_tensor_data",)
 """Only what is served (Triton's names)."""
 
 
 class DataService:
-    """Finds the handler of a path. `draining` turns readiness off."""
+    """Finds the handler of a path."""
 
-    def __init__(self, plane: Plane, name: str, version: str) -> None:
+    def __init__(
+        self, plane: Plane, name: str, version: str, loop: asyncio.AbstractEventLoop, *, reflect: bool = True
+    ) -> None:
+        """`name` and `version` are what ServerMetadata says; without `reflect` nobody is told the schema."""
         self._plane = plane
         self._name = name
         self._version = version
-        self.draining = False
-        self._handlers: dict[str, Handler] = {
+        self._health = Health(plane, loop)
+        plane.on_change = self._health.changed
+        self._exchanges = Exchanges(plane.pipeline.infer)
+        self._reflection = Reflection(Schema(FILES))
+        self._handlers: dict[str, Handler | Streaming] = {
             f"{INFERENCE}ModelInfer": plane.pipeline.infer,
+            f"{INFERENCE}ModelStreamInfer": Streaming(self._exchanges.start),
             f"{INFERENCE}ServerLive": _unary(pb.ServerLiveRequest, self._server_live),
             f"{INFERENCE}ServerReady": _unary(pb.ServerReadyRequest, self._server_ready),
             f"{INFERENCE}ModelReady": _unary(pb.ModelReadyRequest, self._model_ready),
             f"{INFERENCE}ServerMetadata": _unary(pb.ServerMetadataRequest, self._server_metadata),
             f"{INFERENCE}ModelMetadata": _unary(pb.ModelMetadataRequest, self._model_metadata),
-            "/grpc.health.v1.Health/Check": _unary(health.HealthCheckRequest, self._check),
+            f"{HEALTH}Check": _unary(health.HealthCheckRequest, self._health.check),
+            f"{HEALTH}List": _unary(health.HealthListRequest, self._health.list),
+            f"{HEALTH}Watch": Streaming(one_request(self._health.watch), may_idle=True),
         }
+        if reflect:
+            for module in (reflection, reflection_v1alpha):
+                (described,) = module.DESCRIPTOR.services_by_name.values()
+                path = f"/{described.full_name}/ServerReflectionInfo"
+                self._handlers[path] = Streaming(self._reflection.start)
 
-    def resolve(self, path: str) -> Handler | None:
+    def resolve(self, path: str) -> Handler | Streaming | None:
         """The handler of a method path."""
         return self._handlers.get(path)
 
-    @property
-    def _ready(self) -> bool:
-        return self._plane.settled and not self.draining
+    def drain(self) -> None:
+        """Turns readiness off and tells all who watch; ends streams as soon as what they asked is answered."""
+        self._health.drain()
+        self._exchanges.drain()
+        self._reflection.drain()
 
     def _server_live(self, _: pb.ServerLiveRequest) -> Message:
         return pb.ServerLiveResponse(live=True)
 
     def _server_ready(self, _: pb.ServerReadyRequest) -> Message:
-        return pb.ServerReadyResponse(ready=self._ready)
+        return pb.ServerReadyResponse(ready=self._health.ready)
 
     def _model_ready(self, request: pb.ModelReadyRequest) -> Message:
         arm = self._arm(request.name, request.version)[1]
-        return pb.ModelReadyResponse(ready=arm.lane.ready and not self.draining)
+        return pb.ModelReadyResponse(ready=arm.lane.ready and not self._health.draining)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> Message:
         return pb.ServerMetadataResponse(name=self._name, version=self._version, extensions=EXTENSIONS)
@@ -79,18 +106,6 @@ class DataService:
         if route is None:
             raise NotFound(f"model '{model}' is not served here")
         return route, route.by_version(version.encode())
-
-    def _check(self, request: health.HealthCheckRequest) -> Message:
-        """Services: "" and "readiness" and the inference service, "liveness", or a model's name."""
-        service = request.service
-        if service == "liveness":
-            serving = True
-        elif service in ("", "readiness", "inference.GRPCInferenceService"):
-            serving = self._ready
-        else:
-            serving = self._arm(service, "")[1].lane.ready and not self.draining
-        states = health.HealthCheckResponse.ServingStatus
-        return health.HealthCheckResponse(status=states.SERVING if serving else states.NOT_SERVING)
 
 
 def _unary(request_type: Any, method: Callable[[Any], Message]) -> Handler:

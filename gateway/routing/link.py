@@ -97,6 +97,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a request waits for a worker to come back before UNAVAILABLE."""
     server_name: str
     server_version: str
+    reflection: bool = True
+    """Clients may ask for the schema."""
     max_connections: int = 4096
     """Open client connections of one proxy."""
     max_header_bytes: int = 16_384

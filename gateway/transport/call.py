@@ -115,10 +115,12 @@ class Call(Protocol):
     arrived_s: float
     deadline_s: float
     """Infinity when the caller gave none."""
-    closed: bool
-    """Answered, cancelled, or the connection is gone."""
     on_cancel: Callable[[], None] | None
     """Called once when the caller leaves before an answer; ends the work on the call."""
+
+    @property
+    def closed(self) -> bool:
+        """Answered, cancelled, or the connection is gone."""
 
     @property
     def peer(self) -> Peer:

@@ -19,7 +19,7 @@ from gateway.dataplane.route import REASONS
 from gateway.observe.http import INDEX
 from gateway.observe.metrics import METRICS, Described
 from gateway.routing.assignment import bucket
-from protos import admin_pb2, health_pb2, inference_pb2
+from protos import admin_pb2, health_pb2, inference_pb2, reflection_pb2, reflection_v1alpha_pb2
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -56,7 +56,7 @@ def commands(group: Any, path: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def rpcs() -> list[str]:
-    modules = (admin_pb2, health_pb2, inference_pb2)
+    modules = (admin_pb2, health_pb2, inference_pb2, reflection_pb2, reflection_v1alpha_pb2)
     services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
     return [method.name for service in services for method in service.methods]
 

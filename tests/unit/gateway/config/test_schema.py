@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.schema import Config, Limits, Model
+from gateway.config.schema import Config, Limits, Model, Server
 from gateway.controlplane.settings import FleetSettings, ProxySettings, WorkerOverrides
 from gateway.routing.snapshot import Assignment
 
@@ -23,6 +23,11 @@ def test_a_model_without_settings_of_its_own_is_like_no_entry() -> None:
 def test_metadata_keys_are_lower_case_as_on_the_wire() -> None:
     model = Model(unit_metadata=["X-Tenant"], unit_parameters=["Tenant"], no_unit="stable", allow_forced=False)
     assert model.assignment() == Assignment(("x-tenant",), ("Tenant",), "stable", False)
+
+
+def test_the_schema_is_told_unless_forbidden() -> None:
+    assert Config().proxy_settings(1).reflection
+    assert not Config(server=Server(reflection=False)).proxy_settings(1).reflection
 
 
 def test_limits_of_clients_reach_the_proxies() -> None:

@@ -247,6 +247,16 @@ async def test_after_a_flip_only_the_new_version_is_copied(bench: PlaneBench) ->
     assert report.copies == 1
 
 
+async def test_whoever_asks_hears_when_what_is_ready_may_have_changed(bench: PlaneBench) -> None:
+    heard: list[bool] = []
+    bench.plane.on_change = lambda: heard.append(bench.plane.ready("m", 1))
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    await until(lambda: bench.plane.ready("m", 1))
+    await bench.workers["a"].stop()
+    await until(lambda: not bench.plane.ready("m", 1))
+    assert [heard[0], True in heard, heard[-1]] == [False, True, False], "the snapshot, its worker, the worker's end"
+
+
 async def test_reports_are_increments_and_gauges(bench: PlaneBench) -> None:
     bench.apply(Policy(1), version(1))
     waiting = bench.infer()

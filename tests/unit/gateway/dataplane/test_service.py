@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from gateway.dataplane.plane import Plane, Settings
-from gateway.dataplane.service import DataService
+from gateway.dataplane.service import FILES, DataService
 from gateway.errors import Code
 from gateway.routing.snapshot import Canary, Policy, Pool, Release, Snapshot
-from gateway.transport.call import NO_TRAILERS
+from gateway.transport.call import NO_TRAILERS, Streaming
 from protos import health_pb2 as health
 from protos import inference_pb2 as pb
+from tests.unit.gateway.dataplane.fake_stream import FakeStream
 from tests.unit.gateway.dataplane.fakes import FakeCall, SocketWorker, infer, pool, until
 
 OIP = "/inference.GRPCInferenceService/"
 CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
 SERVING, NOT_SERVING = (health.HealthCheckResponse.SERVING, health.HealthCheckResponse.NOT_SERVING)
 
 
@@ -24,11 +26,11 @@ class ServiceBench:
 
     def __init__(self) -> None:
         self.plane = Plane(Settings(), get_running_loop())
-        self.service = DataService(self.plane, "cutover", "1.2.3")
+        self.service = DataService(self.plane, "cutover", "1.2.3", get_running_loop())
 
     def call(self, path: str, message: Any = b"") -> FakeCall:
         handler = self.service.resolve(path)
-        assert handler is not None
+        assert callable(handler)
         call = FakeCall(message if isinstance(message, bytes) else message.SerializeToString())
         handler(call)
         return call
@@ -65,18 +67,39 @@ async def bench(tmp_path: Path) -> AsyncIterator[ServiceBench]:
         await until(lambda: not worker._writers)
 
 
+REFLECTION = [f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")]
+
+
 async def test_only_what_is_served_resolves() -> None:
     service = ServiceBench().service
-    assert service.resolve(f"{OIP}ModelInfer") is not None
+    assert callable(service.resolve(f"{OIP}ModelInfer"))
+    for path in (f"{OIP}ModelStreamInfer", WATCH, *REFLECTION):
+        assert isinstance(service.resolve(path), Streaming)
     for path in (
         "",
         "/",
-        f"{OIP}ModelStreamInfer",
+        f"{OIP}ModelConfig",
         f"{OIP}modelinfer",
         "/inference.GRPCInferenceService",
         "ModelInfer",
     ):
         assert service.resolve(path) is None
+
+
+async def test_every_method_of_the_schema_is_served() -> None:
+    service = ServiceBench().service
+    for file in FILES:
+        for described in file.services_by_name.values():
+            for method in described.methods:
+                handler = service.resolve(f"/{described.full_name}/{method.name}")
+                streams = method.client_streaming or method.server_streaming
+                assert isinstance(handler, Streaming) if streams else callable(handler), method.full_name
+
+
+async def test_a_schema_that_is_not_public_is_not_told() -> None:
+    service = DataService(ServiceBench().plane, "cutover", "1.2.3", get_running_loop(), reflect=False)
+    assert [service.resolve(path) for path in REFLECTION] == [None, None]
+    assert service.resolve(WATCH) is not None
 
 
 async def test_before_the_first_snapshot_it_lives_but_is_not_ready() -> None:
@@ -99,7 +122,7 @@ async def test_a_settled_server_is_ready(bench: ServiceBench) -> None:
 
 
 async def test_draining_turns_readiness_off_and_nothing_else(bench: ServiceBench) -> None:
-    bench.service.draining = True
+    bench.service.drain()
     assert bench.ask("ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse).live
     assert not bench.ask("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
     assert not bench.ask("ModelReady", pb.ModelReadyRequest(name="m"), pb.ModelReadyResponse).ready
@@ -107,6 +130,49 @@ async def test_draining_turns_readiness_off_and_nothing_else(bench: ServiceBench
     call = bench.call(f"{OIP}ModelInfer", infer((1, 2)))
     await until(lambda: call.closed)
     assert call.code == Code.OK
+
+
+def opened(bench: ServiceBench, path: str, *messages: bytes) -> FakeStream:
+    """A stream of the service that has sent some messages."""
+    method = bench.service.resolve(path)
+    assert isinstance(method, Streaming)
+    stream = FakeStream()
+    method.start(stream)
+    stream.push(*messages)
+    return stream
+
+
+async def test_draining_ends_the_streams(bench: ServiceBench) -> None:
+    watch = opened(bench, WATCH, health.HealthCheckRequest(service="m").SerializeToString())
+    watch.end()
+    streams = [opened(bench, path) for path in (f"{OIP}ModelStreamInfer", *REFLECTION)]
+    before = [stream.code for stream in (watch, *streams)]
+    bench.service.drain()
+    after = [stream.code for stream in (watch, *streams)]
+    assert (before, after) == ([None] * 4, [Code.UNAVAILABLE, Code.UNAVAILABLE, Code.OK, Code.OK])
+    told = [health.HealthCheckResponse.FromString(message).status for message in watch.sent]
+    assert told == [SERVING, NOT_SERVING]
+
+
+async def test_a_watcher_hears_when_a_worker_comes() -> None:
+    bench = ServiceBench()
+    watch = opened(bench, WATCH, health.HealthCheckRequest(service="m").SerializeToString())
+    watch.end()
+    await bench.serve()
+    await until(lambda: len(watch.sent) == 2)
+    told = [health.HealthCheckResponse.FromString(message).status for message in watch.sent]
+    assert told == [health.HealthCheckResponse.SERVICE_UNKNOWN, NOT_SERVING]
+
+
+async def test_health_is_listed(bench: ServiceBench) -> None:
+    found = bench.ask("/grpc.health.v1.Health/List", health.HealthListRequest(), health.HealthListResponse)
+    assert found.statuses["m"].status == SERVING
+
+
+async def test_model_stream_infer_goes_to_the_pipeline(bench: ServiceBench) -> None:
+    stream = opened(bench, f"{OIP}ModelStreamInfer", infer((1, 2), id="a"))
+    await until(lambda: stream.sent)
+    assert pb.ModelStreamInferResponse.FromString(stream.sent[0]).infer_response.id == "a"
 
 
 async def test_a_model_is_ready_by_version(bench: ServiceBench) -> None:
