@@ -154,8 +154,14 @@ class Counters:
 
     connections: int = 0
     """Connections above `max_connections`."""
+    files: int = 0
+    """Pauses in accepting connections because no more files could be opened."""
     handshake: int = 0
-    """Connections that did not introduce themselves in time."""
+    """Connections that did not introduce themselves in time, or only took the place of others."""
+    proxy_header: int = 0
+    """Connections without a valid PROXY header where there has to be one."""
+    tls: int = 0
+    """TLS handshakes that failed: no or a wrong client certificate, no h2, a version or cipher too old, no TLS at all."""
     streams: int = 0
     """Streams above `max_streams`."""
     headers: int = 0

@@ -7,6 +7,7 @@ from random import random
 from time import monotonic
 from typing import cast
 
+from gateway.transport.accept import Arrival, Guest, introduce
 from gateway.transport.call import Service
 from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.errors import ErrorCode
@@ -14,12 +15,13 @@ from gateway.transport.h2.lifetime import Lifetime, Verdict
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.sending import BURST_BYTES
 from gateway.transport.h2.tcp import notice_vanishing
+from gateway.transport.peers import BadPeer
 
 DRAIN_ANSWER_S = 1.0
 """How long a draining connection waits for the answer to its PING."""
 
 
-class H2Protocol(asyncio.Protocol):
+class H2Protocol(Guest):
     """One client connection. All replies of one turn of the loop leave in one write."""
 
     def __init__(
@@ -43,6 +45,13 @@ class H2Protocol(asyncio.Protocol):
         """How long the peer has not introduced itself."""
         self._goodbye: asyncio.TimerHandle | None = None
         self._closing = False
+        self.arrival: Arrival | None = None
+        """How the connection came, where an `Acceptor` let it in."""
+
+    @property
+    def greeted(self) -> bool:
+        """The peer has introduced itself."""
+        return self._connection.greeted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
@@ -52,6 +61,12 @@ class H2Protocol(asyncio.Protocol):
         if raw is not None:
             notice_vanishing(raw, self._limits)
         self._on_change(self, True)
+        if self.arrival is not None:
+            try:
+                self._sender.peer = introduce(self.arrival, stream)
+            except BadPeer:
+                self._counters.tls += 1
+                self.cut()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer; answers produced at once leave at once."""
@@ -94,7 +109,7 @@ class H2Protocol(asyncio.Protocol):
             self._strange_s += elapsed_s
             if self._strange_s > self._limits.handshake_timeout_s:
                 self._counters.handshake += 1
-                self._cut()
+                self.cut()
         else:
             connection.sweep(elapsed_s, monotonic(), self._transport.get_write_buffer_size())
             self._age(elapsed_s)
@@ -123,6 +138,11 @@ class H2Protocol(asyncio.Protocol):
         """Closes now; calls in flight are cancelled."""
         self._connection.close(ErrorCode.NO_ERROR, "shutting down")
         self._flush()
+
+    def cut(self) -> None:
+        """Ends the connection at once, without a word."""
+        self._closing = True
+        self._transport.abort()
 
     def _wake(self) -> None:
         self._loop.call_soon(self._flush)
@@ -163,7 +183,4 @@ class H2Protocol(asyncio.Protocol):
         """What is still to be written has this long to leave."""
         if self._goodbye is not None:
             self._goodbye.cancel()
-        self._goodbye = self._loop.call_later(self._limits.linger_s, self._cut)
-
-    def _cut(self) -> None:
-        self._transport.abort()
+        self._goodbye = self._loop.call_later(self._limits.linger_s, self.cut)

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import resource
 import socket
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
+from gateway.transport.accept import PLAIN, Acceptor, Arrival, Door
 from gateway.transport.call import Service
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.protocol import H2Protocol
 
 __all__ = ["H2Server", "Limits", "listen"]
 
-BACKLOG: Final = 1024
 SWEEP_EVERY_S: Final = 1.0
 """At most; a quarter of the shortest timeout if that is less."""
 SWEEP_AT_ONCE: Final = 64
@@ -29,34 +30,32 @@ class H2Server:
         self._limits = limits
         self._loop = loop
         self._counters = Counters()
-        self._max_connections = limits.max_connections
+        self._draining = False
         self._sweeping: asyncio.Handle | None = None
         self._swept_s = 0.0
-        self._server: asyncio.Server | None = None
         self._members: set[H2Protocol] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        most = _connections_allowed(limits.max_connections)
+        self._acceptor = Acceptor(self, most, limits.handshake_timeout_s, self._counters.count)
+        self._empty = self._acceptor.empty
 
-    async def start(self, sock: socket.socket) -> None:
-        """Accepts connections from now on. Raises OSError when the socket cannot listen."""
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if files != resource.RLIM_INFINITY:
-            self._max_connections = max(1, min(self._max_connections, files - SPARE_FILES))
-        self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=BACKLOG)
+    def listen(self, sock: socket.socket, door: Door = PLAIN) -> None:
+        """Accepts connections on this socket, too, from now on, and owns it. Raises OSError when it cannot listen."""
+        self._acceptor.listen(sock, door)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             self.port = sock.getsockname()[1]
-        self._swept_s = self._loop.time()
-        self._sweep()
+        if self._sweeping is None:
+            self._swept_s = self._loop.time()
+            self._sweep()
 
     @property
     def connections(self) -> int:
-        """Open client connections."""
-        return len(self._members)
+        """Open client connections, those included that are still in their handshake."""
+        return self._acceptor.open
 
     @property
     def max_connections(self) -> int:
         """`Limits.max_connections`, or what the process's limit of open files leaves."""
-        return self._max_connections
+        return self._acceptor.max_connections
 
     def take_refusals(self) -> dict[str, int]:
         """How often each limit struck since the last call, by reason (a field of `Counters`)."""
@@ -64,7 +63,8 @@ class H2Server:
 
     async def drain(self, grace_s: float) -> None:
         """Stops accepting, says goodbye, waits for calls in flight up to the grace, then closes everything."""
-        self._stop_accepting()
+        self._draining = True
+        self._acceptor.stop()
         for member in list(self._members):
             member.drain()
         with contextlib.suppress(TimeoutError):
@@ -75,21 +75,19 @@ class H2Server:
 
     def close(self) -> None:
         """Stops accepting and closes every connection; calls in flight are cancelled."""
-        self._stop_accepting()
+        self._acceptor.stop()
+        self._acceptor.send_strangers_away()
         if self._sweeping is not None:
             self._sweeping.cancel()
         for member in list(self._members):
             member.close()
 
-    def _stop_accepting(self) -> None:
-        if self._server is not None:
-            self._server.close()
-
-    def _protocol(self) -> asyncio.Protocol:
-        if len(self._members) >= self._max_connections:
-            self._counters.connections += 1
-            return _TurnedAway()
-        return H2Protocol(self._service, self._limits, self._loop, self._changed, self._counters)
+    def receive(self, arrival: Arrival) -> H2Protocol:
+        """Makes the protocol of a connection; for the acceptor."""
+        changed = partial(self._changed, arrival)
+        made = H2Protocol(self._service, self._limits, self._loop, changed, self._counters)
+        made.arrival = arrival
+        return made
 
     def _sweep(self) -> None:
         """Lets every connection look for what takes too long. Time in which the process stood still counts little."""
@@ -108,25 +106,25 @@ class H2Server:
         else:
             self._sweeping = self._loop.call_later(every_s, self._sweep)
 
-    def _changed(self, member: H2Protocol, opened: bool) -> None:
+    def _changed(self, arrival: Arrival, member: H2Protocol, opened: bool) -> None:
         if opened:
+            arrival.met = True
             self._members.add(member)
-            self._empty.clear()
+            if self._draining:  # it was in its handshake when the drain began
+                self._loop.call_soon(member.drain)
             return
         self._members.discard(member)
-        if not self._members:
-            self._empty.set()
+        self._acceptor.left(arrival)
 
 
-class _TurnedAway(asyncio.Protocol):
-    """A connection too many."""
+def _connections_allowed(wanted: int) -> int:
+    """As many as wanted, or as the process's limit of open files leaves."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files - SPARE_FILES))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
 
-
-async def listen(sock: socket.socket, service: Service, limits: Limits) -> H2Server:
+async def listen(sock: socket.socket, service: Service, limits: Limits, door: Door = PLAIN) -> H2Server:
     """Serves `service` on a socket that is already bound. Raises OSError when it cannot listen."""
     server = H2Server(service, limits, asyncio.get_running_loop())
-    await server.start(sock)
+    server.listen(sock, door)
     return server
