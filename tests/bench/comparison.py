@@ -1,4 +1,4 @@
-"""Two servers, one shape after the other, in turns; medians and ratios as a Markdown table."""
+"""Two servers, one shape after the other, in turns; a Markdown table of both and their ratios."""
 
 import statistics
 import sys
@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Row:
-    """Medians of one shape."""
+    """What the rounds of one shape came to."""
 
     shape: Shape
     left: Measured
@@ -79,7 +79,7 @@ def compare(shapes: Sequence[Shape], left: Side, right: Side, rounds: int, scale
                 runs[side.name].append(shape.measure(side, items_of(shape, side, scale)))
         for name, measured in runs.items():
             say(f"  {name}: {' '.join(written(run.value) for run in measured)} {shape.unit}")
-        yield Row(shape, median(runs[left.name]), median(runs[right.name]))
+        yield Row(shape, together(runs[left.name]), together(runs[right.name]))
 
 
 def items_of(shape: Shape, side: Side, scale: float) -> int:
@@ -87,10 +87,10 @@ def items_of(shape: Shape, side: Side, scale: float) -> int:
     return max(shape.floor, round(shape.items * side.share * scale))
 
 
-def median(runs: Sequence[Measured]) -> Measured:
-    """Of values and of CPU, each for itself."""
+def together(runs: Sequence[Measured]) -> Measured:
+    """The median of values, for machines are noisy; the mean of CPU, which the kernel counts in coarse steps."""
     cpu = [run.cpu_us for run in runs if run.cpu_us is not None]
-    return Measured(statistics.median(run.value for run in runs), statistics.median(cpu) if cpu else None)
+    return Measured(statistics.median(run.value for run in runs), statistics.mean(cpu) if cpu else None)
 
 
 def table(rows: Sequence[Row], left: str, right: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ CLIENTS = 2
 """Processes of grpcio."""
 AHEAD = 16
 """Messages in flight on a stream."""
-CHANGING_CALLS = 10_000
+CHANGING_CALLS = 20_000
 """Rendered for each connection, for each kind of headers."""
 MANY_REPLIES = 20_000
 
@@ -117,7 +117,7 @@ def h2load_latency(work: Workload, *, tls: bool, aim: str = "") -> Shape:
             run = _h2load(work, echo, MESSAGE_BYTES, count, 1, 1, tls=tls, latencies=True)
         return Measured(run.quantile_ms(0.5) * 1000, spent() / count)
 
-    return Shape(f"1 × 1{', TLS' if tls else ''}", "h2load", "p50 µs", "µs/call", measure, 12_000, aim, floor=500)
+    return Shape(f"1 × 1{', TLS' if tls else ''}", "h2load", "p50 µs", "µs/call", measure, 30_000, aim, floor=500)
 
 
 def message_shape(work: Workload, label: str, size: int, streams: int, items: int, aim: str = "") -> Shape:

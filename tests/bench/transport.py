@@ -21,7 +21,7 @@ from tests.bench.machine import machine
 from tests.bench.servers import GRPC_AIO, ROOT, TRANSPORT, echo_server, make_certificate
 from tests.bench.shapes import Workload, hardening_shapes, transport_shapes
 
-ROUNDS = 5
+ROUNDS = 7
 BASELINE_ROUNDS = 9
 QUICK_SCALE = 0.2
 SLOW_SHARE = 0.1
@@ -59,7 +59,9 @@ def against_revision(shapes: Sequence[Shape], revision: str, rounds: int, scale:
 @contextmanager
 def checked_out(revision: str) -> Iterator[tuple[str, Path]]:
     """Short hash of a revision and its files, in a worktree until the end of the block. Raises BenchError."""
-    name = _git("rev-parse", "--short", "--verify", f"{revision}^{{commit}}")
+    name = _git(
+        "rev-parse", "--short", "--verify", "--quiet", f"{revision}^{{commit}}", wrong=f"no revision {revision}"
+    )
     with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
         root = Path(folder) / name
         _git("worktree", "add", "--quiet", "--detach", str(root), name)
@@ -69,10 +71,11 @@ def checked_out(revision: str) -> Iterator[tuple[str, Path]]:
             _git("worktree", "remove", "--force", str(root))
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, wrong: str = "") -> str:
+    """What git prints. Raises BenchError with git's words, or with `wrong`."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchError(f"git {' '.join(arguments[:2])}: {done.stderr.strip()}")
+        raise BenchError(wrong or f"git {' '.join(arguments[:2])}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 

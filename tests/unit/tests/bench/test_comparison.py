@@ -1,6 +1,6 @@
 import pytest
 
-from tests.bench.comparison import Measured, Row, Shape, Side, compare, items_of, median, ratio, table, written
+from tests.bench.comparison import Measured, Row, Shape, Side, compare, items_of, ratio, table, together, written
 from tests.bench.servers import Echo
 
 
@@ -37,8 +37,10 @@ def test_no_run_is_smaller_than_its_floor() -> None:
     assert items_of(shape(), side("ours"), 0.2) == 20
 
 
-def test_medians_leave_out_cpu_that_was_not_asked_for() -> None:
-    assert median([Measured(1.0), Measured(3.0), Measured(2.0)]) == Measured(2.0)
+def test_rounds_come_to_the_median_of_values_and_the_mean_of_cpu() -> None:
+    runs = [Measured(1.0, 30.0), Measured(9.0, 10.0), Measured(2.0, 11.0)]
+    assert together(runs) == Measured(2.0, 17.0)
+    assert together([Measured(1.0), Measured(3.0), Measured(2.0)]) == Measured(2.0)
 
 
 def test_the_table_has_a_line_for_each_shape() -> None:
