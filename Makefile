@@ -1,8 +1,10 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
+# Options of `make bench-transport`
+BENCH ?=
 
-.PHONY: help install demo test test-slow explore lint bench protos lock clean
+.PHONY: help install demo test test-slow explore lint bench bench-transport protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -37,6 +39,9 @@ lint: install ## ruff, mypy, import rules
 
 bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runtime; needs h2load (nghttp2-client)
 	@$(BIN)/python -m tests.bench
+
+bench-transport: install ## Our transport beside grpc.aio, both echoing; BENCH="--baseline REV": beside itself at a git revision
+	@$(BIN)/python -m tests.bench.transport $(BENCH)
 
 protos: install ## Regenerates the protobuf modules
 	$(BIN)/python -m protos.generate
