@@ -1,10 +1,12 @@
 """One way to run property tests: the same examples each time, so that a change fails for what it changed.
 
-`make explore` draws new ones each time, and keeps those that fail.
+`make explore` draws new ones each time, and keeps those that fail. And one way to run what concerns the data port: on
+each transport.
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -12,3 +14,21 @@ settings.register_profile(
     "explore", derandomize=False, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+TRANSPORTS = ("h2", "grpcio")
+
+
+@pytest.fixture(scope="session", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    """What `[server] transport` says. Whoever uses it runs on each; what differs is in tests/conformance/README.md."""
+    name: str = request.param
+    return name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked `slow_on("grpcio")` is slow on that transport only."""
+    for item in items:
+        for mark in item.iter_markers("slow_on"):
+            callspec = getattr(item, "callspec", None)
+            if callspec is not None and callspec.params.get("transport") in mark.args:
+                item.add_marker(pytest.mark.slow)

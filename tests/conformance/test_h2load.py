@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow_on("grpcio")
 @pytest.mark.parametrize(
     ("requests", "size", "options"),
     [
