@@ -123,3 +123,36 @@ class H2Call:
             on_cancel()
         except Exception:
             logger.exception("on_cancel of %s failed", self.metadata.path)
+
+
+class LargeCall(H2Call):
+    """A call whose message counts as memory of its connection until nobody works on it any more."""
+
+    __slots__ = ("_held_bytes",)
+
+    def __init__(
+        self, sender: "Sender", stream_id: int, metadata: Metadata, message: bytes, arrived_s: float, deadline_s: float
+    ) -> None:
+        super().__init__(sender, stream_id, metadata, message, arrived_s, deadline_s)
+        self._held_bytes = len(message)
+        sender.account.change(self._held_bytes)
+
+    def reply(self, message: bytes, trailers: Trailers, options: ReplyOptions | None = None) -> None:
+        """Sends the response message and grpc-status 0."""
+        super().reply(message, trailers, options)
+        self._let_go()
+
+    def fail(self, code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> None:
+        """Sends a trailers-only error."""
+        super().fail(code, message, trailers)
+        self._let_go()
+
+    def cancel(self) -> None:
+        """The caller left."""
+        super().cancel()
+        if self.stream_id not in self.sender.abandoned:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.sender.account.change(-self._held_bytes)
+        self._held_bytes = 0

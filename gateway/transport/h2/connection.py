@@ -33,6 +33,7 @@ from gateway.transport.h2.frames import (
 )
 from gateway.transport.h2.grpc import PREFIX, PREFIX_BYTES
 from gateway.transport.h2.limits import Counters, Limits
+from gateway.transport.h2.memory import Account, Memory
 from gateway.transport.h2.patience import Patience
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
@@ -80,11 +81,17 @@ class Connection:
     )
 
     def __init__(
-        self, service: Service, limits: Limits, wake: Callable[[], None], counters: Counters | None = None
+        self,
+        service: Service,
+        limits: Limits,
+        wake: Callable[[], None],
+        counters: Counters | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """`wake` is called when, outside of `receive`, there is something to take with `output`."""
         self._counters = counters or Counters()
-        self.sender = Sender({}, wake, limits.max_backlog_bytes, self._counters)
+        account = Account(memory or Memory(limits.max_buffered_bytes))
+        self.sender = Sender({}, wake, limits.max_backlog_bytes, self._counters, account)
         self._limits = limits
         self._requests = Requests(service, limits, self.sender, self._counters)
         self._flows = self._requests.flows
@@ -209,6 +216,7 @@ class Connection:
         if self._greeted:
             self.sender.control(goaway(min(self._last_id, self._requests.streams.last_id), code, reason))
         self._requests.cancel_all()
+        self._patience.end()
 
     def _end(self, fault: ConnectionFault) -> None:
         if fault.reason:
@@ -220,6 +228,7 @@ class Connection:
         self.ending = self._dead = True
         self.sender.close()
         self._requests.cancel_all()
+        self._patience.end()
 
     def _collect(self, data: bytes) -> bytes:
         """What can be read now, with what was left over before; empty while the frame or the preface is incomplete."""

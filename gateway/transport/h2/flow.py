@@ -142,11 +142,15 @@ class H2Stream:
         except Exception:
             logger.exception("on_cancel of %s failed", self.metadata.path)
 
-    def deliver(self) -> None:
-        """Hands over what has arrived, as long as the service wants it. Raises Refusal for a message that is broken."""
-        inbox, limits = self.inbox, self._limits
+    def deliver(self, most: int) -> int:
+        """Hands over what has arrived, as long as the service wants it; at most so many messages. How many those were.
+
+        Raises Refusal for a message that is broken.
+        """
+        inbox, limits, taken = self.inbox, self._limits, 0
         try:
-            while inbox.waiting_messages and not inbox.paused and not self.closed:
+            while inbox.waiting_messages and taken < most and not inbox.paused and not self.closed:
+                taken += 1
                 self.on_message(inbox.take(limits))
             if inbox.ended and not self._ended and not inbox.waiting_messages and not inbox.paused and not self.closed:
                 self._ended = True
@@ -155,6 +159,7 @@ class H2Stream:
             raise
         except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
             self.crash(error)
+        return taken
 
     def relieve(self) -> None:
         """The peer has taken what made `send` return False."""

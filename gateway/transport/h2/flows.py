@@ -1,6 +1,6 @@
 """The streaming calls of one connection."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.transport.call import Metadata, Streaming
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from gateway.transport.h2.requests import Requests
 
 
+TURN_MESSAGES: Final = 64
+"""Messages handed over in one turn of the loop, per connection: a window full of tiny ones makes nobody else wait."""
+
+
 class Flows:
     """Streams whose method is `Streaming`, from their HEADERS until both directions are done or one was reset."""
 
-    __slots__ = ("_requests", "live", "stirred")
+    __slots__ = ("_left", "_requests", "_turn_s", "live", "stirred")
 
     def __init__(self, requests: "Requests") -> None:
         self._requests = requests
         self.live: dict[int, H2Stream] = {}
         self.stirred: list[H2Stream] = []
-        """Streams that want their messages again."""
+        """Streams that want their messages again, or the rest of them."""
+        self._left = TURN_MESSAGES
+        """How many messages may still be handed over in this turn."""
+        self._turn_s = 0.0
         requests.sender.on_sent = self._sent
 
     def open(
@@ -35,6 +42,7 @@ class Flows:
         flow = H2Stream(self, requests.sender, inbox, requests.limits, requests.now_s, may_idle=streaming.may_idle)
         self.live[stream_id] = flow
         requests.sender.flows[stream_id] = flow.outgoing
+        requests.intake.settle(inbox)
         try:
             streaming.start(flow)
         except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
@@ -68,11 +76,13 @@ class Flows:
 
     def stir(self, flow: H2Stream) -> None:
         """The stream wants its messages again, in the next turn of the loop."""
+        if not self.stirred:
+            self._requests.sender.wake()
         self.stirred.append(flow)
-        self._requests.sender.rouse()
 
     def go_on(self) -> None:
         """Tells the streams what they wait for: their messages, or that they may send again."""
+        self._left = TURN_MESSAGES
         stirred, self.stirred = self.stirred, []
         for flow in stirred:
             self._deliver(flow)
@@ -86,7 +96,7 @@ class Flows:
         flow = self.live.pop(stream_id, None)
         if flow is None:
             return False
-        self._requests.intake.release(flow.inbox)
+        self._requests.intake.close(flow.inbox)
         if not flow.closed:
             flow.cancel()
         return True
@@ -97,17 +107,25 @@ class Flows:
         self.live.clear()
         self.stirred.clear()
         for flow in flows:
+            self._requests.intake.close(flow.inbox)
             if not flow.closed:
                 flow.cancel()
 
     def _deliver(self, flow: H2Stream) -> None:
+        requests, inbox = self._requests, flow.inbox
+        if requests.now_s != self._turn_s:
+            self._turn_s, self._left = requests.now_s, TURN_MESSAGES
         try:
-            flow.deliver()
+            self._left -= flow.deliver(self._left)
+            if not inbox.paused and not flow.closed:
+                if inbox.waiting_messages:
+                    self.stir(flow)
+                elif not inbox.ended:
+                    requests.intake.replenish(inbox)
         except Refusal as refusal:
             self._refuse(flow, refusal)
-        inbox = flow.inbox
-        if not inbox.ended and not inbox.paused and not flow.closed:
-            self._requests.intake.replenish(inbox)
+        if flow.stream_id in self.live:
+            requests.intake.settle(inbox)
 
     def _refuse(self, flow: H2Stream, refusal: Refusal) -> None:
         if refusal.reason:
@@ -118,6 +136,6 @@ class Flows:
         """The last byte of the answer was rendered. Who still sends is told to stop (RFC 9113 section 8.1)."""
         flow = self.live.pop(stream_id, None)
         if flow is not None:
-            self._requests.intake.release(flow.inbox)
+            self._requests.intake.close(flow.inbox)
             if not flow.inbox.ended:
                 self._requests.tell_off(stream_id)

@@ -8,9 +8,12 @@ from gateway.transport.call import Metadata
 from gateway.transport.h2.errors import Refusal
 from gateway.transport.h2.grpc import PREFIX_BYTES, read_prefix, unpack
 from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.uploads import SPARE_BYTES, Arriving
 
 _NOTHING: Final = 0
+MESSAGE_OVERHEAD_BYTES: Final = 128
+"""What a waiting message takes besides its bytes: thousands of empty ones fit a window."""
 
 
 class Inbox(Arriving):
@@ -19,7 +22,16 @@ class Inbox(Arriving):
     Messages wait as they came: a compressed one is unpacked when it is taken.
     """
 
-    __slots__ = ("_buffer", "_compressed", "_wanted_bytes", "ended", "paused", "waiting_messages")
+    __slots__ = (
+        "_buffer",
+        "_compressed",
+        "_metadata_bytes",
+        "_waiting_bytes",
+        "_wanted_bytes",
+        "ended",
+        "paused",
+        "waiting_messages",
+    )
 
     def __init__(self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int) -> None:
         super().__init__(stream_id, metadata, content_length, window_bytes)
@@ -28,6 +40,9 @@ class Inbox(Arriving):
         self.paused = False
         self.waiting_messages: deque[tuple[bool, bytes]] = deque()
         """(compressed, message), complete and not yet taken."""
+        self._waiting_bytes = 0
+        """What those take in memory."""
+        self._metadata_bytes = metadata_bytes(metadata.values)
         self._buffer = bytearray()
         self._compressed = False
         self._wanted_bytes = _NOTHING
@@ -41,6 +56,10 @@ class Inbox(Arriving):
     def begun_bytes(self) -> int:
         """DATA bytes of it that have come."""
         return len(self._buffer)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._waiting_bytes + len(self._buffer) + self._metadata_bytes
 
     @property
     def missing_bytes(self) -> int:
@@ -58,7 +77,7 @@ class Inbox(Arriving):
         if not self._buffer and len(data) >= PREFIX_BYTES:
             compressed, size = read_prefix(data, 0, self.metadata, limits)
             if size == len(data) - PREFIX_BYTES:  # one frame holds one message: what most clients send
-                self.waiting_messages.append((compressed, bytes(data[PREFIX_BYTES:])))
+                self._add(compressed, bytes(data[PREFIX_BYTES:]))
                 return
         self._buffer += data
         position = 0
@@ -70,10 +89,14 @@ class Inbox(Arriving):
             end = position + self._wanted_bytes
             with memoryview(self._buffer) as view:
                 message = bytes(view[position + PREFIX_BYTES : end])
-            self.waiting_messages.append((self._compressed, message))
+            self._add(self._compressed, message)
             position = end
             self._wanted_bytes = _NOTHING
         del self._buffer[:position]
+
+    def _add(self, compressed: bool, message: bytes) -> None:
+        self.waiting_messages.append((compressed, message))
+        self._waiting_bytes += len(message) + MESSAGE_OVERHEAD_BYTES
 
     def end(self) -> None:
         """END_STREAM. Raises Refusal INTERNAL when a message is cut off, and what `check_length` raises."""
@@ -85,10 +108,12 @@ class Inbox(Arriving):
     def take(self, limits: Limits) -> bytes:
         """The next message. Raises what `unpack` raises."""
         compressed, message = self.waiting_messages.popleft()
+        self._waiting_bytes -= len(message) + MESSAGE_OVERHEAD_BYTES
         return unpack(memoryview(message), compressed, self.metadata, limits) if compressed else message
 
     def close(self) -> None:
         """Nobody wants the messages any more."""
         self.waiting_messages.clear()
+        self._waiting_bytes = 0
         self._buffer.clear()
         self._wanted_bytes = _NOTHING

@@ -22,9 +22,18 @@ MAX_FRAME_BYTES = 2**24 - 1
 class Limits:
     """Limits of one listener; the same for each of its connections.
 
-    A connection holds at most `max_streams * stream_window_bytes` of half-arrived requests, plus `max_upload_bytes` (or
-    one larger message) of requests that do not fit their stream's initial window, `max_streams *
-    max_header_list_bytes` of metadata, and `max_backlog_bytes` (or one larger reply) of replies it does not read.
+    The bound on memory. All connections together hold at most `max_buffered_bytes` of what a peer can pile up (see
+    `memory`), and for each of `max_connections` besides
+
+    - what arrived since the last sweep, a second ago: incomplete frames of `max_frame_bytes`, metadata of streams;
+    - what one turn of the loop produced before the socket was known to be full: a reply of up to 64 KiB for each of
+      `max_streams`, or about 256 KiB of those that waited;
+    - the HPACK table (4 KiB) and header blocks that are remembered, about 200 KiB if a peer wants it.
+
+    One connection alone holds at most `max_streams * stream_window_bytes` of half-arrived requests, plus
+    `max_upload_bytes` (or one larger message) of requests that do not fit their stream's initial window, `max_streams *
+    max_header_list_bytes` of metadata, and `max_backlog_bytes` (or one larger reply) of replies it does not read. Small
+    calls that are under way are bounded by whoever admits them.
     """
 
     max_connections: int = 4096
@@ -59,7 +68,10 @@ class Limits:
     max_backlog_bytes: int = 128 << 20
     """Replies that wait for a peer that does not read; what comes on top fails with RESOURCE_EXHAUSTED."""
     max_buffered_bytes: int = 1 << 30
-    """What all connections of the listener together may hold; see `Memory`."""
+    """What all connections of the listener together may hold.
+
+    Beyond 7/8 of it those that hold most are closed, until it is 3/4; what does not fit is RESOURCE_EXHAUSTED.
+    """
     max_control_replies: int = 1000
     """Answers to PING, SETTINGS and refused streams waiting for a peer that does not read."""
     reset_burst: int = 1000
@@ -161,7 +173,7 @@ class Counters:
     proxy_header: int = 0
     """Connections without a valid PROXY header where there has to be one."""
     tls: int = 0
-    """TLS handshakes that failed: no or a wrong client certificate, no h2, a version or cipher too old, no TLS at all."""
+    """TLS handshakes that failed: no or a wrong client certificate, no h2, too old a version, no TLS at all."""
     streams: int = 0
     """Streams above `max_streams`."""
     headers: int = 0
@@ -180,6 +192,8 @@ class Counters:
     """Connections with too many frames that bring no request on."""
     unread: int = 0
     """Connections that asked for more control frames than they read."""
+    memory: int = 0
+    """Requests and replies beyond `max_buffered_bytes`, and connections closed because they held most of it."""
     backlog: int = 0
     """Replies above `max_backlog_bytes`."""
     write_timeout: int = 0

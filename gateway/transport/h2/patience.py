@@ -25,9 +25,9 @@ class Patience:
         "_heard_s",
         "_keepalive",
         "_limits",
-        "_next_id",
         "_replies",
         "_requests",
+        "_rest_bytes",
         "_sender",
         "_uploads",
         "_vigils",
@@ -45,8 +45,8 @@ class Patience:
         self._replies: dict[int, Stall] = {}
         self._vigils: dict[int, Vigil] = {}
         self._written: Stall | None = None
-        self._next_id = 1
         self._heard_s = 0.0
+        self._rest_bytes = 0
         self._keepalive = Keepalive(limits)
 
     def look(self, elapsed_s: float, now_s: float, buffered_bytes: int, rest: bytearray, *, idle: bool) -> None:
@@ -55,9 +55,11 @@ class Patience:
         `elapsed_s` since the last look, at `now_s`; `buffered_bytes` in front of the socket, `rest`: the incomplete
         frame. Raises ConnectionFault when the connection is to be closed.
         """
-        limits, streams = self._limits, self._requests.streams
+        limits = self._limits
         if not idle or rest or buffered_bytes or self._requests.open_block is not None:
             self._look_at_frame(elapsed_s, rest)
+            for stream_id in list(self._requests.opened):
+                self._requests.promote(stream_id)  # its body has not come at once: it counts from now on
             if limits.upload_timeout_s:
                 self._look_at_uploads(elapsed_s, rest)
             if limits.write_timeout_s:
@@ -65,10 +67,17 @@ class Patience:
             self._look_at_streams(elapsed_s, now_s)
         else:
             self._written = None
-        self._next_id = streams.next_id
+        if len(rest) != self._rest_bytes:
+            self._sender.account.change(len(rest) - self._rest_bytes)
+            self._rest_bytes = len(rest)
         if self._keepalive.look(elapsed_s, heard=self._requests.now_s != self._heard_s):
             self._sender.control(frame(FrameType.PING, 0, 0, KEEPALIVE_PING))
         self._heard_s = self._requests.now_s
+
+    def end(self) -> None:
+        """The connection is over."""
+        self._sender.account.change(-self._rest_bytes)
+        self._rest_bytes = 0
 
     def _look_at_frame(self, elapsed_s: float, rest: bytearray) -> None:
         limits, block = self._limits, self._requests.open_block
@@ -87,8 +96,6 @@ class Patience:
 
     def _look_at_uploads(self, elapsed_s: float, rest: bytearray) -> None:
         requests, limits = self._requests, self._limits
-        for stream_id in [each for each in requests.opened if each < self._next_id]:
-            requests.promote(stream_id)  # it was here at the last look: something is slow about it
         uploads = requests.intake.uploads
         stalls = self._uploads = _kept(self._uploads, uploads)
         partial = _data_stream(rest)

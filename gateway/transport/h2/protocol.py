@@ -13,6 +13,7 @@ from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.lifetime import Lifetime, Verdict
 from gateway.transport.h2.limits import Counters, Limits
+from gateway.transport.h2.memory import Memory
 from gateway.transport.h2.sending import BURST_BYTES
 from gateway.transport.h2.tcp import notice_vanishing
 from gateway.transport.peers import BadPeer
@@ -31,14 +32,17 @@ class H2Protocol(Guest):
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[["H2Protocol", bool], None],
         counters: Counters | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """`on_change` hears when the connection opens (True) and when it is gone (False)."""
         self._counters = counters or Counters()
         self._loop = loop
         self._limits = limits
         self._on_change = on_change
-        self._connection = Connection(service, limits, self._wake, self._counters)
+        self._connection = Connection(service, limits, self._wake, self._counters, memory)
         self._sender = self._connection.sender
+        self._stuck_bytes = 0
+        """What a full socket has not taken, roughly."""
         self._transport: asyncio.Transport
         self._lifetime = Lifetime(limits, random())  # noqa: S311 - spreads reconnections, guards nothing
         self._strange_s = 0.0
@@ -47,6 +51,11 @@ class H2Protocol(Guest):
         self._closing = False
         self.arrival: Arrival | None = None
         """How the connection came, where an `Acceptor` let it in."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What requests and replies of the connection take in memory."""
+        return self._sender.account.held_bytes
 
     @property
     def greeted(self) -> bool:
@@ -86,10 +95,12 @@ class H2Protocol(Guest):
     def pause_writing(self) -> None:
         """The socket is full: replies wait in their queues."""
         self._sender.paused = True
+        self._stick(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._sender.paused = False
+        self._stick(0)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,6 +108,7 @@ class H2Protocol(Guest):
         if self._goodbye is not None:
             self._goodbye.cancel()
         self._closing = True
+        self._stick(0)
         self._connection.lost()
         self._on_change(self, False)
 
@@ -139,10 +151,25 @@ class H2Protocol(Guest):
         self._connection.close(ErrorCode.NO_ERROR, "shutting down")
         self._flush()
 
+    def shed(self) -> None:
+        """Sends a peer away that holds much of the listener's memory."""
+        self._counters.memory += 1
+        self._connection.close(ErrorCode.ENHANCE_YOUR_CALM, "short of memory")
+        if self._sender.paused:
+            self.cut()
+            self._stick(0)
+        else:
+            self._flush()
+
     def cut(self) -> None:
         """Ends the connection at once, without a word."""
         self._closing = True
         self._transport.abort()
+
+    def _stick(self, size: int) -> None:
+        """So much is stuck in front of the socket."""
+        self._sender.account.change(size - self._stuck_bytes)
+        self._stuck_bytes = size
 
     def _wake(self) -> None:
         self._loop.call_soon(self._flush)

@@ -6,7 +6,7 @@ import math
 from gateway.errors import Code
 from gateway.transport.call import Service, Streaming
 from gateway.transport.h2 import fields
-from gateway.transport.h2.calls import H2Call
+from gateway.transport.h2.calls import H2Call, LargeCall
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Flood, Refusal, StreamFault
 from gateway.transport.h2.flows import Flows
 from gateway.transport.h2.frames import (
@@ -136,6 +136,7 @@ class Requests:
         upload = self.intake.uploads[stream_id]
         try:
             self.intake.feed(upload, memoryview(data)[start:end], payload_bytes)
+            self.intake.settle(upload)
             if ended:
                 self._complete(stream_id)
             else:
@@ -200,13 +201,14 @@ class Requests:
         if request is not None:
             upload = Upload(stream_id, request[0], request[3], self.limits.stream_window_bytes, self.now_s)
             self.intake.uploads[stream_id] = upload
+            self.intake.settle(upload)
             return True
         return stream_id in self.intake.uploads
 
     def cancel_all(self) -> None:
         """The connection is lost: every caller left."""
         self.opened.clear()
-        self.intake.uploads.clear()
+        self.intake.clear()
         calls = list(self.calls.values())
         self.calls.clear()
         for call in calls:
@@ -284,7 +286,8 @@ class Requests:
         self.intake.remove(stream_id)
         metadata = upload.metadata
         deadline_s = math.inf if metadata.timeout_s is None else upload.started_s + metadata.timeout_s
-        call = H2Call(self.sender, stream_id, metadata, message, self.now_s, deadline_s)
+        kind = LargeCall if len(message) > self.limits.stream_window_bytes else H2Call
+        call = kind(self.sender, stream_id, metadata, message, self.now_s, deadline_s)
         self.calls[stream_id] = call
         assert callable(metadata.handler)  # noqa: S101 - streaming calls never become uploads
         try:

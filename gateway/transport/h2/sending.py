@@ -21,7 +21,9 @@ from gateway.transport.h2.limits import (
     MAX_WINDOW_BYTES,
     MIN_FRAME_BYTES,
     Counters,
+    Limits,
 )
+from gateway.transport.h2.memory import NO_MEMORY, Account, Memory
 from gateway.transport.h2.outgoing import HIGH_WATER_BYTES, LOW_WATER_BYTES, Outgoing
 from gateway.transport.h2.streams import SMALL_BYTES
 
@@ -49,6 +51,7 @@ class Sender:
         "_table_size_update",
         "_window_total_bytes",
         "abandoned",
+        "account",
         "awake",
         "backlog_bytes",
         "blocked",
@@ -73,6 +76,7 @@ class Sender:
         wake: Callable[[], None],
         max_backlog_bytes: int = 128 << 20,
         counters: Counters | None = None,
+        account: Account | None = None,
     ) -> None:
         """`wake` is called when there may be something to take; not again until `awake` was set to False."""
         self.calls = calls
@@ -84,6 +88,8 @@ class Sender:
         """DATA frames of replies that had to wait, since the connection began."""
         self._max_backlog_bytes = max_backlog_bytes
         self._counters = counters or Counters()
+        self.account = account or Account(Memory(Limits().max_buffered_bytes))
+        """What the connection holds."""
         self.peer = UNKNOWN_PEER
         self.wake = wake
         self.awake = False
@@ -159,8 +165,8 @@ class Sender:
     ) -> None:
         """Takes a reply that cannot leave at once; fails it when too many bytes wait already."""
         reply = Outgoing(stream_id, head)
-        if self._overfull(len(message)):
-            self.end_stream(stream_id, failure_block(Code.RESOURCE_EXHAUSTED, self._refuse_backlog()))
+        if excess := self._excess(len(message)):
+            self.end_stream(stream_id, failure_block(Code.RESOURCE_EXHAUSTED, excess))
             return
         reply.end = trailers_block(trailers)
         self._enqueue(reply, message, compressed=compressed)
@@ -178,8 +184,8 @@ class Sender:
             self.out += (header, PREFIX.pack(compressed, len(message)), message)
             self.rouse()
             return True
-        if self._overfull(size):
-            raise Backlog(self._refuse_backlog())
+        if excess := self._excess(size):
+            raise Backlog(excess)
         self._enqueue(flow, message, compressed=compressed)
         flow.full = flow.left_bytes > HIGH_WATER_BYTES
         return not flow.full
@@ -290,7 +296,7 @@ class Sender:
 
     def close(self) -> None:
         """Forgets all replies that wait."""
-        self.backlog_bytes = 0
+        self._hold(-self.backlog_bytes)
         self._ready.clear()
         self.blocked.clear()
         self.flows.clear()
@@ -315,7 +321,7 @@ class Sender:
         held_bytes = flow.held_bytes
         self.out.append(HEADER.pack(size << 8 | FrameType.DATA, 0, flow.stream_id))
         self.out += flow.take(size)
-        self.backlog_bytes -= held_bytes - flow.held_bytes
+        self._hold(flow.held_bytes - held_bytes)
 
     def _finish(self, flow: Outgoing) -> None:
         """Renders the trailers: the answer is complete."""
@@ -331,7 +337,7 @@ class Sender:
     def _enqueue(self, flow: Outgoing, message: bytes, *, compressed: bool = False) -> None:
         held_bytes = flow.held_bytes
         flow.add(message, compressed=compressed)
-        self.backlog_bytes += flow.held_bytes - held_bytes
+        self._hold(flow.held_bytes - held_bytes)
         if flow.stream_id not in self.blocked:
             self._ready[flow.stream_id] = flow
         self._find_room()
@@ -344,15 +350,24 @@ class Sender:
         else:
             self._find_room()
         if flow is not None:
-            self.backlog_bytes -= flow.held_bytes
+            self._hold(-flow.held_bytes)
             flow.clear()
 
-    def _overfull(self, size: int) -> bool:
-        return bool(self.backlog_bytes) and self.backlog_bytes + size > self._max_backlog_bytes
+    def _hold(self, change: int) -> None:
+        """So many bytes more wait, or less."""
+        if change:
+            self.backlog_bytes += change
+            self.account.change(change)
 
-    def _refuse_backlog(self) -> str:
-        self._counters.backlog += 1
-        return f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
+    def _excess(self, size: int) -> str:
+        """Why so much more may not wait; empty when it may."""
+        if self.backlog_bytes and self.backlog_bytes + size > self._max_backlog_bytes:
+            self._counters.backlog += 1
+            return f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
+        if not self.account.has_room(size):
+            self._counters.memory += 1
+            return NO_MEMORY
+        return ""
 
     def _forget(self, stream_id: int) -> None:
         """Nobody asked to hear of it."""

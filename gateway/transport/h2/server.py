@@ -10,6 +10,7 @@ from typing import Final
 from gateway.transport.accept import PLAIN, Acceptor, Arrival, Door
 from gateway.transport.call import Service
 from gateway.transport.h2.limits import Counters, Limits
+from gateway.transport.h2.memory import Memory
 from gateway.transport.h2.protocol import H2Protocol
 
 __all__ = ["H2Server", "Limits", "listen"]
@@ -30,6 +31,7 @@ class H2Server:
         self._limits = limits
         self._loop = loop
         self._counters = Counters()
+        self._memory = Memory(limits.max_buffered_bytes, lambda: loop.call_soon(self._shed))
         self._draining = False
         self._sweeping: asyncio.Handle | None = None
         self._swept_s = 0.0
@@ -85,7 +87,7 @@ class H2Server:
     def receive(self, arrival: Arrival) -> H2Protocol:
         """Makes the protocol of a connection; for the acceptor."""
         changed = partial(self._changed, arrival)
-        made = H2Protocol(self._service, self._limits, self._loop, changed, self._counters)
+        made = H2Protocol(self._service, self._limits, self._loop, changed, self._counters, self._memory)
         made.arrival = arrival
         return made
 
@@ -105,6 +107,16 @@ class H2Server:
             self._sweeping = self._loop.call_soon(self._sweep_some, members, elapsed_s, every_s)
         else:
             self._sweeping = self._loop.call_later(every_s, self._sweep)
+
+    def _shed(self) -> None:
+        """Much is held: those who hold most are sent away, until little enough is."""
+        excess_bytes = self._memory.held_bytes - self._memory.low_bytes
+        for member in sorted(self._members, key=lambda member: member.held_bytes, reverse=True):
+            if excess_bytes <= 0 or not member.held_bytes:
+                break
+            excess_bytes -= member.held_bytes
+            member.shed()
+        self._memory.relieved()
 
     def _changed(self, arrival: Arrival, member: H2Protocol, opened: bool) -> None:
         if opened:

@@ -7,6 +7,7 @@ granted when one is done. The connection's window is given back as it is used; t
 
 from abc import ABC, abstractmethod
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from gateway.errors import Code
@@ -15,6 +16,7 @@ from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, Str
 from gateway.transport.h2.frames import window_update
 from gateway.transport.h2.grpc import PREFIX_BYTES, read_prefix, unpack
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
+from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.sending import Sender
 
 SPARE_BYTES: Final = 256
@@ -41,6 +43,7 @@ class Arriving(ABC):
     __slots__ = (
         "_content_length",
         "granted_bytes",
+        "held_bytes",
         "metadata",
         "received_bytes",
         "stream_id",
@@ -57,6 +60,8 @@ class Arriving(ABC):
         """What the peer may still send on this stream."""
         self.granted_bytes = 0
         """Share of the upload budget its present message holds."""
+        self.held_bytes = 0
+        """What of it the connection's account counts."""
         self.waiting = False
         """Stands in the line for a share."""
         self._content_length = content_length
@@ -65,6 +70,11 @@ class Arriving(ABC):
     @abstractmethod
     def missing_bytes(self) -> int:
         """DATA bytes of the present message still to come, as far as is known."""
+
+    @property
+    @abstractmethod
+    def buffered_bytes(self) -> int:
+        """What it takes in memory."""
 
     @abstractmethod
     def feed(self, data: memoryview, limits: Limits) -> None:
@@ -88,7 +98,7 @@ class Arriving(ABC):
 class Upload(Arriving):
     """The one message of a unary request of which more is to come."""
 
-    __slots__ = ("_buffer", "_compressed", "_wanted_bytes", "started_s")
+    __slots__ = ("_buffer", "_compressed", "_metadata_bytes", "_wanted_bytes", "started_s")
 
     def __init__(
         self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float
@@ -96,6 +106,7 @@ class Upload(Arriving):
         super().__init__(stream_id, metadata, content_length, window_bytes)
         self.started_s = started_s
         """When it began; the caller's timeout runs from here."""
+        self._metadata_bytes = metadata_bytes(metadata.values)
         self._buffer = bytearray()
         self._compressed = False
         self._wanted_bytes = 0
@@ -104,6 +115,10 @@ class Upload(Arriving):
     @property
     def missing_bytes(self) -> int:
         return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return len(self._buffer) + self._metadata_bytes
 
     def low_bytes(self, window_bytes: int) -> int:
         return self.missing_bytes + SPARE_BYTES
@@ -138,12 +153,22 @@ class Upload(Arriving):
 class Intake:
     """Receive windows of one connection."""
 
-    __slots__ = ("_connection_bytes", "_granted_bytes", "_limits", "_sender", "_taken_bytes", "_waiting", "uploads")
+    __slots__ = (
+        "_account",
+        "_connection_bytes",
+        "_granted_bytes",
+        "_limits",
+        "_sender",
+        "_taken_bytes",
+        "_waiting",
+        "uploads",
+    )
 
     def __init__(self, limits: Limits, sender: Sender) -> None:
         self.uploads: dict[int, Upload] = {}
         self._limits = limits
         self._sender = sender
+        self._account = sender.account
         self._connection_bytes = limits.connection_window_bytes
         self._taken_bytes = 0
         self._granted_bytes = 0
@@ -165,10 +190,19 @@ class Intake:
     def feed(self, arriving: Arriving, data: memoryview, payload_bytes: int) -> None:
         """Takes a DATA frame; `payload_bytes` counts its padding too.
 
-        Raises StreamFault FLOW_CONTROL_ERROR when the peer overran the stream's window, and what `feed` of it raises.
+        Raises StreamFault FLOW_CONTROL_ERROR when the peer overran the stream's window, Refusal RESOURCE_EXHAUSTED when
+        the listener's memory is used up, and what `feed` of it raises.
         """
         self.spend(arriving, payload_bytes)
+        self._account.check(len(data))
         arriving.feed(data, self._limits)
+
+    def settle(self, arriving: Arriving) -> None:
+        """Counts what it takes in memory now."""
+        change = arriving.buffered_bytes - arriving.held_bytes
+        if change:
+            arriving.held_bytes += change
+            self._account.change(change)
 
     def spend(self, arriving: Arriving, payload_bytes: int) -> None:
         """Counts a DATA frame against its stream's window. Raises StreamFault as `feed`."""
@@ -177,13 +211,17 @@ class Intake:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream window")
 
     def replenish(self, arriving: Arriving) -> None:
-        """Opens the stream's window if what comes needs more of it than is left and the budget allows."""
+        """Opens the stream's window if what comes needs more of it than is left and the budget allows.
+
+        Raises Refusal RESOURCE_EXHAUSTED for a large message that the listener's memory does not hold.
+        """
         window_bytes = self._limits.stream_window_bytes
         if arriving.window_bytes >= arriving.low_bytes(window_bytes):
             return
         if arriving.granted_bytes or not arriving.needs_grant(window_bytes):
             self._open(arriving)
         elif not arriving.waiting:
+            self._account.check(arriving.missing_bytes)
             arriving.waiting = True
             self._waiting.append(arriving)
             self._grant()
@@ -192,8 +230,20 @@ class Intake:
         """Forgets an upload that is complete or was reset."""
         upload = self.uploads.pop(stream_id, None)
         if upload is not None:
-            self.release(upload)
+            self.close(upload)
         return upload
+
+    def close(self, arriving: Arriving) -> None:
+        """Nothing more of it is wanted, and nothing of it is held."""
+        self._account.change(-arriving.held_bytes)
+        arriving.held_bytes = 0
+        self.release(arriving)
+
+    def clear(self) -> None:
+        """The connection is lost, with all uploads."""
+        self._waiting.clear()
+        for stream_id in list(self.uploads):
+            self.remove(stream_id)
 
     def release(self, arriving: Arriving) -> None:
         """Its message is complete, or nobody waits for it: its share of the budget goes to those that wait."""
@@ -201,7 +251,8 @@ class Intake:
         arriving.granted_bytes = 0
         if arriving.waiting:
             arriving.waiting = False
-            self._waiting.remove(arriving)
+            with suppress(ValueError):  # the line is gone with the connection
+                self._waiting.remove(arriving)
         if self._waiting:
             self._grant()
 

@@ -161,7 +161,7 @@ class Peer:
     def frames(self) -> list[Frame]:
         """What the server has to say, until it falls silent."""
         output = b""
-        while piece := self.connection.output():
+        while (piece := self.connection.output()) or self.connection._flows.stirred:
             output += piece
         return split(output)
 
