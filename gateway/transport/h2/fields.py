@@ -12,6 +12,7 @@ from gateway.transport.call import PEER_ADDRESS, PEER_IDENTITY, Handler, Metadat
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.grpc import timeout_s
 from gateway.transport.h2.hpack import Entry
+from gateway.transport.peers import CLAIMS
 
 PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 REQUIRED: Final = (":method", ":scheme", ":path")
@@ -19,9 +20,10 @@ CONNECTION_SPECIFIC: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """Must not appear (section 8.2.2)."""
-SPECIAL: Final = frozenset(
-    ("content-length", "content-type", "cookie", "grpc-timeout", "host", "te", PEER_ADDRESS, PEER_IDENTITY)
-)
+SPECIAL: Final = CLAIMS | {
+    *("content-length", "content-type", "cookie", "grpc-timeout", "host", "te"),
+    *(PEER_ADDRESS, PEER_IDENTITY),
+}
 """Keys that mean something here."""
 MAX_NAMES: Final = 1024
 """Header names remembered as valid, by all connections together."""
@@ -32,7 +34,7 @@ _is_grpc = re.compile(r"application/grpc(?:[+;].*)?", re.IGNORECASE | re.DOTALL)
 _bad_name = re.compile(rb"[^\x21-\x39\x3b-\x40\x5b-\x7e]").search
 """Section 8.2.1: no control character, space, colon, upper case or non-ASCII byte."""
 _bad_value = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z").search
-_names: dict[bytes, str] = {}
+_names: dict[bytes, tuple[str, bool]] = {}
 
 
 class Field:
@@ -40,12 +42,12 @@ class Field:
 
     __slots__ = ("fault", "key", "plain", "text")
 
-    def __init__(self, key: str, text: str, fault: str = "") -> None:
+    def __init__(self, key: str, text: str, plain: bool, fault: str = "") -> None:
         self.key = key
         self.text = text
-        self.fault = fault
-        self.plain = not fault and key[0] != ":" and key not in SPECIAL
+        self.plain = plain
         """It changes nothing but the metadata value of its key."""
+        self.fault = fault
 
 
 def read(fields: list[Entry], resolve: Callable[[str], Handler | Streaming | None]) -> Metadata:
@@ -126,17 +128,17 @@ def _split(fields: list[Entry]) -> tuple[dict[str, str], dict[str, str]]:
 def _field(name: bytes, value: bytes) -> Field:
     text = _text(value)
     try:
-        key = _names.get(name) or _key(name)
+        key, plain = _names.get(name) or _key(name)
     except StreamFault as fault:
-        return Field("", "", str(fault))
+        return Field("", "", False, str(fault))
     # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
     if (not text.isprintable() or text != text.strip()) and _bad_value(value):
-        return Field("", "", f"forbidden character in the value of {key!r}")
-    return Field(key, text)
+        return Field("", "", False, f"forbidden character in the value of {key!r}")
+    return Field(key, text, plain)
 
 
-def _key(name: bytes) -> str:
-    """A header name as metadata key, checked."""
+def _key(name: bytes) -> tuple[str, bool]:
+    """A header name as metadata key, checked, and whether it means nothing here."""
     if name[:1] == b":":
         if name not in PSEUDO:
             raise _malformed(f"unknown pseudo-header {_text(name)!r}")
@@ -145,11 +147,12 @@ def _key(name: bytes) -> str:
     elif name in CONNECTION_SPECIFIC:
         raise _malformed(f"connection-specific header {_text(name)!r}")
     key = name.decode("ascii")
+    known = key, key[0] != ":" and key not in SPECIAL
     if len(name) <= MAX_NAME_BYTES:
         if len(_names) >= MAX_NAMES:
             _names.clear()
-        _names[name] = key
-    return key
+        _names[name] = known
+    return known
 
 
 def _text(value: bytes) -> str:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import PEER_ADDRESS, PEER_IDENTITY, Handler, Metadata, Peer, Service, Streaming
+from gateway.transport.call import Handler, Metadata, Peer, Service, Streaming
 from gateway.transport.h2 import fields
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal
 from gateway.transport.h2.grpc import timeout_s as read_timeout_s
 from gateway.transport.h2.hpack import Block, Decoder, Entry, HeaderListTooLarge, HpackError
 from gateway.transport.h2.limits import HEADER_TABLE_BYTES, Limits
+from gateway.transport.peers import vouch
 
 logger = logging.getLogger(__name__)
 
@@ -42,20 +43,22 @@ StreamingRequest = tuple[Metadata, Streaming, float, int | None]
 class Pattern:
     """What the fields of a block say that came from the table."""
 
-    __slots__ = ("handler", "length", "metadata", "pseudo")
+    __slots__ = ("handler", "length", "metadata", "pseudo", "size_bytes")
 
-    def __init__(self, metadata: Metadata, handler: Handler, length: int | None, pseudo: int) -> None:
+    def __init__(self, metadata: Metadata, handler: Handler, length: int | None, pseudo: int, size_bytes: int) -> None:
         self.metadata = metadata
         self.handler = handler
         self.length = length
         self.pseudo = pseudo
         """How many pseudo-headers there are: nothing else may come before them."""
+        self.size_bytes = size_bytes
+        """What the fields are charged."""
 
 
 class HeaderReader:
     """Reads the header blocks of one connection, all of them, in their order."""
 
-    __slots__ = ("_decoder", "_known_bytes", "_patterns", "_peer", "_seen", "_service", "known")
+    __slots__ = ("_decoder", "_known_bytes", "_limits", "_patterns", "_peer", "_seen", "_service", "known")
 
     def __init__(self, service: Service, limits: Limits, peer: Callable[[], Peer]) -> None:
         """`peer()` says who the peer is."""
@@ -64,6 +67,7 @@ class HeaderReader:
         self._known_bytes = 0
         self._patterns: dict[tuple[Entry, ...], Pattern] = {}
         self._seen: list[int] = []
+        self._limits = limits
         self._service = service
         self._peer = peer
         self._decoder = Decoder(HEADER_TABLE_BYTES, limits.max_header_list_bytes, limits.max_header_fields)
@@ -76,15 +80,16 @@ class HeaderReader:
         known = self.known.get(block)
         if known is not None:
             return known
-        generation = self._decoder.generation
-        decoded = self.decode(block)
-        if decoded is None:
-            raise too_large()
+        decoder = self._decoder
+        generation = decoder.generation
+        decoded = self._decode(block)
         pattern = self._patterns.get(tuple(decoded.indexed))
-        request = None if pattern is None else follow(pattern, decoded)
+        request = None if pattern is None else follow(pattern, decoded, self._limits)
         if request is None:
+            if not self._fits(decoded):
+                raise too_large()
             metadata = fields.read(decoded.entries(), self._resolve)
-            self._introduce(metadata.values)
+            vouch(metadata.values, self._peer())
             length, timeout_s = fields.content_length(metadata), metadata.timeout_s
             timeout_s = math.inf if timeout_s is None else timeout_s
             if isinstance(metadata.handler, Streaming):
@@ -93,8 +98,11 @@ class HeaderReader:
             request = metadata, metadata.handler, timeout_s, length
             self._learn(decoded, metadata, metadata.handler, length)
         # A block that changed the table says something else the next time.
-        same = self._decoder.generation == generation
-        if same and len(block) <= KNOWN_BLOCK_BYTES and (not decoded.spelled or self._again(block)):
+        if (
+            decoder.generation == generation
+            and len(block) <= KNOWN_BLOCK_BYTES
+            and (not decoded.spelled or self._again(block))
+        ):
             self._remember(block, request)
         return request
 
@@ -103,23 +111,30 @@ class HeaderReader:
 
         Raises ConnectionFault COMPRESSION_ERROR.
         """
-        generation = self._decoder.generation
+        decoded = self._decode(block)
+        return decoded if self._fits(decoded) else None
+
+    def _decode(self, block: bytes) -> Block:
+        decoder = self._decoder
+        generation = decoder.generation
         try:
-            return self._decoder.read(block)
-        except HeaderListTooLarge:
-            return None
+            decoded = decoder.read(block)
         except HpackError as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from error
-        finally:
-            if self._decoder.generation != generation and self.known:
-                self.known.clear()
-                self._known_bytes = 0
+        if decoder.generation != generation and self.known:
+            self.known.clear()
+            self._known_bytes = 0
+        return decoded
 
-    def _introduce(self, values: dict[str, str]) -> None:
-        """The transport's word on who calls, instead of what the caller says."""
-        values.pop(PEER_ADDRESS, None)
-        values.pop(PEER_IDENTITY, None)
-        values.update(self._peer().values)
+    def _fits(self, decoded: Block) -> bool:
+        """Whether the header list is within the limits; raises as `decode` when it is absurd."""
+        try:
+            self._decoder.check(decoded)
+        except HeaderListTooLarge:
+            return False
+        except HpackError as error:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+        return True
 
     def _resolve(self, path: str) -> Handler | Streaming | None:
         try:
@@ -143,9 +158,12 @@ class HeaderReader:
                 timeout_s = None
         if len(self._patterns) >= MAX_PATTERNS:
             self._patterns.clear()
-        pseudo = sum(key[0] == ":" for key in indexed)
+        for entry in decoded.indexed:
+            entry.lasting = True
         base = Metadata(metadata.path, values, timeout_s, handler)
-        self._patterns[tuple(decoded.indexed)] = Pattern(base, handler, length, pseudo)
+        pseudo = sum(key[0] == ":" for key in indexed)
+        size_bytes = sum([entry.size_bytes for entry in decoded.indexed])
+        self._patterns[tuple(decoded.indexed)] = Pattern(base, handler, length, pseudo, size_bytes)
 
     def _again(self, block: bytes) -> bool:
         """Whether the block came before, not long ago."""
@@ -169,19 +187,22 @@ class HeaderReader:
         self.known[block] = request
 
 
-def follow(pattern: Pattern, decoded: Block) -> Request | None:
+def follow(pattern: Pattern, decoded: Block, limits: Limits) -> Request | None:
     """The request of a block that follows the pattern; None when what it spells out must be looked at more closely."""
     base = pattern.metadata
     values, timeout_s = base.values.copy(), base.timeout_s
-    if decoded.spelled:
-        if decoded.places[0] < pattern.pseudo or len(decoded.spelled) > MAX_SPELLED:
+    spelled = decoded.spelled
+    if spelled:
+        size_bytes = pattern.size_bytes
+        if decoded.places[0] < pattern.pseudo or len(spelled) > MAX_SPELLED:
             return None
-        for entry in decoded.spelled:
-            field = entry.meaning
-            if not isinstance(field, fields.Field):
-                field = fields.meaning(entry)
+        if len(decoded.indexed) + len(spelled) > limits.max_header_fields:
+            return None
+        for entry in spelled:
+            field = fields.meaning(entry)
             key = field.key
-            if key in values:
+            size_bytes += entry.size_bytes
+            if key in values or size_bytes > limits.max_header_list_bytes:
                 return None
             if not field.plain:
                 if key != "grpc-timeout":

@@ -27,16 +27,16 @@ _ABSURD = 4
 _REMEMBERED_STRINGS = 64
 _REMEMBERED_BYTES = 128
 
-_INTERNED = 64
-"""Inserted entries remembered per generation, of which there are two: more than a table of 4 KiB turns over."""
-_INTERNED_BYTES = 256
-"""Larger ones are not remembered."""
+_SHORT_BYTES = 1024
+"""A block up to here is read to its end before its fields are counted."""
+_EVICTED = 64
+"""Lasting entries remembered when they are evicted; then it begins anew."""
 
 
 class Entry:
-    """A field, in a table or in one block. The same object as long as it stays in a table, mostly longer."""
+    """A field, in a table or in one block. The same object as long as it stays in the table, or comes back to it."""
 
-    __slots__ = ("meaning", "name", "size_bytes", "value")
+    __slots__ = ("lasting", "meaning", "name", "size_bytes", "value")
 
     def __init__(self, name: bytes, value: bytes, size_bytes: int) -> None:
         self.name = name
@@ -45,10 +45,15 @@ class Entry:
         """What it is charged."""
         self.meaning: object = None
         """For who reads fields: what they made of this one."""
+        self.lasting = False
+        """For who reads fields: whether they want the same object when it is evicted and inserted again."""
 
 
 class Block:
-    """The fields of a header block, those that came from a table apart from those that were spelled out."""
+    """The fields of a header block, those that came from a table apart from those that were spelled out.
+
+    Whoever uses them looks at their number and size first: up to then they are but references.
+    """
 
     __slots__ = ("indexed", "places", "spelled")
 
@@ -64,6 +69,11 @@ class Block:
         for place, entry in zip(self.places, self.spelled, strict=True):
             entries.insert(place, entry)
         return entries
+
+    @property
+    def spelled_bytes(self) -> int:
+        """What those spelled out are charged."""
+        return sum([entry.size_bytes for entry in self.spelled])
 
 
 # Position 0 is no entry: it costs more than any list may have, so the check that every field meets finds it.
@@ -93,8 +103,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_absurd_bytes", "_capacity_bytes", "_limit_bytes", "_max_fields", "_max_list_bytes", "_old", "_owed_bytes",
-        "_strings", "_table", "_used_bytes", "_young", "generation",
+        "_absurd_bytes", "_capacity_bytes", "_evicted", "_limit_bytes", "_max_fields", "_max_list_bytes", "_owed_bytes",
+        "_strings", "_table", "_used_bytes", "generation",
     )  # fmt: skip
 
     def __init__(self, max_table_size: int = 4096, max_list_bytes: int = 16384, max_fields: int = 128) -> None:
@@ -110,8 +120,7 @@ class Decoder:
         self._limit_bytes = max_table_size  # chosen by us
         self._owed_bytes: int | None = None  # the next block must begin by reducing the capacity to this or less
         self._strings: dict[bytes, bytes] = {}
-        self._young: dict[Field, Entry] = {}
-        self._old: dict[Field, Entry] = {}
+        self._evicted: dict[Field, Entry] = {}
 
     def set_max_table_size(self, size: int) -> None:
         """Our SETTINGS_HEADER_TABLE_SIZE in bytes, to be called when the peer has acknowledged it.
@@ -124,22 +133,38 @@ class Decoder:
         self.generation += 1
 
     def decode(self, block: bytes) -> list[Field]:
-        """The fields of one complete block, as the peer sent them (also never-indexed ones). Raises as `read`."""
-        return [(entry.name, entry.value) for entry in self.read(block).entries()]
+        """The fields of one complete block, as the peer sent them (also never-indexed ones).
 
-    def read(self, block: bytes) -> Block:
-        """One complete header block.
+        Raises as `read` and `check`.
+        """
+        found = self.read(block)
+        self.check(found)
+        return [(entry.name, entry.value) for entry in found.entries()]
+
+    def check(self, block: Block) -> None:
+        """To be called before the fields of a block are used, unless its size is known to be within the limits.
 
         HpackError: the connection must end. HeaderListTooLarge: the list is over a limit; the table was kept in step.
         """
+        count = len(block.indexed) + len(block.spelled)
+        list_bytes = sum([entry.size_bytes for entry in block.indexed]) + block.spelled_bytes
+        if list_bytes > self._absurd_bytes:
+            raise HpackError(_why_absurd(list_bytes, self._max_list_bytes))
+        if list_bytes > self._max_list_bytes or count > self._max_fields:
+            raise HeaderListTooLarge(
+                f"header list has {count} fields and {list_bytes} bytes; "
+                f"allowed are {self._max_fields} and {self._max_list_bytes}"
+            )
+
+    def read(self, block: bytes) -> Block:
+        """One complete header block; `check` it before its fields are used. HpackError: the connection must end."""
         end = len(block)
-        absurd_bytes = self._absurd_bytes
-        if end > absurd_bytes:
+        if end > self._absurd_bytes:
             raise HpackError(f"header block of {end} bytes is far above the limit of {self._max_list_bytes}")
         indexed: list[Entry] = []
         spelled: list[Entry] = []
         places: list[int] = []
-        list_bytes = 0
+        long = end > _SHORT_BYTES
         try:
             position = 0
             if self._owed_bytes is not None or block[:1] in _UPDATES:
@@ -149,35 +174,25 @@ class Decoder:
                 octet = block[position]
                 position += 1
                 if 0x80 <= octet < 0xFF:
-                    entry = table[octet & 0x7F]
-                    indexed.append(entry)
+                    indexed.append(table[octet & 0x7F])
                 elif octet < 0x80:
                     entry, position = self._literal(block, position, octet)
                     places.append(len(indexed) + len(spelled))
                     spelled.append(entry)
                 else:
                     index, position = _integer(block, position, 0x7F)
-                    entry = table[index]
-                    indexed.append(entry)
-                list_bytes += entry.size_bytes
-                if list_bytes > absurd_bytes:
-                    raise HpackError(_why_absurd(list_bytes, self._max_list_bytes))
+                    indexed.append(table[index])
+                if long and (len(indexed) + len(spelled)) * FIELD_OVERHEAD_BYTES > self._absurd_bytes:
+                    break  # the check fails
         except IndexError:
             raise HpackError("header block is truncated or names an index beyond the table") from None
         except HuffmanError as error:
             raise HpackError(str(error)) from None
-        count = len(indexed) + len(spelled)
-        if list_bytes > self._max_list_bytes or count > self._max_fields:
-            raise HeaderListTooLarge(
-                f"header list has {count} fields and {list_bytes} bytes; "
-                f"allowed are {self._max_fields} and {self._max_list_bytes}"
-            )
         return Block(indexed, spelled, places)
 
     def _literal(self, block: bytes, position: int, octet: int) -> tuple[Entry, int]:
         """The field with its value in the block that begins with `octet`, the one before `position`; where it ends."""
-        inserted = octet >= 0x40
-        if inserted:
+        if octet >= 0x40:
             mask = 0x3F
         elif octet < 0x20:
             mask = 0x0F  # not indexed, or never indexed: the difference matters only to who sends the field on
@@ -185,40 +200,27 @@ class Decoder:
             raise HpackError("dynamic table size update after a field")
         index = octet & mask
         if index == mask:
-            more = block[position]
-            if more < 0x80:  # nearly always: peers have fewer than 128 entries
-                index += more
-                position += 1
-            else:
-                index, position = _integer(block, position, mask)
+            index += block[position]
+            position += 1
+            if block[position - 1] >= 0x80:  # hardly ever: peers have fewer than 128 entries
+                index, position = _integer(block, position - 1, mask)
         if index:
             name = self._table[index].name
         else:
-            name, position = self._string(block, position, inserted)
-        value, position = self._string(block, position, inserted)
-        if not inserted:
-            return Entry(name, value, len(name) + len(value) + FIELD_OVERHEAD_BYTES), position
-        entry = self._interned(name, value)
+            name, position = self._string(block, position, mask == 0x3F)
+        value, position = self._string(block, position, mask == 0x3F)
+        size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
+        if mask != 0x3F:
+            return Entry(name, value, size), position
+        entry = self._evicted.pop((name, value), None) if self._evicted else None
+        if entry is None:
+            entry = Entry(name, value, size)
         self.generation += 1
         self._table.insert(_FIRST_DYNAMIC, entry)
-        self._used_bytes += entry.size_bytes
+        self._used_bytes += size
         if self._used_bytes > self._capacity_bytes:
             self._evict()
         return entry, position
-
-    def _interned(self, name: bytes, value: bytes) -> Entry:
-        """The entry of that field. One that is evicted and inserted again, for others push it out, stays the same."""
-        field = (name, value)
-        entry = self._young.get(field)
-        if entry is None:
-            size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
-            entry = self._old.get(field) or Entry(name, value, size)
-            if size > _INTERNED_BYTES:
-                return entry
-            if len(self._young) >= _INTERNED:
-                self._old, self._young = self._young, {}
-            self._young[field] = entry
-        return entry
 
     def _string(self, block: bytes, position: int, inserted: bool) -> tuple[bytes, int]:
         """The string at `position`, and where it ends."""
@@ -275,7 +277,12 @@ class Decoder:
     def _evict(self) -> None:
         """Drops the oldest entries until the rest fits. An entry larger than the table goes itself, as the last."""
         while self._used_bytes > self._capacity_bytes:
-            self._used_bytes -= self._table.pop().size_bytes
+            entry = self._table.pop()
+            self._used_bytes -= entry.size_bytes
+            if entry.lasting:
+                if len(self._evicted) >= _EVICTED:
+                    self._evicted.clear()
+                self._evicted[entry.name, entry.value] = entry
 
 
 _UPDATES = frozenset(bytes((octet,)) for octet in range(0x20, 0x40))
