@@ -23,6 +23,11 @@ class Interop:
         self.port = int(self._popen.stdout.readline() or self.stop())
         self.target = f"127.0.0.1:{self.port}"
 
+    @property
+    def is_ours(self) -> bool:
+        """Not grpcio. A test that asks is about a difference, which README.md names."""
+        return self.transport == "h2"
+
     def stop(self) -> str:
         """Drains it; what it complained about."""
         self._popen.terminate()

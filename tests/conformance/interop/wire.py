@@ -48,9 +48,12 @@ class Reply:
 
 
 class Wire:
-    """One connection, greeted. It lets the server send as much as it likes, and answers SETTINGS and PING."""
+    """One connection, greeted: the server may send `window_bytes` on each stream and, at first, on all of them.
 
-    def __init__(self, port: int) -> None:
+    Answers SETTINGS and PING. Opens no window again by itself.
+    """
+
+    def __init__(self, port: int, window_bytes: int = WIDE_BYTES) -> None:
         self.settings: dict[int, int] = {}
         """The server's."""
         self.replies: dict[int, Reply] = {}
@@ -63,8 +66,10 @@ class Wire:
         self._next_id = 1
         self._initial_bytes = WINDOW_BYTES
         self._windows = {0: WINDOW_BYTES}
-        initial = struct.pack(">HL", Setting.INITIAL_WINDOW_SIZE, WIDE_BYTES)
-        self.write(PREFACE + frame(FrameType.SETTINGS, 0, 0, initial) + window_update(0, WIDE_BYTES))
+        initial = struct.pack(">HL", Setting.INITIAL_WINDOW_SIZE, window_bytes)
+        self.write(PREFACE + frame(FrameType.SETTINGS, 0, 0, initial))
+        if window_bytes > WINDOW_BYTES:
+            self.write(window_update(0, window_bytes - WINDOW_BYTES))
         while not self.settings:
             self.read()
 
@@ -111,10 +116,10 @@ class Wire:
         for start in range(0, max(1, len(data)), step):
             piece = data[start : start + step]
             size = len(piece) + extra
-            if min(self._windows[0], self._windows[stream_id]) < size:
+            if self.room_bytes(stream_id) < size:
                 self.write(batch)
                 batch.clear()
-                while min(self._windows[0], self._windows[stream_id]) < size and not self.replies[stream_id].ended:
+                while self.room_bytes(stream_id) < size and not self.replies[stream_id].ended:
                     self.read()
             self._windows[0] -= size
             self._windows[stream_id] -= size
@@ -137,6 +142,14 @@ class Wire:
         while not reply.ended and (messages is None or len(reply.messages) < messages):
             self.read()
         return reply
+
+    def room_bytes(self, stream_id: int) -> int:
+        """How much may be sent on a stream now."""
+        return min(self._windows[0], self._windows[stream_id])
+
+    def open_windows(self, stream_id: int, size_bytes: int) -> None:
+        """Lets the server send more."""
+        self.write(window_update(0, size_bytes) + window_update(stream_id, size_bytes))
 
     def last_words(self) -> int:
         """The code of the GOAWAY that comes."""
