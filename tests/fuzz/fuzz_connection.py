@@ -11,8 +11,11 @@ from math import inf
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, Call, Handler
+from gateway.transport.call import NO_TRAILERS, Call, Handler, Stream, Streaming, Trailers
+from gateway.transport.compression import compress
+from gateway.transport.h2.calls import H2Call
 from gateway.transport.h2.connection import Connection
+from gateway.transport.h2.flow import H2Stream
 from gateway.transport.h2.frames import (
     ACK,
     END_HEADERS,
@@ -39,6 +42,8 @@ LIMITS: Final = Limits(
     max_frame_bytes=16_384,
     stream_window_bytes=65_535,
     connection_window_bytes=100_000,
+    max_backlog_bytes=1 << 20,
+    max_decompressed_bytes=50_000,
     reset_burst=20,
     max_control_replies=100,
 )
@@ -50,14 +55,29 @@ MANY: Final = 0xFF
 
 
 class Service:
-    """Echoes at once, or keeps the call until the script answers it."""
+    """Echoes at once, or keeps the call or stream until the script answers it."""
 
     def __init__(self) -> None:
-        self.kept: list[Call] = []
+        self.kept: list[Call | Stream] = []
 
-    def resolve(self, path: str) -> Handler | None:
-        handlers: dict[str, Handler] = {"/test.Echo/Echo": _echo, "/test.Echo/Keep": self.kept.append}
+    def resolve(self, path: str) -> Handler | Streaming | None:
+        handlers: dict[str, Handler | Streaming] = {
+            "/test.Echo/Echo": _echo,
+            "/test.Echo/Keep": self.kept.append,
+            "/test.Echo/Chat": Streaming(_chat),
+            "/test.Echo/Listen": Streaming(self.kept.append),
+        }
         return handlers.get(path)
+
+
+def _chat(stream: Stream) -> None:
+    def answer(message: bytes) -> None:
+        if not stream.send(message, compress=len(message) % 3 == 0):
+            stream.pause()
+
+    stream.on_message = answer
+    stream.on_writable = stream.resume
+    stream.on_end = stream.finish
 
 
 def _echo(call: Call) -> None:
@@ -130,11 +150,34 @@ class Run:
         """The oldest call gets its answer, early or late."""
         if self.service.kept:
             call = self.service.kept.pop(0)
+            if isinstance(call, H2Stream):
+                self.conduct(call, kind, size)
+                self.write()
+                return
+            assert isinstance(call, H2Call)
             if kind == REPLY:
                 call.reply(bytes(size * 1000), NO_TRAILERS)
             else:
                 call.fail(Code.UNAVAILABLE, "x" * size)
         self.write()
+
+    def conduct(self, stream: H2Stream, kind: int, what: int) -> None:
+        """A stream that was kept sends, waits, goes on, or ends; until then it stays kept, behind the others."""
+        if kind == REPLY and not stream.closed:
+            self.service.kept.append(stream)
+        match kind, what & 3:
+            case 12, 0:
+                stream.send_headers(Trailers(("x-bin", bytes([what]))))
+            case 12, 1:
+                stream.pause()
+            case 12, 2:
+                stream.resume()
+            case 12, _:
+                stream.send(bytes(what * 400), compress=bool(what & 4))
+            case _, 0 | 1:
+                stream.finish(Trailers(("x-end", str(what))))
+            case _:
+                stream.fail(Code.ABORTED, "x" * what)
 
     def drive(self, what: int) -> None:
         """What the driver of a connection does besides."""
@@ -229,6 +272,7 @@ def _script_seeds() -> Iterator[bytes]:
     client = Peer()
     trailers = client.headers(1), peer.data(1, body, end=False), client.trailers(1, ("x-t", "1"))
     yield record(*trailers, client.headers(3, ("content-length", "10")), peer.data(3, body), peer.reset(3))
+    yield from _stream_seeds()
     client = Peer()
     drained = record(
         frame(FrameType.PING, ACK, 0, b"draining"), client.request(1), frame(FrameType.GOAWAY, 0, 0, bytes(8))
@@ -240,3 +284,22 @@ def _script_seeds() -> Iterator[bytes]:
         + bytes([OCTETS, 14])
         + frame(FrameType.PING, 0, 0, bytes(8))[3:]
     )
+
+
+def _stream_seeds() -> Iterator[bytes]:
+    chat, listen = (":path", "/test.Echo/Chat"), (":path", "/test.Echo/Listen")
+    names = ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip")
+    body, packed = peer.message(b"hello"), peer.message(compress("gzip", bytes(3000)), 1)
+    client = Peer()
+    several = peer.data(1, body + body[:3], end=False), peer.data(1, body[3:], end=False), peer.data(1, b"")
+    yield record(client.headers(1, chat, *names), peer.data(1, packed, end=False), *several)
+    client = Peer()
+    held = record(client.headers(1, listen), client.headers(3, listen), peer.data(1, body, end=False))
+    yield held + bytes([REPLY, 0, REPLY, 1, REPLY, 3, REPLY, 2]) + record(peer.data(3, body)) + bytes([FAILURE, 0])
+    yield held + bytes([REPLY, 255] * 4) + record(peer.reset(1), client.trailers(3, ("x-t", "1"))) + bytes([FAILURE, 2])
+    client = Peer()
+    slow = record(peer.settings(initial_window_size=9), client.headers(1, chat), peer.data(1, body, end=False))
+    yield slow + record(peer.window_update(1, 3), peer.data(1, body), peer.window_update(1, 90), peer.reset(1))
+    client = Peer()
+    large, more = peer.message(bytes(120_000)), frame(FrameType.DATA, 0, 1, bytes(16_128))
+    yield record(client.headers(1, listen), peer.data(1, large[:200], end=False), *[more] * 9, peer.data(1, b""))

@@ -58,7 +58,9 @@ def check(data: bytes) -> None:
             assert fields == expected
             assert len(fields) <= max_fields
             assert _list_bytes(fields) <= max_list_bytes
-        assert [(entry.name, entry.value) for entry in decoder._table[62:]] == [*map(_plain, other.header_table.dynamic_entries)]
+        assert [(entry.name, entry.value) for entry in decoder._table[62:]] == [
+            *map(_plain, other.header_table.dynamic_entries)
+        ]
         assert decoder.generation != generation or decoder._table == table, "a change that nobody is told of"
     held = held_bytes(decoder)
     assert held <= MEMORY_BYTES, f"the decoder holds {held} bytes"
