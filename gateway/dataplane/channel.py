@@ -13,6 +13,9 @@ from workers import wire
 
 DEPTH: Final = 2
 """Batches in flight at one worker: one runs, one waits in its socket so that the hop hides behind the compute."""
+SLOW_US: Final = 50_000
+"""A batch that waits behind one of this length had better wait in the lane, where it grows, and where requests whose
+deadline passes or whose caller leaves are still dropped: the hop is nothing to such a worker."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class Channel(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = 0
+        self._depth = DEPTH
 
     @property
     def connected(self) -> bool:
@@ -43,7 +47,7 @@ class Channel(asyncio.Protocol):
         if self._transport is None or self.retiring:
             return False
         waiting = self.in_flight
-        return not waiting or (not exclusive and len(waiting) < DEPTH and not waiting[0].exclusive)
+        return not waiting or (not exclusive and len(waiting) < self._depth and not waiting[0].exclusive)
 
     def send(self, batch: Batch, now_s: float) -> None:
         """Puts the batch on the wire."""
@@ -120,6 +124,8 @@ class Channel(asyncio.Protocol):
             self.in_flight.appendleft(batch)
             self._close_broken(f"an answer to batch {number} instead of {batch.number}")
             return
+        if kind != wire.ERROR:
+            self._depth = DEPTH if micros < SLOW_US else 1
         if self.retiring:
             self.retire()
         else:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dataplane.channel import DEPTH, Channel
+from gateway.dataplane.channel import DEPTH, SLOW_US, Channel
 from gateway.dataplane.job import Batch
 from tests.unit.gateway.dataplane.fakes import FakeTransport, SocketWorker, error, frame, until
 from workers import wire
@@ -71,6 +71,27 @@ def test_there_is_room_for_one_more_than_runs() -> None:
         spy.send(number)
         assert not spy.channel.has_room(exclusive=True)
     assert not spy.channel.has_room(exclusive=False)
+
+
+def test_behind_a_slow_batch_the_next_waits_in_the_lane() -> None:
+    spy = Spy()
+    rooms = []
+    for number, answer in enumerate(
+        [
+            frame(1, wire.RESULT, b"", micros=SLOW_US),
+            error(2),
+            frame(3, wire.RESULT, b"", micros=SLOW_US - 1),
+            frame(4, wire.COMPARED, b"", micros=SLOW_US),
+        ],
+        start=1,
+    ):
+        spy.send(number)
+        rooms.append(spy.channel.has_room(exclusive=False))
+        spy.channel.data_received(answer)
+        assert spy.channel.has_room(exclusive=False), "idle"
+    spy.send(5)
+    rooms.append(spy.channel.has_room(exclusive=False))
+    assert rooms == [True, False, False, True, False], "an error says nothing of the time"
 
 
 def test_nothing_joins_an_exclusive_batch() -> None:

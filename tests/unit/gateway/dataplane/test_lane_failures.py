@@ -2,6 +2,7 @@
 
 from time import monotonic
 
+from gateway.dataplane.channel import SLOW_US
 from gateway.errors import Code
 from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, LaneBench, echo, error, floats
 
@@ -88,6 +89,24 @@ def test_who_left_while_queued_is_not_run() -> None:
     report = bench.series.take()
     assert report is not None
     assert report.codes == {Code.OK: 1, Code.CANCELLED: 1}
+
+
+def test_who_leaves_while_a_slow_model_runs_is_not_run() -> None:
+    bench = LaneBench()
+    bench.submit((0, 0))
+    bench.turn()
+    bench.worker.answer(lambda asked: echo(asked, micros=SLOW_US))
+    first = bench.submit((1, 1))
+    bench.turn()
+    second, third = bench.submit((2, 2)), bench.submit((3, 3))
+    bench.turn()
+    second.cancel()
+    bench.worker.answer(lambda asked: echo(asked, micros=SLOW_US))
+    bench.turn()
+    (asked,) = bench.worker.frames()
+    assert asked.sections[0].tensors == [floats(3, 3)], "with one more in flight, both would be at the worker already"
+    bench.worker.answer()
+    assert [first.array(), second.code, third.array()] == [[[1, 1]], None, [[3, 3]]]
 
 
 def test_the_sweep_forgets_who_left_while_queued() -> None:
