@@ -91,7 +91,7 @@ class Credentials:
 
     def __init__(self, files: TlsFiles, clock: Callable[[], float] = time.time) -> None:
         """Reads the files. Raises TlsProblem. `clock` gives Unix seconds."""
-        self._files = files
+        self.files = files
         self._clock = clock
         self._state = files.state()
         self._broken: tuple[tuple[int, ...], ...] | None = None
@@ -124,11 +124,11 @@ class Credentials:
 
     def look(self) -> tuple[tuple[tuple[int, ...], ...], Loaded | TlsProblem | None]:
         """The state of the files, and what they hold if that may be new. Changes nothing; may run in a thread."""
-        state = self._files.state()
+        state = self.files.state()
         if state == self._state:
             return state, None
         try:
-            loaded = load(self._files)
+            loaded = load(self.files)
             if self._clock() < self._loaded.not_after_s:  # else the new one can only be better
                 loaded.check_date(self._clock())
         except TlsProblem as problem:

@@ -3,10 +3,12 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from ipaddress import ip_address
+from typing import Any, Final
 from urllib.parse import unquote
 
-from gateway.transport.call import PEER_ADDRESS, PEER_IDENTITY, UNKNOWN_PEER, Peer, Trailers
+from gateway.transport.call import UNKNOWN_PEER, Peer, Trailers
+from gateway.transport.peers import NOBODY, UNIX, Trusted, peer, tcp_address, vouch
 
 Pairs = tuple[tuple[str, str | bytes], ...]
 
@@ -16,7 +18,7 @@ _legal_key = re.compile(r"[0-9a-z_.-]+").fullmatch
 """grpc doc/PROTOCOL-HTTP2.md, "Header-Name"; grpcio would end the call with an exception of its own."""
 
 
-def values(pairs: Iterable[tuple[str, str | bytes]], peer: Peer = UNKNOWN_PEER) -> dict[str, str]:
+def values(pairs: Iterable[tuple[str, str | bytes]], known: Peer = UNKNOWN_PEER) -> dict[str, str]:
     """`Metadata.values` of what grpcio received: repeated keys joined, "-bin" values as base64 again."""
     found: dict[str, str] = {}
     for key, value in pairs:
@@ -26,9 +28,7 @@ def values(pairs: Iterable[tuple[str, str | bytes]], peer: Peer = UNKNOWN_PEER) 
             found[key] = f"{found[key]}{glue}{text}"
         else:
             found[key] = text
-    for key in (PEER_ADDRESS, PEER_IDENTITY):
-        found.pop(key, None)
-    found.update(peer.values)
+    vouch(found, known)
     return found
 
 
@@ -67,21 +67,26 @@ def status_text(message: str) -> str:
     return message[:MAX_STATUS_MESSAGE].encode("utf-8", "replace").decode()
 
 
-def peer_of(name: str, auth: Mapping[str, Iterable[bytes]]) -> Peer:
-    """Who calls, from grpcio's peer name ("ipv4:192.0.2.1:4711") and authentication context."""
+def peer_of(name: str, auth: Mapping[str, Iterable[bytes]], trusted: Trusted = NOBODY) -> Peer:
+    """Who calls, from grpcio's name of the peer ("ipv4:192.0.2.1:4711") and its authentication context.
+
+    Raises BadPeer for a certificate whose name cannot be trusted.
+    """
     kind, _, address = unquote(name).partition(":")
-    if kind in ("unix", "unix-abstract"):
-        address = "unix:"
-    elif kind not in ("ipv4", "ipv6"):
-        address = ""
+    if kind in ("ipv4", "ipv6"):
+        host, _, port = address.rpartition(":")
+        address = tcp_address(ip_address(host.strip("[]").partition("%")[0]), int(port))
+    else:
+        address = UNIX if kind == "unix" else ""
     encrypted = b"ssl" in auth.get("transport_security_type", ())
-    return Peer(address, identity(auth) if encrypted else "", encrypted)
+    return peer(address, _certificate(auth) if encrypted else None, trusted, encrypted=encrypted)
 
 
-def identity(auth: Mapping[str, Iterable[bytes]]) -> str:
-    """The identity in a client certificate that grpcio has verified: first URI, else DNS name, else common name."""
-    for key in ("x509_uri", "x509_dns", "x509_common_name"):
-        for value in auth.get(key, ()):
-            if value:
-                return value.decode("utf-8", "replace")
-    return ""
+def _certificate(auth: Mapping[str, Iterable[bytes]]) -> dict[str, Any]:
+    """The names in the client certificate that grpcio has verified, as the standard library would give them."""
+    names = {
+        kind: [value.decode("utf-8", "replace") for value in auth.get(key, ())]
+        for kind, key in (("URI", "peer_uri"), ("DNS", "peer_dns"), ("commonName", "x509_common_name"))
+    }
+    common = [("commonName", name) for name in names.pop("commonName")]
+    return {"subjectAltName": [(kind, name) for kind in names for name in names[kind]], "subject": [common]}

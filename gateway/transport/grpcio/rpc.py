@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, Peer, Trailers
+from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Peer, Trailers
 from gateway.transport.grpcio.metadata import Pairs, pairs, status_text
 from gateway.transport.h2.limits import Limits
 
@@ -44,8 +44,8 @@ class Rpc:
 
     __slots__ = ("_context", "caller", "limits", "peer")
 
-    def __init__(self, context: Context, peer: Peer, caller: Caller, limits: Limits) -> None:
-        self.peer = peer
+    def __init__(self, context: Context, caller: Caller, limits: Limits) -> None:
+        self.peer: Peer = UNKNOWN_PEER
         self.caller = caller
         self.limits = limits
         self._context = context

@@ -17,7 +17,10 @@ from gateway.transport.grpcio.metadata import peer_of, values
 from gateway.transport.grpcio.options import channel_options
 from gateway.transport.grpcio.rpc import Caller, Context, Rpc
 from gateway.transport.grpcio.streams import serve_stream
+from gateway.transport.grpcio.tls import server_credentials
 from gateway.transport.h2.limits import Limits
+from gateway.transport.peers import NOBODY, BadPeer, Trusted
+from gateway.transport.tls import Credentials
 
 __all__ = ["GrpcioServer", "Limits", "listen"]
 
@@ -39,15 +42,16 @@ class _Methods(grpc.GenericRpcHandler):
 class GrpcioServer:
     """A listening transport; see `gateway.transport.call.Server`. Made by `listen`."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
+    def __init__(self, service: Service, limits: Limits, trusted: Trusted = NOBODY) -> None:
         self.port = 0
+        self._trusted = trusted
         self._service = service
         self._limits = limits
         self._callers: dict[str, Caller] = {}
         self._server = grpc.aio.server(handlers=[_Methods(self)], options=channel_options(limits))
         self._closing: asyncio.Task[None] | None = None
 
-    async def start(self, sock: socket.socket) -> None:
+    async def start(self, sock: socket.socket, tls: Credentials | None = None) -> None:
         """Accepts connections from now on at the address of a bound socket, which is closed: grpcio makes its own.
 
         The socket shares its port (SO_REUSEPORT), so that nobody else gets it meanwhile. Raises OSError when grpcio
@@ -56,7 +60,10 @@ class GrpcioServer:
         with sock:
             address = _address(sock)
             try:
-                port = self._server.add_insecure_port(address)
+                if tls is None:
+                    port = self._server.add_insecure_port(address)
+                else:
+                    port = self._server.add_secure_port(address, server_credentials(tls))
             except RuntimeError as error:
                 raise OSError(f"grpcio cannot listen on {address}: {error}") from None
             await self._server.start()
@@ -83,26 +90,18 @@ class GrpcioServer:
 
     async def serve(self, details: grpc.HandlerCallDetails, _: object, context: Context) -> None:
         """One RPC, from its headers to its end."""
-        left_s = context.time_remaining()
         name = context.peer()
-        peer = peer_of(name, context.auth_context())
         caller = self._callers.get(name)
         if caller is None:
             caller = self._callers[name] = Caller()
         caller.calls += 1
-        rpc = Rpc(context, peer, caller, self._limits)
+        rpc = Rpc(context, caller, self._limits)
         try:
-            handler = self._service.resolve(details.method)
-            found = Metadata(details.method, values(details.invocation_metadata, peer), left_s, handler)
-            deadline_s = math.inf if left_s is None else monotonic() + left_s
-            if handler is None:
-                rpc.refuse(Code.UNIMPLEMENTED, f"unknown method {details.method}")
-            elif isinstance(handler, Streaming):
-                await serve_stream(rpc, found, handler, deadline_s)
-            else:
-                await serve_call(rpc, found, handler, deadline_s)
+            await self._serve(rpc, details, context)
         except asyncio.CancelledError:
             raise
+        except BadPeer as error:
+            rpc.refuse(Code.UNAUTHENTICATED, str(error))
         except Exception:
             logger.exception("cannot serve %r", details.method)
             rpc.refuse(Code.INTERNAL, "internal error")
@@ -110,6 +109,19 @@ class GrpcioServer:
             caller.calls -= 1
             if not caller.calls:
                 del self._callers[name]
+
+    async def _serve(self, rpc: Rpc, details: grpc.HandlerCallDetails, context: Context) -> None:
+        left_s = context.time_remaining()
+        deadline_s = math.inf if left_s is None else monotonic() + left_s
+        rpc.peer = peer_of(context.peer(), context.auth_context(), self._trusted)
+        handler = self._service.resolve(details.method)
+        found = Metadata(details.method, values(details.invocation_metadata, rpc.peer), left_s, handler)
+        if handler is None:
+            rpc.refuse(Code.UNIMPLEMENTED, f"unknown method {details.method}")
+        elif isinstance(handler, Streaming):
+            await serve_stream(rpc, found, handler, deadline_s)
+        else:
+            await serve_call(rpc, found, handler, deadline_s)
 
 
 def _address(sock: socket.socket) -> str:
@@ -121,8 +133,14 @@ def _address(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if sock.family == socket.AF_INET6 else f"{host}:{port}"
 
 
-async def listen(sock: socket.socket, service: Service, limits: Limits) -> GrpcioServer:
+async def listen(
+    sock: socket.socket,
+    service: Service,
+    limits: Limits,
+    tls: Credentials | None = None,
+    trusted: Trusted = NOBODY,
+) -> GrpcioServer:
     """Serves `service` at the address of a bound socket (see `GrpcioServer.start`). Raises OSError when it cannot."""
-    server = GrpcioServer(service, limits)
-    await server.start(sock)
+    server = GrpcioServer(service, limits, trusted)
+    await server.start(sock, tls)
     return server

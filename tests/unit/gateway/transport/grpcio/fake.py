@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gateway.transport.call import UNKNOWN_PEER
 from gateway.transport.grpcio.rpc import Caller, Rpc
 from gateway.transport.h2.limits import Limits
 
@@ -61,7 +60,7 @@ class Context:
 
 
 def rpc(context: Context, limits: Limits | None = None) -> Rpc:
-    return Rpc(context, UNKNOWN_PEER, Caller(), limits or Limits())  # type: ignore[arg-type] # all of it that is used
+    return Rpc(context, Caller(), limits or Limits())  # type: ignore[arg-type] # all of it that is used
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gateway.transport.call import PEER_ADDRESS, PEER_IDENTITY, Metadata, Peer, Trailers
 from gateway.transport.grpcio.metadata import MAX_STATUS_MESSAGE, pairs, peer_of, status_text, values
 from gateway.transport.h2 import grpc
+from gateway.transport.peers import BadPeer, Trusted
 
 
 def test_repeated_keys_are_joined() -> None:
@@ -26,7 +27,7 @@ def test_text_that_is_not_utf8_is_latin1() -> None:
 
 
 def test_who_calls_is_the_transports_word() -> None:
-    claimed = [(PEER_ADDRESS, "192.0.2.9:1"), (PEER_IDENTITY, "root"), ("x", "y")]
+    claimed = [(PEER_ADDRESS, "192.0.2.9:1"), (PEER_IDENTITY, "root"), ("x-forwarded-for", "192.0.2.9"), ("x", "y")]
     assert values(claimed) == {"x": "y"}
     assert values(claimed, Peer("192.0.2.1:2")) == {"x": "y", PEER_ADDRESS: "192.0.2.1:2"}
 
@@ -61,7 +62,7 @@ def test_a_status_message_is_cut_as_by_the_other_transport() -> None:
         ("ipv6:%5B2001:db8::1%5D:4711", "[2001:db8::1]:4711"),
         ("unix:", "unix:"),
         ("unix:/run/x", "unix:"),
-        ("unix-abstract:x", "unix:"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:4711", "192.0.2.1:4711"),
         ("vsock:2:3", ""),
         ("", ""),
     ],
@@ -71,8 +72,15 @@ def test_the_callers_address(name: str, address: str) -> None:
 
 
 def test_the_callers_identity() -> None:
-    auth = {"transport_security_type": [b"ssl"], "x509_common_name": [b"cn"], "x509_dns": [b"a.example", b"b.example"]}
+    auth = {"transport_security_type": [b"ssl"], "x509_common_name": [b"cn"], "peer_dns": [b"a.example", b"b.example"]}
     assert peer_of("ipv4:192.0.2.1:1", auth) == Peer("192.0.2.1:1", "a.example", encrypted=True)
-    assert peer_of("unix:", {**auth, "x509_uri": [b"spiffe://x/y"]}).identity == "spiffe://x/y"
+    assert peer_of("unix:", {**auth, "peer_uri": [b"spiffe://x/y"]}).identity == "spiffe://x/y"
     assert peer_of("unix:", {"transport_security_type": [b"ssl"]}) == Peer("unix:", "", encrypted=True)
     assert peer_of("unix:", {**auth, "transport_security_type": [b"insecure"]}) == Peer("unix:")
+    with pytest.raises(BadPeer):
+        peer_of("unix:", {**auth, "peer_dns": [b"admin\0.example"]})
+
+
+def test_a_trusted_proxy_may_say_for_whom_it_calls() -> None:
+    proxy = peer_of("ipv4:192.0.2.1:1", {}, Trusted.parse(["192.0.2.1"]))
+    assert values([("x-forwarded-for", "198.51.100.7")], proxy)[PEER_ADDRESS] == "198.51.100.7"

@@ -8,8 +8,10 @@ import grpc.aio
 import pytest
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, PEER_ADDRESS, Call, Handler, Stream, Streaming
+from gateway.transport.call import NO_TRAILERS, PEER_ADDRESS, PEER_IDENTITY, Call, Handler, Stream, Streaming
 from gateway.transport.grpcio.server import GrpcioServer, Limits, listen
+from gateway.transport.tls import Credentials, TlsFiles
+from tests.certificates import Authority
 
 PATIENCE_S = 60
 
@@ -26,6 +28,7 @@ class Service:
             raise RuntimeError("as ordered")
         methods: dict[str, Handler | Streaming] = {
             "/test/Peer": lambda call: call.reply(call.metadata.values[PEER_ADDRESS].encode(), NO_TRAILERS),
+            "/test/Identity": lambda call: call.reply(call.metadata.values[PEER_IDENTITY].encode(), NO_TRAILERS),
             "/test/Wait": self.wait,
             "/test/Stream": Streaming(self.stream),
         }
@@ -158,6 +161,31 @@ async def test_ipv6(service: Service) -> None:
     server = await listen(bound("::1", socket.AF_INET6), service, Limits())
     async with grpc.aio.insecure_channel(f"[::1]:{server.port}") as channel:
         assert (await ask(channel, "Peer")).startswith(b"[::1]:")
+    await server.drain(0.0)
+
+
+async def test_tls_with_client_certificates_that_change(service: Service, tmp_path: Path) -> None:
+    authority = Authority()
+    files = TlsFiles(*authority.server().write(tmp_path), authority.write(tmp_path / "ca.crt"))
+    known = Credentials(files)
+    server = await listen(bound(), service, Limits(), known)
+    client = authority.issue("cn", uris=("spiffe://example/client",), dns=("client.example",))
+    shown = grpc.ssl_channel_credentials(authority.pem, client.key, client.certificate)
+    options = [("grpc.use_local_subchannel_pool", 1)]
+
+    async def identity(credentials: grpc.ChannelCredentials) -> bytes:
+        async with grpc.aio.secure_channel(f"localhost:{server.port}", credentials, options) as channel:
+            return await ask(channel, "Identity")
+
+    assert await identity(shown) == b"spiffe://example/client"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await identity(grpc.ssl_channel_credentials(authority.pem))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    other = Authority("Another CA")
+    other.server().write(tmp_path)
+    known.settle(*known.look())
+    trusting = grpc.ssl_channel_credentials(other.pem, client.key, client.certificate)
+    assert await identity(trusting) == b"spiffe://example/client"
     await server.drain(0.0)
 
 
