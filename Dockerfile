@@ -1,8 +1,8 @@
 # Cutover's gateway: control process, proxies and workers in one container.
 #   docker build -t cutover .
 #   docker run -p 8001:8001 -p 8002:8002 -v "$PWD/models:/models:ro" -v cutover-state:/state cutover
-# Inference (8001) and metrics and health (8002) answer from outside the container; the admin API stays on its loopback:
-# `docker exec <container> cutover status`.
+# Inference (8001, in clear unless --tls-cert and --tls-key are given) and metrics and health (8002) answer from outside
+# the container; the admin API stays on its loopback: `docker exec <container> cutover status`.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -25,4 +25,5 @@ VOLUME /state
 EXPOSE 8001 8002
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["cutover", "health"]
 ENTRYPOINT ["cutover"]
-CMD ["serve", "--models", "/models", "--state", "/state", "--host", "0.0.0.0", "--http-host", "0.0.0.0"]
+CMD ["serve", "--models", "/models", "--state", "/state", "--host", "0.0.0.0", "--http-host", "0.0.0.0", \
+     "--allow-plaintext"]

@@ -17,7 +17,9 @@ import structlog
 
 from gateway import __version__, logs
 from gateway.config import Config
+from gateway.config.schema import is_loopback
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.clientsocket import ClientSocket
 from gateway.controlplane.fleet import LocalFleet
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
@@ -28,10 +30,13 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
 from gateway.observe.http import create_app, start_http
 from gateway.observe.metrics import Metrics, ProxyFacts
 from gateway.observe.statistics import Statistics
+from gateway.transport.tls import TlsProblem
+from gateway.transport.tls import load as load_certificates
 
 log = structlog.get_logger()
 
@@ -78,6 +83,7 @@ class Gateway:
         self._parts = AsyncExitStack()
         self._tasks = Tasks()
         self._launcher: Launcher | None = None
+        self._client_socket: ClientSocket | None = None
         self._told_problems: set[str] = set()
         self._stopping = False
 
@@ -90,6 +96,7 @@ class Gateway:
             )
         registry = Registry(server.models)
         lifetime = self._parts.enter_context(Lifetime(server.state))
+        _check_certificates(config)
         grpc_port = self._reserve_ports(lifetime)
         store = SqliteStore(server.state.resolve() / STORE_FILE)
         await store.open()
@@ -101,6 +108,8 @@ class Gateway:
         proxies = Proxies(
             config.proxy_settings(grpc_port), launcher, python_module("gateway.dataplane"), lifetime.run_dir, statistics
         )
+        if self._client_socket is not None:
+            proxies.client_socket = self._client_socket.fileno()
         host = WorkerHost(launcher, python_module("workers"), lifetime.run_dir)
         fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
@@ -141,9 +150,15 @@ class Gateway:
         grpc_port = self._parts.enter_context(
             reserved_port(server.host, server.grpc_port, "--grpc-port", shared_with_orphans=ours)
         )
-        lifetime.listens_on(grpc_port)
-        for what, host in (("clients", server.host), ("operators", server.admin_host), ("HTTP", server.http_host)):
-            if host not in ("127.0.0.1", "::1", "localhost"):
+        path = server.grpc_socket and server.grpc_socket.absolute()
+        lifetime.listens_on(grpc_port, str(path or ""))
+        if path is not None:
+            shared, mode = str(path) in lifetime.orphan_sockets, int(server.grpc_socket_mode, 8)
+            self._client_socket = self._parts.enter_context(ClientSocket(path, mode, shared_with_orphans=shared))
+        encrypted = self._config.tls.certificate is not None
+        clients = "127.0.0.1" if encrypted else server.host
+        for what, host in (("clients", clients), ("operators", server.admin_host), ("HTTP", server.http_host)):
+            if not is_loopback(host):
                 log.warning("reachable from other machines without TLS", what=what, host=host)
         return grpc_port
 
@@ -184,6 +199,8 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(fleet.until_settled(), TAKE_OVER_WAIT_S)
         await proxies.start(PROXY_START_S)
+        if self._client_socket is not None:
+            self._client_socket.publish()
         await lifetime.end_orphans(self._config.server.drain_grace)
 
     def _watch(self, registry: Registry, fleet: LocalFleet, releases: Releases) -> None:
@@ -214,6 +231,16 @@ class Gateway:
         """A name with a slip of the pen in it would change nothing, and nobody would know."""
         for model in sorted(self._config.models.keys() - {model for model, _ in registry.versions}):
             log.warning("settings for a model that is not in the models directory", setting=f"models.{model}")
+
+
+def _check_certificates(config: Config) -> None:
+    """Raises StartupError when the proxies could not use them, or no client would accept them."""
+    files = tls_files(config.entrance())
+    try:
+        if files is not None:
+            load_certificates(files).check_date(time.time())
+    except TlsProblem as problem:
+        raise StartupError(f"{problem} (--tls-cert, --tls-key, --tls-client-ca)") from None
 
 
 async def _unless(

@@ -23,6 +23,13 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class Transport(StrEnum):
+    """Who serves clients."""
+
+    H2 = "h2"
+    GRPCIO = "grpcio"
+
+
 class LogLevel(StrEnum):
     """What the control process logs."""
 
@@ -53,6 +60,20 @@ AdminHost = Annotated[str | None, _option("--admin-host", "HOST", "Where the adm
 AdminPort = Annotated[
     int | None, _option("--admin-port", "PORT", "Admin API, gRPC (default: 8003); 0: a free one.", **_PORT)
 ]
+Socket = Annotated[Path | None, _option("--grpc-socket", "PATH", "Unix socket for inference, besides the port.")]
+TlsCert = Annotated[
+    Path | None, _option("--tls-cert", "FILE", "Certificate of the inference port (PEM): turns TLS on.")
+]
+TlsKey = Annotated[Path | None, _option("--tls-key", "FILE", "Its private key (PEM, no passphrase).")]
+TlsClientCa = Annotated[
+    Path | None, _option("--tls-client-ca", "FILE", "Clients need a certificate of these authorities (mutual TLS).")
+]
+Plaintext = Annotated[
+    bool | None, typer.Option("--allow-plaintext", help="Serve other machines without TLS.", show_default=False)
+]
+TransportOption = Annotated[
+    Transport | None, _option("--transport", "h2|grpcio", "Who serves clients: our server (h2, the default) or grpcio's.")
+]
 Proxies = Annotated[int | None, _option("--proxies", "N", "Proxies sharing the port (default: 1).", min=1)]
 Instances = Annotated[int | None, _option("--instances", "N", "Workers of each version (default: 1).", min=1)]
 Format = Annotated[LogFormat | None, _option("--log-format", "text|json", "How to log (default: text).")]
@@ -63,7 +84,8 @@ Level = Annotated[LogLevel | None, _option("--log-level", "LEVEL", "debug, info,
     app,
     "serve",
     "cutover serve --models models",
-    "cutover serve --models models --state state --host 0.0.0.0 --proxies 2",
+    "cutover serve --models models --state state --proxies 2",
+    "cutover serve --models models --tls-cert tls.crt --tls-key tls.key",
     "cutover serve --config cutover.toml",
 )
 def serve(  # noqa: PLR0913 - one parameter per option
@@ -72,10 +94,16 @@ def serve(  # noqa: PLR0913 - one parameter per option
     config: ConfigFile = None,
     host: Host = None,
     grpc_port: GrpcPort = None,
+    grpc_socket: Socket = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    allow_plaintext: Plaintext = None,
     http_host: HttpHost = None,
     http_port: HttpPort = None,
     admin_host: AdminHost = None,
     admin_port: AdminPort = None,
+    transport: TransportOption = None,
     proxies: Proxies = None,
     instances: Instances = None,
     log_format: Format = None,
@@ -90,10 +118,16 @@ def serve(  # noqa: PLR0913 - one parameter per option
         "server.state": state,
         "server.host": host,
         "server.grpc_port": grpc_port,
+        "server.grpc_socket": grpc_socket,
+        "server.allow_plaintext": allow_plaintext,
+        "tls.certificate": tls_cert,
+        "tls.key": tls_key,
+        "tls.client_ca": tls_client_ca,
         "server.http_host": http_host,
         "server.http_port": http_port,
         "server.admin_host": admin_host,
         "server.admin_port": admin_port,
+        "server.transport": transport,
         "server.proxies": proxies,
         "workers.instances": instances,
         "log.format": log_format,

@@ -20,8 +20,14 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 KUBERNETES: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)")
 """What Kubernetes puts into the environment for a Service called cutover-...; never a setting of ours."""
-PATHS: Final = ("models", "state")
-OPTIONS: Final = {"log.format": "--log-format", "log.level": "--log-level"}
+PATHS: Final = {"server": ("models", "state", "grpc_socket"), "tls": ("certificate", "key", "client_ca")}
+OPTIONS: Final = {
+    "log.format": "--log-format",
+    "log.level": "--log-level",
+    "tls.certificate": "--tls-cert",
+    "tls.key": "--tls-key",
+    "tls.client_ca": "--tls-client-ca",
+}
 """Options of the command line that are not named after the last part of their setting."""
 
 
@@ -44,11 +50,12 @@ class Sources:
             raise StartupError(f"config file {path} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise StartupError(f"config file {path} is not valid TOML: {error}") from None
-        server = self.values.get("server")
-        if isinstance(server, dict):
-            for key in PATHS:
-                if isinstance(server.get(key), str):
-                    server[key] = str(path.parent / server[key])
+        for section, keys in PATHS.items():
+            table = self.values.get(section)
+            if isinstance(table, dict):
+                for key in keys:
+                    if isinstance(table.get(key), str):
+                        table[key] = str(path.parent / table[key])
 
     def set(self, section: str, key: str, value: object, said_by: str) -> None:
         """A setting from somewhere else than the file."""
@@ -58,9 +65,11 @@ class Sources:
             self._said_by[section, key] = said_by
 
     def place(self, location: tuple[int | str, ...]) -> str:
-        """Where to correct the setting at `location`."""
+        """Where to correct the setting at `location`, with a colon; nothing for all of them together."""
         said_by = self._said_by.get((str(location[0]), str(location[1]))) if len(location) > 1 else None
-        return said_by or self._file + ".".join(map(str, location))
+        if not location:
+            return self._file
+        return (said_by or self._file + ".".join(map(str, location))) + ": "
 
 
 def load(file: Path | None = None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -80,7 +89,7 @@ def load(file: Path | None = None, overrides: Mapping[str, object] | None = None
     try:
         config = Config.model_validate(sources.values)
     except ValidationError as error:
-        unknown += [f"{sources.place(problem['loc'])}: {_explain(problem)}" for problem in error.errors()]
+        unknown += [f"{sources.place(problem['loc'])}{_explain(problem)}" for problem in error.errors()]
         raise StartupError("\n".join(unknown)) from None
     if unknown:
         raise StartupError("\n".join(unknown))
@@ -98,8 +107,14 @@ def _add_environment(sources: Sources, environment: Mapping[str, str]) -> Iterat
             if not KUBERNETES.fullmatch(name):
                 yield f"{name}: {_unknown(key, SECTIONS[section])}"
             continue
-        number = field.annotation is int and re.fullmatch(r"-?[0-9]+", text)
-        sources.set(section, key, int(text) if number else text, name)
+        sources.set(section, key, _typed(text, field.annotation), name)
+
+
+def _typed(text: str, kind: object) -> object:
+    """What a file would have written without quotes."""
+    if kind is int and re.fullmatch(r"-?[0-9]+", text):
+        return int(text)
+    return text == "true" if kind is bool and text in ("true", "false") else text
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -1,5 +1,7 @@
 """Every setting with its type, bounds and default: one class per section of the file."""
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -16,8 +18,9 @@ from pydantic import (
 
 from gateway.config.units import duration_s, size_bytes
 from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
-from gateway.routing.link import PeerLimits
+from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment
+from gateway.transport.peers import Trusted
 
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
@@ -40,6 +43,32 @@ def _ack_timeout(seconds: float) -> float:
     if seconds < SHORTEST_ACK_S:
         raise ValueError(f"must be at least {SHORTEST_ACK_S * 1000:.0f}ms, as a proxy that is late is replaced")
     return seconds
+
+
+def _mode(written: str) -> str:
+    """Raises ValueError for what is no file mode."""
+    if not re.fullmatch(r"0?[0-7]{3}", written):
+        raise ValueError('must be a file mode such as "0600" or "0660"')
+    return written
+
+
+def _listed(written: object) -> object:
+    """In the environment, a list is written with commas."""
+    return [entry.strip() for entry in written.split(",") if entry.strip()] if isinstance(written, str) else written
+
+
+def _networks(entries: list[str]) -> list[str]:
+    """Raises ValueError for what is neither address nor network."""
+    Trusted.parse(entries)
+    return entries
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host. A name is not looked up: it may mean another address tomorrow."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Section(BaseModel):
@@ -66,12 +95,44 @@ class Server(Section):
     """How long requests in flight may take when the gateway stops, or the workers of a version."""
     ack_timeout: Annotated[Seconds, AfterValidator(_ack_timeout)] = 2.0
     """A proxy that has not applied a change of a release after this long is replaced."""
+    grpc_socket: Path | None = None
+    """A Unix socket for clients, besides the port."""
+    grpc_socket_mode: Annotated[str, AfterValidator(_mode)] = "0600"
+    """Who may connect to it, as chmod writes it."""
+    transport: Literal["h2", "grpcio"] = "h2"
+    """Who serves clients: our own transport, or grpcio's server."""
+    proxy_protocol: StrictBool = False
+    """Whether every connection to the port begins with a PROXY header, which is believed."""
+    trusted_proxies: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_networks)] = []
+    """Whose x-forwarded-for is believed: addresses, networks and "unix:"."""
+    allow_plaintext: StrictBool = False
+    """Whether clients on other machines may come without TLS."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         ports = [port for port in (self.grpc_port, self.http_port, self.admin_port) if port]
         if len(set(ports)) < len(ports):
             raise ValueError("grpc_port, http_port and admin_port must differ")
+        return self
+
+
+class Tls(Section):
+    """[tls]: certificates for the port of clients, in PEM form."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Authorities that sign clients' certificates; without it clients need none."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    reload_every: Patience = 10.0
+    """How often to look whether the files have changed."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together; give both (--tls-cert and --tls-key)")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs a certificate and a key, too (--tls-cert and --tls-key)")
         return self
 
 
@@ -217,10 +278,34 @@ class Config(Section):
     """All settings."""
 
     server: Server = Server()
+    tls: Tls = Tls()
     limits: Limits = Limits()
     workers: Workers = Workers()
     models: dict[str, Model] = {}
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _encrypted_or_not_on_purpose(self) -> Self:
+        server = self.server
+        if not is_loopback(server.host) and self.tls.certificate is None and not server.allow_plaintext:
+            raise ValueError(
+                f"clients on other machines could reach {server.host} without TLS; give --tls-cert and --tls-key, "
+                "or --allow-plaintext if the network is trusted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _within_the_power_of_the_transport(self) -> Self:
+        server = self.server
+        beyond = {
+            "server.grpc_socket": server.grpc_socket is not None,
+            "server.proxy_protocol": server.proxy_protocol,
+            'tls.min_version = "1.3"': self.tls.min_version != "1.2",
+        }
+        for setting, given in beyond.items():
+            if given and server.transport == "grpcio":
+                raise ValueError(f'server.transport "grpcio" cannot do {setting}; leave it out, or use "h2"')
+        return self
 
     def proxy_settings(self, grpc_port: int) -> ProxySettings:
         """What proxies are told; `grpc_port` is the reserved one."""
@@ -243,8 +328,23 @@ class Config(Section):
             write_timeout_s=limits.write_timeout,
             idle_timeout_s=limits.idle_timeout,
             peers=limits.peers(),
+            entrance=self.entrance(),
             drain_grace_s=server.drain_grace,
             ack_timeout_s=server.ack_timeout,
+        )
+
+    def entrance(self) -> Entrance:
+        """How clients come in."""
+        tls, server = self.tls, self.server
+        return Entrance(
+            transport=server.transport,
+            certificate=str(tls.certificate.absolute()) if tls.certificate else "",
+            key=str(tls.key.absolute()) if tls.key else "",
+            client_ca=str(tls.client_ca.absolute()) if tls.client_ca else "",
+            min_version=tls.min_version,
+            reload_s=tls.reload_every,
+            proxy_protocol=server.proxy_protocol,
+            trusted_proxies=tuple(server.trusted_proxies),
         )
 
     def fleet_settings(self) -> FleetSettings:

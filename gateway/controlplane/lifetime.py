@@ -53,6 +53,7 @@ class Run(msgspec.Struct):
 
     run_dir: str
     grpc_port: int = 0
+    grpc_socket: str = ""
     processes: dict[int, Process] = {}
 
 
@@ -107,12 +108,17 @@ class Lifetime:
         return {run.grpc_port for run in self._orphans}
 
     @property
+    def orphan_sockets(self) -> set[str]:
+        """Unix sockets on which they do."""
+        return {run.grpc_socket for run in self._orphans}
+
+    @property
     def has_orphans(self) -> bool:
         return bool(self._orphans)
 
-    def listens_on(self, grpc_port: int) -> None:
-        """Notes the port of the proxies."""
-        self._own.grpc_port = grpc_port
+    def listens_on(self, grpc_port: int, grpc_socket: str = "") -> None:
+        """Notes the port of the proxies, and their Unix socket."""
+        self._own.grpc_port, self._own.grpc_socket = grpc_port, grpc_socket
         self._write_or_log()
 
     def started(self, role: str, pid: int) -> None:

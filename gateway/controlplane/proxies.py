@@ -83,6 +83,8 @@ class Proxies:
     def __init__(
         self, settings: ProxySettings, launcher: Launcher, command: Sequence[str], run_dir: Path, reports: Reports
     ) -> None:
+        self.client_socket = -1
+        """File number of a socket that listens for clients; every proxy inherits it. -1: none."""
         self._settings = settings
         self._launcher = launcher
         self._command = command
@@ -205,7 +207,10 @@ class Proxies:
     async def _live(self, slot: Slot) -> str:
         """Runs one process to its end; returns how it ended."""
         command = [*self._command, "--control", str(self._socket), "--index", str(slot.index)]
-        slot.child = await self._launcher.start(PROXY, command, lambda line: _say(slot, line))
+        inherited = [self.client_socket] if self.client_socket >= 0 else []
+        for number in inherited:
+            command += ["--client-socket", str(number)]
+        slot.child = await self._launcher.start(PROXY, command, lambda line: _say(slot, line), inherited)
         try:
             code = await slot.child.wait()
             last = slot.child.last_line
@@ -272,6 +277,7 @@ class Proxies:
             write_timeout_ms=round(settings.write_timeout_s * 1000),
             idle_timeout_ms=round(settings.idle_timeout_s * 1000),
             peers=settings.peers,
+            entrance=settings.entrance,
         )
 
     def _lost(self, source: ProxyLink) -> None:

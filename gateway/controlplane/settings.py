@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.routing.link import PeerLimits
+from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment
 
 Batching = Literal["auto", "off"]
@@ -59,6 +59,7 @@ class ProxySettings(msgspec.Struct, frozen=True):
     idle_timeout_s: float = 3600.0
     """How long a connection without calls stays; 0: for ever."""
     peers: PeerLimits = PeerLimits()
+    entrance: Entrance = Entrance()
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""

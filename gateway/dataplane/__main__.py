@@ -4,11 +4,13 @@ import argparse
 import os
 import resource
 import signal
+import socket
 import sys
 
 import uvloop
 
 from gateway.dataplane.proxy import Proxy
+from gateway.transport.tls import TlsProblem
 
 
 def main() -> int:
@@ -18,17 +20,21 @@ def main() -> int:
     )
     parser.add_argument("--control", required=True, help="Unix socket of the control process")
     parser.add_argument("--index", type=int, required=True, help="which proxy of the gateway this is")
+    parser.add_argument("--client-socket", type=int, help="file number of a socket that listens for clients, too")
     arguments = parser.parse_args()
     # Ctrl-C reaches the whole process group; the control process decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     allow_files()
 
     async def run() -> int:
-        return await Proxy(arguments.control, arguments.index, fall_silent).run(os.getpid())
+        proxy = Proxy(arguments.control, arguments.index, fall_silent)
+        if arguments.client_socket is not None:
+            proxy.client_socket = socket.socket(fileno=arguments.client_socket)
+        return await proxy.run(os.getpid())
 
     try:
         return uvloop.run(run())
-    except OSError as error:
+    except (OSError, TlsProblem) as error:
         sys.stderr.write(f"proxy {arguments.index}: {error}\n")
         return 1
 

@@ -13,10 +13,15 @@ from typing import Final
 
 import msgspec
 
+from gateway.dataplane.entrance import credentials, port_door, socket_door
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.service import DataService
 from gateway.routing import link
-from gateway.transport.h2.server import H2Server, Limits, listen
+from gateway.routing.outcome import Report
+from gateway.transport.call import Server
+from gateway.transport.h2.server import Limits, listen
+from gateway.transport.peers import Trusted
+from gateway.transport.tls import Credentials
 
 REPORT_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.1
@@ -36,8 +41,12 @@ class Proxy:
         self._drain: asyncio.Future[int] = self._loop.create_future()
         self._plane: Plane | None = None
         self._service: DataService | None = None
-        self._server: H2Server | None = None
+        self._server: Server | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._credentials: Credentials | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.client_socket: socket.socket | None = None
+        """Listens for clients, too, for all proxies together."""
 
     async def run(self, pid: int) -> int:
         """Serves until the control process says Drain or SIGTERM comes."""
@@ -58,6 +67,8 @@ class Proxy:
             await self._finish(grace_ms)
         finally:
             follow.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
         return 0
 
     async def _follow(self, reader: asyncio.StreamReader) -> None:
@@ -95,13 +106,30 @@ class Proxy:
     async def _listen(self) -> None:
         assert self._service is not None  # noqa: S101 - Configure always comes first
         settings = self._configuration
-        self._server = await listen(bound(settings.host, settings.port), self._service, transport_limits(settings))
+        entrance = settings.entrance
+        self._credentials = credentials(entrance)
+        self._server = await self._open(self._service, self._credentials)
+        if self._credentials is not None:
+            self._watching = self._loop.create_task(self._credentials.watch(entrance.reload_s))
         self._send(link.Listening(self._server.port))
         gc.collect()
         gc.freeze()  # what is alive now stays; the collector need not look at it again
         gc.set_threshold(100_000, 50, 100)
         self._sweep()
         self._report()
+
+    async def _open(self, service: DataService, known: Credentials | None) -> Server:
+        """Listens by the transport that was chosen."""
+        settings, entrance = self._configuration, self._configuration.entrance
+        sock, limits = bound(settings.host, settings.port), transport_limits(settings)
+        if entrance.transport == "grpcio":
+            from gateway.transport.grpcio import server as grpcio  # large: only for who wants it
+
+            return await grpcio.listen(sock, service, limits, known, Trusted.parse(entrance.trusted_proxies))
+        server = await listen(sock, service, limits, port_door(entrance, known))
+        if self.client_socket is not None:
+            server.listen(self.client_socket, socket_door(entrance))
+        return server
 
     def _sweep(self) -> None:
         assert self._plane is not None  # noqa: S101 - started by _listen
@@ -111,8 +139,16 @@ class Proxy:
     def _report(self) -> None:
         assert self._plane is not None  # noqa: S101 - started by _listen
         assert self._server is not None  # noqa: S101 - likewise
-        self._send(self._plane.report(self._server.connections, self._server.take_refusals()))
+        self._send(self._told(self._plane, self._server))
         self._loop.call_later(REPORT_EVERY_S, self._report)
+
+    def _told(self, plane: Plane, server: Server) -> Report:
+        """What has happened since the last report."""
+        report = plane.report(server.connections, server.take_refusals())
+        if self._credentials is None:
+            return report
+        known = self._credentials
+        return msgspec.structs.replace(report, tls_not_after_s=known.not_after_s, tls_reloads=known.take_reloads())
 
     def _send(self, message: link.FromProxy) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -131,7 +167,7 @@ class Proxy:
             self._service.drain()
         if self._server is not None and self._plane is not None:
             await self._server.drain(grace_ms / 1000)
-            self._send(self._plane.report(self._server.connections, self._server.take_refusals()))
+            self._send(self._told(self._plane, self._server))
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(ConnectionError):

@@ -43,6 +43,10 @@ METRICS = (
     Described(
         "cutover_transport_refusals_total", "counter", ("reason",), "How often a limit on what clients may do struck"
     ),
+    Described(
+        "cutover_tls_certificate_expiry_timestamp_seconds", "gauge", (), "Unix time at which the certificate ends"
+    ),
+    Described("cutover_tls_reloads_total", "counter", ("result",), "New certificate files by what became of them"),
     Described("cutover_batch_rows", "histogram", _POOL, "Rows per batch sent to a worker"),
     Described("cutover_batch_compute_seconds_total", "counter", _POOL, "Time inside ONNX Runtime"),
     Described(
@@ -146,6 +150,10 @@ class Metrics(Collector):
         _add(families, "cutover_connections", (), self._statistics.connections)
         for reason, count in sorted(self._statistics.refusals.items()):
             _add(families, "cutover_transport_refusals_total", (reason,), count)
+        if self._statistics.tls_not_after_s:
+            _add(families, "cutover_tls_certificate_expiry_timestamp_seconds", (), self._statistics.tls_not_after_s)
+        for result, count in sorted(self._statistics.tls_reloads.items()):
+            _add(families, "cutover_tls_reloads_total", (result,), count)
 
     def _collect_batches(self, families: Families) -> None:
         for (model, version, shadow), totals in sorted(self._statistics.batches.items()):

@@ -58,6 +58,7 @@ class _Gauges:
     in_flight: int
     connections: int
     queued: Mapping[str, int]
+    tls_not_after_s: int
 
 
 class Statistics:
@@ -73,6 +74,8 @@ class Statistics:
         self.retries = 0
         self.refusals: dict[str, int] = {}
         """How often a limit of the transport struck, by reason."""
+        self.tls_reloads: dict[str, int] = {}
+        """New certificate files, by what became of them."""
         self._unknown: set[str] = set()
         self._gauges: dict[int, _Gauges] = {}
 
@@ -88,7 +91,9 @@ class Statistics:
         self.retries += report.retries
         for reason, count in report.transport.items():
             self.refusals[reason] = self.refusals.get(reason, 0) + count
-        self._gauges[proxy] = _Gauges(report.in_flight, report.connections, report.queued)
+        for result, count in report.tls_reloads.items():
+            self.tls_reloads[result] = self.tls_reloads.get(result, 0) + count
+        self._gauges[proxy] = _Gauges(report.in_flight, report.connections, report.queued, report.tls_not_after_s)
 
     def proxy_gone(self, proxy: int) -> None:
         """Forgets the gauges of a proxy that no longer lives; what it counted stays."""
@@ -103,6 +108,11 @@ class Statistics:
     def connections(self) -> int:
         """Open client connections, over all proxies."""
         return sum(gauges.connections for gauges in self._gauges.values())
+
+    @property
+    def tls_not_after_s(self) -> int:
+        """When the first certificate of a proxy ends, in Unix seconds; 0: none has any."""
+        return min((gauges.tls_not_after_s for gauges in self._gauges.values() if gauges.tls_not_after_s), default=0)
 
     @property
     def queued(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ every request admitted from then on sees that snapshot.
 
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -79,6 +80,25 @@ class PeerLimits(msgspec.Struct, frozen=True):
     max_age_grace_s: float = 0.0
 
 
+class Entrance(msgspec.Struct, frozen=True):
+    """How clients come in on the TCP port, and which proxies in front of the gateway are believed."""
+
+    transport: Literal["h2", "grpcio"] = "h2"
+    """Who serves them: our own transport, or grpcio's server."""
+    certificate: str = ""
+    """Path; "": cleartext."""
+    key: str = ""
+    client_ca: str = ""
+    """Path; "": clients need no certificate."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    reload_s: float = 10.0
+    """How often to look whether these files have changed."""
+    proxy_protocol: bool = False
+    """Each connection begins with a PROXY header."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses, networks and "unix:"."""
+
+
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """Settings of a proxy; sent once, before the first Publish."""
 
@@ -112,6 +132,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     worker_timeout_ms: int = 60_000
     """How long a worker may take for one batch; 0: for ever."""
     peers: PeerLimits = PeerLimits()
+    entrance: Entrance = Entrance()
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):

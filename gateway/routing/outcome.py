@@ -70,3 +70,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """Gauge: open client connections."""
     transport: dict[str, int] = {}
     """How often a limit of the transport struck, by reason."""
+    tls_not_after_s: int = 0
+    """Gauge: when the certificate ends, in Unix seconds; 0: there is none."""
+    tls_reloads: dict[str, int] = {}
+    """New certificate files, by what became of them: `ok` or `failed`."""

@@ -167,7 +167,7 @@ def _network(entry: str) -> Network:
     except ValueError:
         pass
     try:
-        suggestion = f"; did you mean {ipaddress.ip_network(entry, strict=False)}?"
+        why = f"{entry!r} has bits beyond its mask, write {ipaddress.ip_network(entry, strict=False)}"
     except ValueError:
-        suggestion = ", such as 10.0.0.0/8 or 2001:db8::1, nor unix:"
-    raise ValueError(f"{entry!r} is no address or network" + suggestion)
+        why = f"{entry!r} is none of them"
+    raise ValueError(f"must be addresses, networks such as 10.0.0.0/8, or unix:; {why}")

@@ -60,6 +60,8 @@ def test_serve_options_are_settings(cutover: Shell, ran: list[Any], tmp_path: Pa
         "0",
         "--log-level",
         "debug",
+        "--allow-plaintext",
+        *("--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-client-ca", "a.pem", "--grpc-socket", "clients.sock"),
     ]
     assert cutover.local("serve", *options).err == ""
     (config,) = ran
@@ -67,6 +69,12 @@ def test_serve_options_are_settings(cutover: Shell, ran: list[Any], tmp_path: Pa
     assert (server.models, server.state, server.host, server.proxies) == (tmp_path, tmp_path / "s", "0.0.0.0", 2)
     assert (server.http_host, server.http_port, server.admin_host, server.admin_port) == ("::1", 0, "::1", 0)
     assert config.log.level == "debug"
+    assert (server.allow_plaintext, server.grpc_socket) == (True, Path("clients.sock"))
+    assert (config.tls.certificate, config.tls.key, config.tls.client_ca) == (
+        Path("c.pem"),
+        Path("k.pem"),
+        Path("a.pem"),
+    )
 
 
 def test_serve_that_cannot_start_is_one_line_and_exit_2(

@@ -5,6 +5,13 @@ import pytest
 from gateway.config import Config, load
 from gateway.errors import StartupError
 
+PLAINTEXT = (
+    "clients on other machines could reach 10.0.0.1 without TLS; give --tls-cert and --tls-key, "
+    "or --allow-plaintext if the network is trusted"
+)
+NETWORKS = "must be addresses, networks such as 10.0.0.0/8, or unix:"
+MODE = 'must be a file mode such as "0600" or "0660"'
+BOTH = "(--tls-cert and --tls-key)"
 SIZE = 'must be a number with one of the units B, KiB, MiB, GiB, such as "64MiB"'
 
 
@@ -99,7 +106,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         "cutover.toml: models.digits.instances: must be at least 1, not 0",
         "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",
         'cutover.toml: models.digits.unit_metadata: must be a list such as ["a", "b"], not \'x-user-id\'',
-        "cutover.toml: nope: unknown setting; known: server, limits, workers, models, log",
+        "cutover.toml: nope: unknown setting; known: server, tls, limits, workers, models, log",
         'cutover.toml: server.drain_grace: must be a number with one of the units ms, s, m, h, such as "20s", not 20',
         "cutover.toml: server.grpc_prot: unknown setting; did you mean grpc_port?",
         "cutover.toml: server.http_port: must be a whole number, not 'x'",
@@ -110,6 +117,14 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
     ("text", "mistake"),
     [
         ("server = 3", "cutover.toml: server: must be a table"),
+        ("[server]\nhost = '10.0.0.1'", f"cutover.toml: {PLAINTEXT}"),
+        (
+            "[server]\ntrusted_proxies = ['x']",
+            f"cutover.toml: server.trusted_proxies: {NETWORKS}; 'x' is none of them, not ['x']",
+        ),
+        ("[server]\ngrpc_socket_mode = 'rw'", f"cutover.toml: server.grpc_socket_mode: {MODE}, not 'rw'"),
+        ("[tls]\nkey = 'k'", f"cutover.toml: tls: certificate and key belong together; give both {BOTH}"),
+        ("[tls]\nclient_ca = 'a'", f"cutover.toml: tls: client_ca needs a certificate and a key, too {BOTH}"),
         ("[server]\nhost = 1", "cutover.toml: server.host: must be text in quotes, not 1"),
         ("[server]\ngrpc_port = 8002", "cutover.toml: server: grpc_port, http_port and admin_port must differ"),
         ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647, not 2GiB"),
@@ -144,3 +159,33 @@ def test_a_number_in_the_environment_that_is_none_is_told(monkeypatch: pytest.Mo
     monkeypatch.setenv("CUTOVER_SERVER_PROXIES", "many")
     with pytest.raises(StartupError, match="CUTOVER_SERVER_PROXIES: must be a whole number, not 'many'"):
         load()
+
+
+def test_lists_and_truths_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, unix:")
+    monkeypatch.setenv("CUTOVER_SERVER_ALLOW_PLAINTEXT", "true")
+    monkeypatch.setenv("CUTOVER_SERVER_PROXY_PROTOCOL", "false")
+    server = load(None, {"server.host": "0.0.0.0"}).server
+    assert (server.trusted_proxies, server.allow_plaintext, server.proxy_protocol) == (
+        ["10.0.0.0/8", "unix:"],
+        True,
+        False,
+    )
+    monkeypatch.setenv("CUTOVER_SERVER_ALLOW_PLAINTEXT", "yes")
+    with pytest.raises(StartupError, match="CUTOVER_SERVER_ALLOW_PLAINTEXT: must be true or false, not 'yes'"):
+        load(None, {})
+
+
+def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "cutover.toml"
+    file.write_text('server.grpc_socket = "s"\n[tls]\ncertificate = "a"\nkey = "b"\nclient_ca = "/c"\n')
+    config = load(file)
+    assert config.server.grpc_socket == tmp_path / "s"
+    assert (config.tls.certificate, config.tls.key, config.tls.client_ca) == (
+        tmp_path / "a",
+        tmp_path / "b",
+        Path("/c"),
+    )
+    assert load(None, {"tls.certificate": Path("x"), "tls.key": Path("y")}).entrance().certificate == str(
+        Path.cwd() / "x"
+    )

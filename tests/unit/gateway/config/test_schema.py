@@ -1,11 +1,13 @@
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.schema import Config, Limits, Model, Server
+from gateway.config.schema import Config, Limits, Model, Server, Tls
 from gateway.controlplane.settings import FleetSettings, ProxySettings, WorkerOverrides
+from gateway.routing.link import Entrance
 from gateway.routing.snapshot import Assignment
 
 
@@ -62,3 +64,26 @@ def test_every_limit_of_peers_can_be_set() -> None:
 def test_limits_that_would_stop_everybody_or_nobody_are_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Limits(**limit)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    assert Config(server=Server(host=host)).server.host == host
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example", "localhost.example", "::ffff:192.0.2.1"]
+)
+def test_other_hosts_need_tls_or_an_explicit_word(host: str) -> None:
+    with pytest.raises(ValueError, match="--tls-cert and --tls-key, or --allow-plaintext"):
+        Config(server=Server(host=host))
+    assert Config(server=Server(host=host, allow_plaintext=True)).entrance() == Entrance()
+    assert Config(server=Server(host=host), tls=Tls(certificate=Path("c"), key=Path("k"))).entrance().certificate
+
+
+def test_how_clients_come_in_reaches_the_proxies() -> None:
+    tls = Tls(certificate=Path("/c"), key=Path("/k"), client_ca=Path("/a"), min_version="1.3", reload_every="1m")  # type: ignore[arg-type] # as written in the file
+    server = Server(proxy_protocol=True, trusted_proxies=["10.0.0.0/8", "unix:"])
+    assert Config(server=server, tls=tls).proxy_settings(1).entrance == Entrance(
+        "/c", "/k", "/a", "1.3", 60.0, True, ("10.0.0.0/8", "unix:")
+    )

@@ -80,3 +80,16 @@ def test_refusals_of_the_transport_are_added_up() -> None:
     statistics.fold(1, Report(transport={"resets": 2, "idle": 1}))
     statistics.proxy_gone(1)
     assert statistics.refusals == {"resets": 3, "idle": 1}
+
+
+def test_certificates_of_all_proxies() -> None:
+    statistics = Statistics()
+    assert statistics.tls_not_after_s == 0
+    for proxy, report in ((0, Report()), (1, Report(tls_not_after_s=300)), (2, Report(tls_not_after_s=200))):
+        statistics.fold(proxy, report)
+    assert statistics.tls_not_after_s == 200
+    statistics.proxy_gone(2)
+    assert statistics.tls_not_after_s == 300
+    for _ in range(2):
+        statistics.fold(0, Report(tls_reloads={"ok": 1, "failed": 2}))
+    assert statistics.tls_reloads == {"ok": 2, "failed": 4}

@@ -79,10 +79,10 @@ def test_a_peer_of_a_trusted_address_is_a_forwarder() -> None:
 @pytest.mark.parametrize(
     ("entry", "advice"),
     [
-        ("10.0.0.1/8", "did you mean 10.0.0.0/8"),
-        ("example.com", "such as 10.0.0.0/8"),
-        ("", "such as"),
-        ("unix", "unix:"),
+        ("10.0.0.1/8", "beyond its mask, write 10.0.0.0/8"),
+        ("example.com", "'example.com' is none of them"),
+        ("", "'' is none of them"),
+        ("unix", "or unix:; 'unix' is none of them"),
     ],
 )
 def test_what_is_no_network_is_refused_with_advice(entry: str, advice: str) -> None:
