@@ -1,5 +1,6 @@
 """Two servers, one shape after the other, in turns; a Markdown table of both and their ratios."""
 
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -57,11 +58,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Row:
-    """What the rounds of one shape came to."""
+    """What the rounds of one shape came to.
+
+    ratio: left by right, the median of the rounds' ratios: both sides of a round meet the same noise.
+    """
 
     shape: Shape
     left: Measured
     right: Measured
+    ratio: float
 
 
 def compare(shapes: Sequence[Shape], left: Side, right: Side, rounds: int, scale: float = 1.0) -> Iterator[Row]:
@@ -79,7 +84,9 @@ def compare(shapes: Sequence[Shape], left: Side, right: Side, rounds: int, scale
                 runs[side.name].append(shape.measure(side, items_of(shape, side, scale)))
         for name, measured in runs.items():
             say(f"  {name}: {' '.join(written(run.value) for run in measured)} {shape.unit}")
-        yield Row(shape, together(runs[left.name]), together(runs[right.name]))
+        pairs = zip(runs[left.name], runs[right.name], strict=True)
+        ratios = [one.value / other.value if other.value else math.inf for one, other in pairs]
+        yield Row(shape, together(runs[left.name]), together(runs[right.name]), statistics.median(ratios))
 
 
 def items_of(shape: Shape, side: Side, scale: float) -> int:
@@ -94,17 +101,18 @@ def together(runs: Sequence[Measured]) -> Measured:
 
 
 def table(rows: Sequence[Row], left: str, right: str) -> Iterator[str]:
-    """The Markdown lines. Ratios are the left side's figure divided by the right side's."""
+    """The Markdown lines. Ratios are the left side's figure divided by the right side's, of CPU that of the means."""
     yield f"| shape | client | | {left} | {right} | ratio | aim | server CPU | {left} | {right} | ratio |"
     yield "|---|---|---|---:|---:|---:|---|---|---:|---:|---:|"
     for row in rows:
         shape, one, other = row.shape, row.left, row.right
         cells = [shape.name, shape.client, shape.unit, written(one.value), written(other.value)]
-        cells += [ratio(one.value, other.value), shape.aim]
+        cells += [f"× {written(row.ratio)}", shape.aim]
         if one.cpu_us is None or other.cpu_us is None:
             cells += [""] * 4
         else:
-            cells += [shape.cpu_unit, written(one.cpu_us), written(other.cpu_us), ratio(one.cpu_us, other.cpu_us)]
+            share = f"× {written(one.cpu_us / other.cpu_us)}" if other.cpu_us else ""
+            cells += [shape.cpu_unit, written(one.cpu_us), written(other.cpu_us), share]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -113,11 +121,6 @@ def written(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def ratio(value: float, other: float) -> str:
-    """× so much."""
-    return f"× {written(value / other)}" if other else ""
 
 
 def say(text: str) -> None:
