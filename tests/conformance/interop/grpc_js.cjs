@@ -1,4 +1,4 @@
-// Runs interop calls with @grpc/grpc-js. usage: node grpc_js.cjs PORT < calls.json > results.json
+// Runs interop calls with @grpc/grpc-js. usage: node grpc_js.cjs PORT [CA] < calls.json > results.json
 //
 // calls: {name: {method, requests: [base64], metadata, deadline_ms, in_turn, cancel_after, stay, compress}}
 //   in_turn: each request waits for the reply to the one before; stay: never half-close;
@@ -23,9 +23,14 @@ function plain(metadata) {
 }
 
 // Every kind of call is a stream both ways on the wire; grpc-js shows all of them as such.
-function run(port, call) {
-  const options = { "grpc.default_compression_algorithm": call.compress || 0, "grpc.use_local_subchannel_pool": 1 };
-  const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), options);
+function run(port, ca, call) {
+  const options = {
+    "grpc.default_compression_algorithm": call.compress || 0,
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.ssl_target_name_override": "localhost",
+  };
+  const credentials = ca ? grpc.credentials.createSsl(fs.readFileSync(ca)) : grpc.credentials.createInsecure();
+  const client = new grpc.Client(`127.0.0.1:${port}`, credentials, options);
   const deadline = Date.now() + (call.deadline_ms || 60000);
   return new Promise((resolve) => {
     const result = { replies: [], initial: {} };
@@ -57,7 +62,8 @@ function run(port, call) {
 
 async function main() {
   const results = {};
-  for (const [name, call] of Object.entries(JSON.parse(fs.readFileSync(0)))) results[name] = await run(process.argv[2], call);
+  const [port, ca] = process.argv.slice(2);
+  for (const [name, call] of Object.entries(JSON.parse(fs.readFileSync(0)))) results[name] = await run(port, ca, call);
   console.log(JSON.stringify(results));
 }
 

@@ -10,14 +10,17 @@ import logging
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import uvloop
 
 from gateway.transport import compression
+from gateway.transport.accept import PLAIN, Door
 from gateway.transport.call import Server
 from gateway.transport.grpcio import server as grpcio
 from gateway.transport.h2 import server as h2
 from gateway.transport.h2.limits import Limits
+from gateway.transport.tls import TlsFiles, load
 from tests.conformance.interop.methods import TestService
 
 SLOW_S = 60.0
@@ -41,20 +44,22 @@ class Witness:
         return self._last
 
 
-async def open_server(transport: str) -> Server:
+async def open_server(transport: str, tls: TlsFiles | None) -> Server:
     """Listens on a port of the kernel's choice."""
     sock = socket.create_server(("127.0.0.1", 0), reuse_port=True)
     if transport == "h2":
-        return await h2.listen(sock, TestService(Witness().was_compressed), Limits())
+        context = load(tls).context if tls else None
+        door = Door(tls=lambda: context) if context else PLAIN
+        return await h2.listen(sock, TestService(Witness().was_compressed), Limits(), door)
     return await grpcio.listen(sock, TestService(lambda _: None), Limits())
 
 
-async def serve(transport: str) -> None:
+async def serve(transport: str, tls: TlsFiles | None) -> None:
     """Serves until SIGTERM."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.slow_callback_duration = SLOW_S
-    server = await open_server(transport)
+    server = await open_server(transport, tls)
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     await stop.wait()
@@ -64,5 +69,8 @@ async def serve(transport: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A server for the interop test cases of gRPC")
     parser.add_argument("--transport", choices=("h2", "grpcio"), default="h2")
+    parser.add_argument("--certificate", type=Path, help="for TLS, with --key; of our own transport only")
+    parser.add_argument("--key", type=Path)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    uvloop.run(serve(parser.parse_args().transport))
+    asked = parser.parse_args()
+    uvloop.run(serve(asked.transport, TlsFiles(asked.certificate, asked.key) if asked.certificate else None))

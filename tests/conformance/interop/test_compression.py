@@ -25,7 +25,7 @@ OK, INVALID_ARGUMENT = 0, 3
 
 @pytest.fixture
 def wire(server: Interop) -> Iterator[Wire]:
-    with Wire(server.port) as made:
+    with Wire(server.connect()) as made:
         yield made
 
 

@@ -99,7 +99,7 @@ Results = dict[str, dict[str, Any]]
 def results(server: Interop, modules: Path) -> Results:
     """What became of every call, from one run of the script."""
     ran = subprocess.run(
-        ["node", str(SCRIPT), str(server.port)],
+        ["node", str(SCRIPT), str(server.port), *([str(server.ca)] if server.ca else [])],
         input=json.dumps(CALLS),
         capture_output=True,
         text=True,

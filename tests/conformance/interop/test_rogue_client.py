@@ -84,7 +84,7 @@ class Honest:
 
 @pytest.fixture
 def honest(server: Interop) -> Iterator[Honest]:
-    with grpc.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    with server.channel() as channel:
         client = Honest(channel)
         yield client
         client.finds_all_well()
@@ -93,7 +93,7 @@ def honest(server: Interop) -> Iterator[Honest]:
 @pytest.fixture
 def rogue(server: Interop, honest: Honest) -> Iterator[Wire]:
     """A client by hand, with an honest one next to it."""
-    with Wire(server.port) as made:
+    with Wire(server.connect()) as made:
         yield made
 
 
@@ -115,7 +115,7 @@ def test_goaway(rogue: Wire, server: Interop) -> None:
     rogue.say_goodbye()
     rogue.send(stream_id, BODY[HALF:])
     assert is_large(rogue.reply(stream_id))
-    with Wire(server.port) as second:
+    with Wire(server.connect()) as second:
         assert works(second)
 
 

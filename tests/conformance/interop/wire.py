@@ -53,14 +53,14 @@ class Wire:
     Answers SETTINGS and PING. Opens no window again by itself.
     """
 
-    def __init__(self, port: int, window_bytes: int = WIDE_BYTES) -> None:
+    def __init__(self, sock: socket.socket, window_bytes: int = WIDE_BYTES) -> None:
         self.settings: dict[int, int] = {}
         """The server's."""
         self.replies: dict[int, Reply] = {}
         self.pongs: list[bytes] = []
         """Payloads of PING acknowledgements, in order."""
         self.goaway: int | None = None
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket = sock
         self._stream = self._socket.makefile("rb")
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
         self._next_id = 1
@@ -147,9 +147,9 @@ class Wire:
         """How much may be sent on a stream now."""
         return min(self._windows[0], self._windows[stream_id])
 
-    def open_windows(self, stream_id: int, size_bytes: int) -> None:
-        """Lets the server send more."""
-        self.write(window_update(0, size_bytes) + window_update(stream_id, size_bytes))
+    def open_window(self, stream_id: int, size_bytes: int) -> None:
+        """Lets the server send more on a stream."""
+        self.write(window_update(stream_id, size_bytes))
 
     def last_words(self) -> int:
         """The code of the GOAWAY that comes."""
