@@ -1,6 +1,6 @@
 // Runs interop calls with @grpc/grpc-js. usage: node grpc_js.cjs PORT [CA] < calls.json > results.json
 //
-// calls: {name: {method, requests: [base64], metadata, deadline_ms, in_turn, cancel_after, stay, compress}}
+// calls.json: {calls: {name: {method, requests: [base64], metadata, deadline_ms, in_turn, cancel_after, stay, compress}}}
 //   in_turn: each request waits for the reply to the one before; stay: never half-close;
 //   cancel_after: how many replies to wait for before cancelling; compress: 0 none, 1 deflate, 2 gzip.
 // results: {name: {code, details, replies: [base64], initial, trailing}}; "-bin" metadata as base64.
@@ -63,7 +63,8 @@ function run(port, ca, call) {
 async function main() {
   const results = {};
   const [port, ca] = process.argv.slice(2);
-  for (const [name, call] of Object.entries(JSON.parse(fs.readFileSync(0)))) results[name] = await run(port, ca, call);
+  const { calls } = JSON.parse(fs.readFileSync(0));
+  for (const [name, call] of Object.entries(calls)) results[name] = await run(port, ca, call);
   console.log(JSON.stringify(results));
 }
 

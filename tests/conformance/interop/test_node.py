@@ -1,19 +1,19 @@
-"""The interop test cases with @grpc/grpc-js: Node's own HTTP/2, streams and compression of another make."""
+"""The interop test cases with @grpc/grpc-js and @connectrpc/connect-node: others' streams on others' HTTP/2, Node's."""
 
 import base64
 import json
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import Message
 
 from tests.conformance.interop.client import LARGE, RESPONSE_BYTES, asking
 from tests.conformance.interop.conftest import Interop
 from tests.conformance.interop.interop_pb2 import (
+    DESCRIPTOR,
     BoolValue,
     EchoStatus,
     Empty,
@@ -28,11 +28,12 @@ from tests.conformance.interop.interop_pb2 import (
 )
 from tests.conformance.interop.methods import SERVICE
 from tests.conformance.interop.test_cases import REQUESTS, RESPONSES, SPECIAL
-from tests.conformance.test_grpc_js import modules, pytestmark
+from tests.conformance.node import CONNECT, GRPC_JS, needs_node, run
 
-__all__ = ["modules", "pytestmark"]
+pytestmark = needs_node
 
-SCRIPT = Path(__file__).with_name("grpc_js.cjs")
+HERE = Path(__file__).parent
+CLIENTS = {"grpc-js": (HERE / "grpc_js.cjs", GRPC_JS), "connect": (HERE / "connect.cjs", CONNECT)}
 TRAILING = base64.b64encode(b"\xab\xab\xab").decode()
 ECHO = {"x-grpc-test-echo-initial": "test_initial_metadata_value", "x-grpc-test-echo-trailing-bin": TRAILING}
 OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED = 0, 1, 2, 4, 12
@@ -95,20 +96,20 @@ CALLS = {
 Results = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def results(server: Interop, modules: Path) -> Results:
+def schema() -> str:
+    """The service and its messages, for who has no generated code."""
+    file = FileDescriptorProto()
+    DESCRIPTOR.CopyToProto(file)
+    return base64.b64encode(FileDescriptorSet(file=[file]).SerializeToString()).decode()
+
+
+@pytest.fixture(scope="module", params=list(CLIENTS))
+def results(server: Interop, request: pytest.FixtureRequest) -> Results:
     """What became of every call, from one run of the script."""
-    ran = subprocess.run(
-        ["node", str(SCRIPT), str(server.port), *([str(server.ca)] if server.ca else [])],
-        input=json.dumps(CALLS),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, "NODE_PATH": str(modules)},
-    )
-    assert ran.returncode == 0, ran.stderr
-    found: Results = json.loads(ran.stdout)
+    script, packages = CLIENTS[request.param]
+    arguments = [str(server.port), *([str(server.ca)] if server.ca else [])]
+    printed = run(script, packages, *arguments, stdin=json.dumps({"schema": schema(), "calls": CALLS}))
+    found: Results = json.loads(printed)
     return found
 
 
