@@ -169,6 +169,8 @@ class Limits(Section):
     """Replies that one connection may leave unread."""
     max_decompressed: MessageBytes = 4 << 20
     """Largest compressed request, unpacked."""
+    compress_above: MessageBytes | None = None
+    """Replies at least this large are compressed for clients that accept it; unset: none."""
     max_header_fields: Positive = 100
     max_continuations: Positive = 8
     """CONTINUATION frames of one header block."""
@@ -212,6 +214,7 @@ class Limits(Section):
             max_upload_bytes=self.max_uploads,
             max_backlog_bytes=self.max_backlog,
             max_decompressed_bytes=self.max_decompressed,
+            compress_above_bytes=self.compress_above or 0,
             max_header_fields=self.max_header_fields,
             max_continuations=self.max_continuations,
             max_settings=self.max_settings,

@@ -59,6 +59,7 @@ class PeerLimits(msgspec.Struct, frozen=True):
     max_upload_bytes: int = 64 << 20
     max_backlog_bytes: int = 128 << 20
     max_decompressed_bytes: int = 4 << 20
+    compress_above_bytes: int = 0
     max_header_fields: int = 100
     max_continuations: int = 8
     max_settings: int = 32

@@ -64,7 +64,7 @@ class Rpc:
 
     async def write(self, message: bytes, *, compress: bool) -> None:
         """Sends a response message; returns when grpcio has room for more. Never returns when the caller has left."""
-        if not compress:
+        if not compress and not self.limits.compresses(len(message)):
             self._context.disable_next_message_compression()
         try:
             await self._context.write(message)

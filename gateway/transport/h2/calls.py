@@ -87,12 +87,12 @@ class H2Call:
     def _queue(self, message: bytes, trailers: Trailers, options: ReplyOptions | None) -> None:
         """The slow way of a reply: it is large, or has to wait, or has headers or an encoding of its own."""
         encoding, head = "", HEADERS_BLOCK
-        if options is not None:
-            if options.compress:
-                encoding = compression.choose(self.metadata.values.get("grpc-accept-encoding"))
-            head = headers_block(options.headers, encoding)
+        if self.sender.limits.compresses(len(message)) or (options is not None and options.compress):
+            encoding = compression.choose(self.metadata.values.get("grpc-accept-encoding"))
         if encoding:
             message = compression.compress(encoding, message)
+        if encoding or options is not None:
+            head = headers_block(options.headers if options else NO_TRAILERS, encoding)
         self.sender.queue(self.stream_id, message, trailers, head, compressed=bool(encoding))
 
     def fail(self, code: Code, message: str, trailers: Trailers = NO_TRAILERS) -> None:

@@ -91,7 +91,7 @@ class Connection:
         """`wake` is called when, outside of `receive`, there is something to take with `output`."""
         self._counters = counters or Counters()
         account = Account(memory or Memory(limits.max_buffered_bytes))
-        self.sender = Sender({}, wake, limits.max_backlog_bytes, self._counters, account)
+        self.sender = Sender({}, wake, limits, self._counters, account)
         self._limits = limits
         self._requests = Requests(service, limits, self.sender, self._counters)
         self._flows = self._requests.flows

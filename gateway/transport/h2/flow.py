@@ -86,7 +86,7 @@ class H2Stream:
         outgoing = self.outgoing
         if not outgoing.started and self._encoding:
             outgoing.head = headers_block(NO_TRAILERS, self._encoding)
-        compress = compress and bool(self._encoding)
+        compress = bool(self._encoding) and (compress or self._limits.compresses(len(message)))
         if compress:
             message = compression.compress(self._encoding, message)
         try:
@@ -104,6 +104,10 @@ class H2Stream:
         if self.inbox.paused:
             self.inbox.paused = False
             self._flows.stir(self)
+
+    def hold(self, size_bytes: int) -> None:
+        """The service keeps so many bytes more, or fewer."""
+        self._sender.account.change(size_bytes)
 
     def finish(self, trailers: Trailers = NO_TRAILERS) -> None:
         """Ends the stream with grpc-status 0, after what was sent."""

@@ -44,7 +44,6 @@ class Sender:
 
     __slots__ = (
         "_counters",
-        "_max_backlog_bytes",
         "_max_frame_bytes",
         "_paused",
         "_ready",
@@ -61,6 +60,7 @@ class Sender:
         "data_frames",
         "flows",
         "initial_window_bytes",
+        "limits",
         "on_sent",
         "out",
         "peer",
@@ -74,7 +74,7 @@ class Sender:
         self,
         calls: dict[int, H2Call],
         wake: Callable[[], None],
-        max_backlog_bytes: int = 128 << 20,
+        limits: Limits | None = None,
         counters: Counters | None = None,
         account: Account | None = None,
     ) -> None:
@@ -86,9 +86,9 @@ class Sender:
         """Messages that wait for windows or the socket."""
         self.data_frames = 0
         """DATA frames of replies that had to wait, since the connection began."""
-        self._max_backlog_bytes = max_backlog_bytes
+        self.limits = limits = limits or Limits()
         self._counters = counters or Counters()
-        self.account = account or Account(Memory(Limits().max_buffered_bytes))
+        self.account = account or Account(Memory(limits.max_buffered_bytes))
         """What the connection holds."""
         self.peer = UNKNOWN_PEER
         self.wake = wake
@@ -100,7 +100,7 @@ class Sender:
         """The connection's send window."""
         self._window_total_bytes = DEFAULT_WINDOW_BYTES
         self.initial_window_bytes = DEFAULT_WINDOW_BYTES
-        self.room_bytes = MIN_FRAME_BYTES
+        self.room_bytes = 0
         """DATA bytes of a reply that may skip the queue; the connection's window is looked at besides."""
         self.credits: dict[int, int] = {}
         """What WINDOW_UPDATE added to the initial send window of live streams; most never get any."""
@@ -116,6 +116,7 @@ class Sender:
         """Streaming calls that may send again."""
         self.on_sent: Callable[[int], None] = self._forget
         """Hears of a streaming call whose last byte was rendered."""
+        self._find_room()
 
     @property
     def paused(self) -> bool:
@@ -361,7 +362,7 @@ class Sender:
 
     def _excess(self, size: int) -> str:
         """Why so much more may not wait; empty when it may."""
-        if self.backlog_bytes and self.backlog_bytes + size > self._max_backlog_bytes:
+        if self.backlog_bytes and self.backlog_bytes + size > self.limits.max_backlog_bytes:
             self._counters.backlog += 1
             return f"{self.backlog_bytes} bytes of replies wait on this connection already; read faster"
         if not self.account.has_room(size):
@@ -391,6 +392,8 @@ class Sender:
             self.room_bytes = -1
         else:
             self.room_bytes = min(self._max_frame_bytes, MAX_CHUNK_BYTES, self.initial_window_bytes)
+            if self.limits.compress_above_bytes:  # the slow way of a reply looks after it
+                self.room_bytes = min(self.room_bytes, self.limits.compress_above_bytes)
 
     def rouse(self) -> None:
         """Has the driver come for output."""

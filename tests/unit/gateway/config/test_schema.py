@@ -42,6 +42,7 @@ def test_limits_of_clients_reach_the_proxies() -> None:
 def test_every_limit_of_peers_can_be_set() -> None:
     written = {
         "max_buffered": "16MiB", "max_uploads": "1MiB", "max_backlog": "2MiB", "max_decompressed": "3MiB",
+        "compress_above": "64KiB",
         "max_header_fields": 4, "max_continuations": 5, "max_settings": 6, "max_control_replies": 7, "max_resets": 8,
         "resets_per_second": 9, "max_chatter": 10, "chatter_per_second": 11, "min_bytes_per_second": 12,
         "handshake_timeout": "13s", "header_timeout": "14s", "stream_idle_timeout": "15s", "keepalive_time": "16s",
@@ -50,8 +51,8 @@ def test_every_limit_of_peers_can_be_set() -> None:
     }  # fmt: skip
     peers = Config(limits=Limits(**written)).proxy_settings(1).peers  # type: ignore[arg-type] # as written in the file
     values = list(msgspec.structs.astuple(peers))
-    assert values[:4] == [16 << 20, 1 << 20, 2 << 20, 3 << 20]
-    assert values[4:] == list(range(4, 23))
+    assert values[:5] == [16 << 20, 1 << 20, 2 << 20, 3 << 20, 64 << 10]
+    assert values[5:] == list(range(4, 23))
 
 
 @pytest.mark.parametrize(
@@ -85,5 +86,5 @@ def test_how_clients_come_in_reaches_the_proxies() -> None:
     tls = Tls(certificate=Path("/c"), key=Path("/k"), client_ca=Path("/a"), min_version="1.3", reload_every="1m")  # type: ignore[arg-type] # as written in the file
     server = Server(proxy_protocol=True, trusted_proxies=["10.0.0.0/8", "unix:"])
     assert Config(server=server, tls=tls).proxy_settings(1).entrance == Entrance(
-        "/c", "/k", "/a", "1.3", 60.0, True, ("10.0.0.0/8", "unix:")
+        "h2", "/c", "/k", "/a", "1.3", 60.0, True, ("10.0.0.0/8", "unix:")
     )

@@ -29,5 +29,5 @@ def test_absent_binary_metadata_is_empty() -> None:
 
 @pytest.mark.parametrize("text", ["!", "a", "ab$d", "é"])
 def test_what_is_not_base64_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="base64|ASCII"):
+    with pytest.raises(ValueError, match=r"base64|ASCII"):
         Metadata("/", {"x-bin": text}, None, None).binary("x-bin")

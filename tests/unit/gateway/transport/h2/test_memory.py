@@ -216,3 +216,15 @@ def test_small_calls_are_never_asked_about() -> None:
     peer.memory.held_bytes = 2 * MIB
     assert peer.works(1)
     assert peer.send(peer.headers(3, flags=END_HEADERS)) == []
+
+
+def test_what_a_service_keeps_for_a_stream_is_held_until_it_lets_go() -> None:
+    peer = Crowded()
+    peer.send(peer.headers(1, LISTEN))
+    (stream,) = peer.service.streams
+    stream.hold(1000)
+    stream.hold(-300)
+    assert peer.held == 700
+    peer.send(reset(1))
+    stream.hold(-700)
+    assert peer.held == 0

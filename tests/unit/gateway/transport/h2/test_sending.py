@@ -5,7 +5,7 @@ from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import FrameType, frame
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
 from gateway.transport.h2.sending import BURST_BYTES
-from tests.unit.gateway.transport.h2.peer import Peer, kinds, message, only, reset, settings, window_update
+from tests.unit.gateway.transport.h2.peer import Peer, data, kinds, message, only, reset, settings, window_update
 
 
 def test_a_small_reply_is_three_frames_in_one_go() -> None:
@@ -206,3 +206,20 @@ def test_settings_that_dribble_cost_more_than_settings_that_open() -> None:
     peer.frames()
     assert sender.set_initial_window(0) == 5
     assert sender.set_initial_window(1000) == 5
+
+
+def test_large_replies_are_compressed_for_who_accepts_it() -> None:
+    accepts = (":path", "/test.Echo/Echo"), ("grpc-accept-encoding", "deflate")
+    for size, packed in ((999, False), (1000, True)):
+        peer = Peer(Limits(compress_above_bytes=1000))
+        answer, pairs = peer.answers(peer.send(peer.request(1, bytes(size), *accepts)))[1]
+        assert (answer[0], pairs.get("grpc-encoding")) == ((1, "deflate") if packed else (0, None))
+    answer, _ = peer.answers(peer.send(peer.request(3, bytes(5000))))[3]
+    assert answer == message(bytes(5000))
+
+
+def test_large_messages_of_a_stream_are_compressed() -> None:
+    peer = Peer(Limits(compress_above_bytes=1000))
+    peer.send(peer.headers(1, (":path", "/test.Echo/Chat"), ("grpc-accept-encoding", "gzip")))
+    frames = peer.send(data(1, message(bytes(10)), end=False), data(1, message(bytes(1000)), end=False))
+    assert [frame.payload[0] for frame in frames if frame.kind == FrameType.DATA] == [0, 1]
