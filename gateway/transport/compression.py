@@ -47,7 +47,7 @@ def decompress(encoding: str, data: bytes | memoryview, max_bytes: int) -> bytes
 
 
 def compress(encoding: str, data: bytes | memoryview) -> bytes:
-    """`data` in that encoding, one of ENCODINGS. May be longer: then send `data` itself, without the flag."""
+    """`data` in that encoding, one of ENCODINGS; noise gets a few bytes longer."""
     return zlib.compress(data, LEVEL, ENCODINGS[encoding])
 
 
