@@ -18,7 +18,7 @@ STRICT: Final = "triton_grpc_error"
 """Stream metadata; "true": the first error ends the stream with its gRPC status."""
 MAX_WAITING: Final = 256
 """Requests of one stream whose answer has not been sent."""
-MAX_HELD_BYTES: Final = 16 << 20
+MAX_HELD_BYTES: Final = 8 << 20
 """Of these requests, or of their answers; a single larger one is let through."""
 MAX_KNOWN: Final = 256
 
@@ -78,11 +78,15 @@ class Exchange:
     def _on_message(self, message: bytes) -> None:
         call = StreamedCall(self, message, monotonic())
         self._waiting.append(call)
-        self._held_bytes += len(message)
+        self._hold(len(message))
         self._unanswered += 1
         # Jobs notice by `closed` that the caller has left. Until then the stream is to count as one at work.
         self.stream.on_cancel = None
-        self._infer(call)
+        try:
+            self._infer(call)
+        except Exception:
+            call.fail(Code.INTERNAL, "internal error")
+            raise
         self._settle()
 
     def _on_end(self) -> None:
@@ -95,8 +99,7 @@ class Exchange:
 
     def _on_cancel(self) -> None:
         """Nobody works on anything: the last answer was sent, or the caller does not read it."""
-        self._over = True
-        self._waiting.clear()
+        self._forget()
 
     def drain(self) -> None:
         """Reads no more; ends when what was read is answered."""
@@ -109,7 +112,7 @@ class Exchange:
     def answered(self, call: "StreamedCall") -> None:
         """The call has its answer; it is sent when those before it are."""
         self._unanswered -= 1
-        self._held_bytes += len(call.answer) - len(call.message)
+        self._hold(len(call.answer) - len(call.message))
         call.message = b""
         self._send()
 
@@ -117,9 +120,9 @@ class Exchange:
         waiting, stream = self._waiting, self.stream
         while waiting and waiting[0].done and not self._blocked and not stream.closed:
             call = waiting.popleft()
-            self._held_bytes -= len(call.answer)
+            self._hold(-len(call.answer))
             if self._strict and call.failure is not None:
-                self._over = True
+                self._forget()
                 stream.fail(*call.failure)
                 return
             self._blocked = not stream.send(call.answer)
@@ -132,8 +135,7 @@ class Exchange:
             return
         if stream.closed:
             if not self._unanswered:
-                self._over = True
-                self._waiting.clear()
+                self._forget()
                 stream.fail(Code.CANCELLED, "the caller left")
             return
         if not self._waiting and (self._ended or self._draining):
@@ -150,6 +152,16 @@ class Exchange:
             self.stream.finish()
         else:
             refuse(self.stream, NotReady("the server is draining; what was not answered was not run"))
+
+    def _forget(self) -> None:
+        """Nothing is sent any more. What has no answer yet is held until it has."""
+        self._over = True
+        while self._waiting:
+            self._hold(-len(self._waiting.popleft().answer))
+
+    def _hold(self, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        self.stream.hold(size_bytes)
 
     def _throttle(self) -> None:
         """Reading stops at a bound and begins again at half of it, lest each answer be a stop and a start."""

@@ -176,6 +176,12 @@ class Stream(Protocol):
     def resume(self) -> None:
         """Messages come again, those that waited first."""
 
+    def hold(self, size_bytes: int) -> None:
+        """The service keeps so many bytes more on behalf of the caller, or fewer, also after the end of the stream.
+
+        They count towards what all callers together may make the server hold.
+        """
+
     def finish(self, trailers: Trailers = NO_TRAILERS) -> None:
         """Ends the stream with grpc-status 0, after what was sent."""
 

@@ -111,6 +111,7 @@ class Story:
     def check_end(self) -> None:
         stream = self.stream
         assert stream.released
+        assert stream.held_bytes == 0, "nothing is kept"
         assert all(call.closed for call in self.calls)
         if self.cancelled:
             assert stream.code is None

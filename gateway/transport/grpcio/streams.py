@@ -109,6 +109,9 @@ class GrpcioStream:
         """Messages come again, those that waited first."""
         self._listening.set()
 
+    def hold(self, size_bytes: int) -> None:
+        """Nothing: what all callers hold together is not counted here."""
+
     def finish(self, trailers: Trailers = NO_TRAILERS) -> None:
         """Ends the stream with grpc-status 0, after what was sent."""
         if not self.closed:

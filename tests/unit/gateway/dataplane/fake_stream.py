@@ -25,6 +25,8 @@ class FakeStream:
         self.on_writable: Callable[[], None] | None = None
         self.peer = UNKNOWN_PEER
         self.paused = False
+        self.held_bytes = 0
+        """What the service says it keeps."""
         self.sent: list[bytes] = []
         self.code: Code | None = None
         self.text = ""
@@ -57,6 +59,10 @@ class FakeStream:
 
     def resume(self) -> None:
         self.paused = False
+
+    def hold(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        assert self.held_bytes >= 0
 
     def finish(self, trailers: Trailers = NO_TRAILERS) -> None:
         self._finish(Code.OK, "", trailers)

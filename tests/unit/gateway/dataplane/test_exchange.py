@@ -203,6 +203,32 @@ def test_a_stream_holds_so_many_bytes_and_no_more() -> None:
     assert len(calls) == 6
 
 
+def test_what_a_stream_holds_is_told_to_the_transport() -> None:
+    calls: list[Call] = []
+    stream = FakeStream()
+    Exchanges(calls.append).start(stream)
+    held = []
+    stream.push(b"x" * 10, b"y" * 20)
+    held.append(stream.held_bytes)
+    calls[1].reply(b"z" * 1000, NO_TRAILERS)
+    held.append(stream.held_bytes > 1000)
+    stream.cancel()
+    calls[0].reply(b"z" * 1000, NO_TRAILERS)
+    held.append(stream.held_bytes)
+    assert held == [30, True, 0]
+
+
+def test_a_pipeline_that_breaks_leaves_nothing_behind() -> None:
+    def broken(_: Call) -> None:
+        raise RuntimeError("as ordered")
+
+    stream = FakeStream({"triton_grpc_error": "true"})
+    Exchanges(broken).start(stream)
+    with pytest.raises(RuntimeError):
+        stream.push(b"x")
+    assert (stream.code, stream.text, stream.held_bytes) == (Code.INTERNAL, "internal error", 0)
+
+
 def test_answers_that_wait_for_an_earlier_one_are_held() -> None:
     calls: list[Call] = []
     stream = FakeStream()

@@ -222,9 +222,11 @@ def test_what_a_service_keeps_for_a_stream_is_held_until_it_lets_go() -> None:
     peer = Crowded()
     peer.send(peer.headers(1, LISTEN))
     (stream,) = peer.service.streams
+    before = peer.held
     stream.hold(1000)
     stream.hold(-300)
-    assert peer.held == 700
+    assert peer.held == before + 700
     peer.send(reset(1))
+    assert peer.held == 700
     stream.hold(-700)
     assert peer.held == 0
