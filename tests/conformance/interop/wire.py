@@ -87,12 +87,12 @@ class Wire:
         self._socket.sendall(data)
 
     def start(self, method: str, *pairs: tuple[str, str], end: bool = False) -> int:
-        """HEADERS of a call; its stream."""
+        """HEADERS of a call, to a method of the suite or a whole path; its stream."""
         stream_id, self._next_id = self._next_id, self._next_id + 2
         fields: Pairs = (
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", SERVICE + method),
+            (":path", method if method.startswith("/") else SERVICE + method),
             (":authority", "localhost"),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
