@@ -73,4 +73,6 @@ if __name__ == "__main__":
     parser.add_argument("--key", type=Path)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     asked = parser.parse_args()
+    if asked.certificate and asked.transport != "h2":
+        parser.error("--certificate goes with --transport h2")
     uvloop.run(serve(asked.transport, TlsFiles(asked.certificate, asked.key) if asked.certificate else None))
