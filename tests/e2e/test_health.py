@@ -1,5 +1,6 @@
-"""The health protocol's Watch through plain stubs, while models come and the gateway goes."""
+"""The health protocol through plain stubs and grpcio's own health checking, while models come and the gateway goes."""
 
+import json
 from pathlib import Path
 
 import grpc
@@ -7,7 +8,9 @@ import pytest
 
 from protos import health_pb2 as health
 from protos.health_pb2_grpc import HealthStub
+from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
+from tests.e2e.calls import request
 from tests.serving import serving
 
 SERVING, NOT_SERVING, UNKNOWN = (
@@ -28,6 +31,7 @@ def test_a_watcher_sees_a_model_come_and_the_gateway_go(models_dir: Path, state_
         models.save(models_dir, "second", 1, models.constant(2))
         while (status := next(second).status) != SERVING:
             assert status == NOT_SERVING, "it loads"
+        assert _asked_only_while_serving(gateway.target, "second") == 1
         listed = stub.List(health.HealthListRequest(), timeout=TIMEOUT_S).statuses
         assert {name: each.status for name, each in listed.items() if name in ("first", "second")} == {
             "first": SERVING,
@@ -40,3 +44,17 @@ def test_a_watcher_sees_a_model_come_and_the_gateway_go(models_dir: Path, state_
                 next(watch)
             assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert gateway.log_tail().count("cutover has stopped") == 1
+
+
+def _asked_only_while_serving(target: str, model: str) -> int:
+    """The version that answers a client which watches the model's health and sends nothing to who is not SERVING."""
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": model}}
+    options = [("grpc.service_config", json.dumps(config)), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(target, options=options) as channel:
+        reply = GRPCInferenceServiceStub(channel).ModelInfer(request(model), timeout=TIMEOUT_S, wait_for_ready=True)
+    config["healthCheckConfig"] = {"serviceName": "nobody"}
+    options[0] = ("grpc.service_config", json.dumps(config))
+    with grpc.insecure_channel(target, options=options) as channel, pytest.raises(grpc.RpcError) as caught:
+        GRPCInferenceServiceStub(channel).ModelInfer(request(model), timeout=TIMEOUT_S)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    return int(reply.model_version)
