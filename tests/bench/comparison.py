@@ -95,13 +95,14 @@ def items_of(shape: Shape, side: Side, scale: float) -> int:
 
 
 def together(runs: Sequence[Measured]) -> Measured:
-    """The median of values, for machines are noisy; the mean of CPU, which the kernel counts in coarse steps."""
-    cpu = [run.cpu_us for run in runs if run.cpu_us is not None]
-    return Measured(statistics.median(run.value for run in runs), statistics.mean(cpu) if cpu else None)
+    """The median of values; of CPU, which the kernel counts in coarse steps, the mean without lowest and highest."""
+    cpu = sorted(run.cpu_us for run in runs if run.cpu_us is not None)
+    middle = cpu[1:-1] or cpu
+    return Measured(statistics.median(run.value for run in runs), statistics.mean(middle) if middle else None)
 
 
 def table(rows: Sequence[Row], left: str, right: str) -> Iterator[str]:
-    """The Markdown lines. Ratios are the left side's figure divided by the right side's, of CPU that of the means."""
+    """The Markdown lines. Ratios are the left side's figure divided by the right side's, of CPU that of the figures."""
     yield f"| shape | client | | {left} | {right} | ratio | aim | server CPU | {left} | {right} | ratio |"
     yield "|---|---|---|---:|---:|---:|---|---|---:|---:|---:|"
     for row in rows:

@@ -75,7 +75,7 @@ def transport_shapes(work: Workload) -> list[Shape]:
         h2load_rate(work, 64, 1, 100_000),
         in_turns(work),
         *headers_shapes(work, aim="≥ 8"),
-        grpcio_shape(work, "unary", "calls", IN_FLIGHT // CLIENTS, 4_000),
+        grpcio_shape(work, "unary", "call", IN_FLIGHT // CLIENTS, 4_000),
         h2load_latency(work, tls=True),
         h2load_rate(work, 4, 16, 150_000, tls=True),
         message_shape(work, "1 KB", 1 << 10, 16, 100_000),
@@ -83,8 +83,8 @@ def transport_shapes(work: Workload) -> list[Shape]:
         message_shape(work, "1 MB", 1 << 20, 1, 400, aim="≥ 1"),
         raw_bidi(work),
         raw_many(work),
-        grpcio_shape(work, "bidi", "messages", AHEAD, 5_000),
-        grpcio_shape(work, "many", "messages", 1, 20_000),
+        grpcio_shape(work, "bidi", "message", AHEAD, 5_000),
+        grpcio_shape(work, "many", "message", 1, 20_000),
         idle_shape(work),
     ]
 
@@ -190,7 +190,7 @@ def raw_many(work: Workload) -> Shape:
     return Shape(name, "raw", "messages/s", "µs/message", measure, total, floor=1000)
 
 
-def grpcio_shape(work: Workload, method: str, words: str, in_flight: int, items: int) -> Shape:
+def grpcio_shape(work: Workload, method: str, word: str, in_flight: int, items: int) -> Shape:
     """grpcio's own client, which is slower than either server: look at the CPU."""
 
     def measure(side: Side, count: int) -> Measured:
@@ -207,10 +207,13 @@ def grpcio_shape(work: Workload, method: str, words: str, in_flight: int, items:
                 longest_s = max(float(_hear(client)) for client in clients)
         return Measured(each * CLIENTS / longest_s, spent() / (each * CLIENTS))
 
-    names = {"unary": f"{CLIENTS} × {in_flight}", "bidi": f"bidi streams, {CLIENTS} × {in_flight} messages ahead"}
-    name = names.get(method, f"server streaming, {CLIENTS} × 1")
+    names = {
+        "unary": f"{CLIENTS} × {in_flight}",
+        "bidi": f"bidi streams, {CLIENTS} × {in_flight} messages ahead",
+        "many": f"server streaming, {CLIENTS} × 1",
+    }
     client = f"{CLIENTS} × grpcio"
-    return Shape(name, client, f"{words}/s", f"µs/{words[:-1]}", measure, items * CLIENTS, floor=items)
+    return Shape(names[method], client, f"{word}s/s", f"µs/{word}", measure, items * CLIENTS, floor=items)
 
 
 def idle_shape(work: Workload) -> Shape:

@@ -56,7 +56,7 @@ def test_an_answer_of_another_size_is_none(echo: Echo) -> None:
 @pytest.mark.parametrize("method", ["unary", "bidi", "many"])
 def test_grpcio_clients(echo: Echo, method: str, tmp_path: Path) -> None:
     side = Side("echo", echo, None, 1.0, "")
-    measured = grpcio_shape(Workload(tmp_path), method, "calls", 8, 40).measure(side, 80)
+    measured = grpcio_shape(Workload(tmp_path), method, "call", 8, 40).measure(side, 80)
     assert measured.value > 0
 
 

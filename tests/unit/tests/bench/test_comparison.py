@@ -45,9 +45,10 @@ def test_no_run_is_smaller_than_its_floor() -> None:
     assert items_of(shape(), side("ours"), 0.2) == 20
 
 
-def test_rounds_come_to_the_median_of_values_and_the_mean_of_cpu() -> None:
-    runs = [Measured(1.0, 30.0), Measured(9.0, 10.0), Measured(2.0, 11.0)]
-    assert together(runs) == Measured(2.0, 17.0)
+def test_rounds_come_to_the_median_of_values_and_the_mean_of_ordinary_cpu() -> None:
+    runs = [Measured(1.0, 900.0), Measured(9.0, 1.0), Measured(2.0, 11.0), Measured(3.0, 13.0)]
+    assert together(runs) == Measured(2.5, 12.0)
+    assert together(runs[:1]) == Measured(1.0, 900.0)
     assert together([Measured(1.0), Measured(3.0), Measured(2.0)]) == Measured(2.0)
 
 
