@@ -22,12 +22,22 @@ def request(model: str, rows: int = 1, version: str = "") -> pb.ModelInferReques
     return message
 
 
-def ask(target: str, model: str, user: str = "", **metadata: str) -> tuple[int, dict[str, str]]:
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    """With TLS if there are credentials. A connection of its own: channels of one process would else share one."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if credentials is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials, options=options)
+
+
+def ask(
+    target: str, model: str, user: str = "", credentials: grpc.ChannelCredentials | None = None, **metadata: str
+) -> tuple[int, dict[str, str]]:
     """(version that answered, trailing metadata). Raises grpc.RpcError."""
     pairs = [(key.replace("_", "-"), value) for key, value in metadata.items()]
     if user:
         pairs.append(("x-user-id", user))
-    with grpc.insecure_channel(target) as channel:
+    with open_channel(target, credentials) as channel:
         stub = GRPCInferenceServiceStub(channel)
         reply, call = stub.ModelInfer.with_call(request(model), metadata=pairs, timeout=30)
     return int(reply.model_version), {item.key: item.value for item in call.trailing_metadata()}
@@ -46,8 +56,12 @@ class Answer:
 class Askers:
     """Threads that ask again and again, each over a connection of its own, until the block ends."""
 
-    def __init__(self, target: str, model: str, threads: int) -> None:
+    def __init__(
+        self, target: str, model: str, threads: int, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """`credentials`: for TLS."""
         self._target = target
+        self._credentials = credentials
         self._model = model
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(f"user-{i}",)) for i in range(threads)]
@@ -73,10 +87,8 @@ class Askers:
             time.sleep(0.002)
 
     def _ask(self, user: str) -> None:
-        # A pool of its own: channels of one process would else share a connection, and so a proxy.
-        options = [("grpc.use_local_subchannel_pool", 1)]
         message, metadata = request(self._model), [("x-user-id", user)]
-        with grpc.insecure_channel(self._target, options=options) as channel:
+        with open_channel(self._target, self._credentials) as channel:
             stub = GRPCInferenceServiceStub(channel)
             while not self._stop.is_set():
                 asked_s = time.monotonic()

@@ -9,6 +9,7 @@ from gateway.app import Gateway, _unless, serve
 from gateway.config import Config, load
 from gateway.controlplane.lifetime import Lifetime
 from gateway.errors import StartupError
+from tests.certificates import DAY, Authority
 
 
 def config(tmp_path: Path, **server: object) -> Config:
@@ -42,6 +43,22 @@ async def test_what_the_models_and_state_directories_must_be(tmp_path: Path) -> 
     assert "is a file" in await refused(config(tmp_path, models=tmp_path / "file"))
     said = await refused(config(tmp_path, state=tmp_path / "file"))
     assert "make it writable or choose another with --state" in said
+
+
+async def test_what_certificates_and_the_unix_socket_must_be(tmp_path: Path) -> None:
+    authority = Authority()
+    good = authority.server().write(tmp_path / "good")
+    old = authority.server(ends_in=-DAY).write(tmp_path / "old")
+    for (certificate, key), said in (
+        ((tmp_path / "no", good[1]), "does not exist; correct the path (--tls-cert, --tls-key, --tls-client-ca)"),
+        ((good[0], old[1]), "does not belong to certificate"),
+        (old, "expired at"),
+    ):
+        given = config(tmp_path)
+        tls = given.tls.model_copy(update={"certificate": certificate, "key": key})
+        assert said in await refused(given.model_copy(update={"tls": tls}))
+    (tmp_path / "file").write_text("")
+    assert "is no socket; choose another path" in await refused(config(tmp_path, grpc_socket=tmp_path / "file"))
 
 
 async def test_a_second_gateway_on_the_same_state_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def test_without_certificates_the_port_is_in_clear() -> None:
 def test_every_connection_gets_the_newest_certificate(tmp_path: Path) -> None:
     authority = Authority()
     certificate, key = authority.server().write(tmp_path)
-    entrance = Entrance(str(certificate), str(key), str(authority.write(tmp_path / "ca")), "1.3")
+    client_ca = authority.write(tmp_path / "ca")
+    entrance = Entrance(certificate=str(certificate), key=str(key), client_ca=str(client_ca), min_version="1.3")
     assert tls_files(entrance) == TlsFiles(certificate, key, tmp_path / "ca", "1.3")
     known = credentials(entrance)
     assert known is not None
@@ -31,5 +32,5 @@ def test_every_connection_gets_the_newest_certificate(tmp_path: Path) -> None:
 
 
 def test_the_unix_socket_is_guarded_by_its_mode() -> None:
-    door = socket_door(Entrance("c", "k", "a", proxy_protocol=True, trusted_proxies=("unix:",)))
+    door = socket_door(Entrance(certificate="c", key="k", proxy_protocol=True, trusted_proxies=("unix:",)))
     assert (door.tls, door.proxy_protocol, door.trusted.unix) == (None, False, True)

@@ -1,11 +1,16 @@
 import asyncio
 import contextlib
 import socket
+import ssl
+from pathlib import Path
 
+from gateway.transport.accept import Door
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.server import H2Server, Limits, listen
-from tests.unit.gateway.transport.h2.peer import Frame, Peer, Recorder, message, settings, split
+from gateway.transport.tls import TlsFiles, load
+from tests.certificates import Authority
+from tests.unit.gateway.transport.h2.peer import Frame, Peer, Recorder, data, message, settings, split
 
 
 class Client:
@@ -109,6 +114,27 @@ async def test_a_unix_socket_has_no_port() -> None:
     server.close()
 
 
+async def test_those_who_hold_most_are_sent_away_first() -> None:
+    service = Recorder()
+    server = await serve(service, Limits(max_buffered_bytes=100_000))
+    clients = [await connect(server) for _ in range(3)]
+    for client, size in zip(clients, (20_000, 50_000, 25_000), strict=True):
+        client.writer.write(client.peer.headers(1) + data(1, message(bytes(60_000))[:size], end=False))
+        await client.writer.drain()
+        client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
+        if size != 25_000:
+            await client.until(FrameType.PING)
+    assert (await clients[1].until(FrameType.GOAWAY)).payload[8:] == b"short of memory"
+    assert (await clients[2].until(FrameType.PING)).payload == b"arrived?"
+    assert 45_000 < server.held_bytes < 50_000
+    assert server.take_refusals() == {"memory": 1}
+    for client in clients:
+        client.writer.close()
+    await gone(server)
+    assert server.held_bytes == 0
+    server.close()
+
+
 async def test_connections_above_the_limit_are_cut_and_counted() -> None:
     server = await serve(Recorder(), Limits(max_connections=1))
     assert server.max_connections == 1
@@ -132,4 +158,79 @@ async def test_the_sweep_finds_who_says_nothing() -> None:
     writer.close()
     await gone(server)
     assert server.take_refusals() == {"handshake": 1}
+    server.close()
+
+
+async def test_a_limit_holds_across_several_sockets(tmp_path: Path) -> None:
+    server = await serve(Recorder(), Limits(max_connections=2))
+    path = tmp_path / "clients"
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    server.listen(sock)
+    clients = [await connect(server), Client(*await asyncio.open_unix_connection(path))]
+    clients[1].writer.write(PREFACE + settings() + clients[1].peer.request(1, b"hello"))
+    assert (await clients[1].until(FrameType.DATA)).payload == message(b"hello")
+    assert server.connections == 2
+    for opening in (asyncio.open_unix_connection(path), asyncio.open_connection("127.0.0.1", server.port)):
+        reader, writer = await opening
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+    assert server.take_refusals() == {"connections": 2}
+    draining = asyncio.get_running_loop().create_task(server.drain(30.0))
+    for client in clients:
+        ping = await client.until(FrameType.PING)
+        client.writer.write(frame(FrameType.PING, 1, 0, ping.payload))
+        assert (await client.until(FrameType.GOAWAY)).code == 0
+        assert await client.reader.read() == b""
+        client.writer.close()
+    await draining
+
+
+async def test_who_is_in_its_handshake_when_the_drain_begins_may_finish_it(tmp_path: Path) -> None:
+    authority = Authority()
+    context = load(TlsFiles(*authority.server().write(tmp_path))).context
+    server = await listen(socket.create_server(("127.0.0.1", 0)), Recorder(), Limits(), Door(tls=lambda: context))
+    raw = socket.create_connection(("127.0.0.1", server.port))
+    async with asyncio.timeout(30):
+        while not server.connections:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+    draining = asyncio.get_running_loop().create_task(server.drain(30.0))
+    await asyncio.sleep(0)
+    late = Client(*await asyncio.open_connection(sock=raw, ssl=authority.client_context(), server_hostname="localhost"))
+    late.writer.write(PREFACE + settings())
+    ping = await late.until(FrameType.PING)
+    late.writer.write(frame(FrameType.PING, 1, 0, ping.payload))
+    assert (await late.until(FrameType.GOAWAY)).code == 0
+    assert await late.reader.read() == b""
+    late.writer.close()
+    await draining
+    assert server.take_refusals() == {}
+
+
+async def test_calls_carry_who_calls_and_others_are_cut(tmp_path: Path) -> None:
+    authority = Authority()
+    files = TlsFiles(*authority.server().write(tmp_path), client_ca=authority.write(tmp_path / "ca"))
+    context = load(files).context
+    service = Recorder()
+    server = await listen(socket.create_server(("127.0.0.1", 0)), service, Limits(), Door(tls=lambda: context))
+    known = authority.client_context(authority.issue("worker").write(tmp_path / "client"))
+    client = Client(*await asyncio.open_connection("localhost", server.port, ssl=known))
+    keep = (":path", "/test.Echo/Keep")
+    client.writer.write(PREFACE + settings() + client.peer.request(1, b"", keep, ("cutover-peer-identity", "root")))
+    client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
+    await client.until(FrameType.PING)
+    (call,) = service.kept
+    assert (call.peer.identity, call.peer.encrypted) == ("worker", True)
+    assert call.metadata.values["cutover-peer-identity"] == "worker"
+    assert call.metadata.values["cutover-peer-address"] == call.peer.address
+    call.reply(b"", NO_TRAILERS)
+    known.set_alpn_protocols(["http/1.1"])
+    reader, writer = await asyncio.open_connection("localhost", server.port, ssl=known)
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        assert await reader.read() == b""
+    assert server.take_refusals() == {"tls": 1}
+    for each in (client.writer, writer):
+        each.transport.abort()
+    await gone(server)
     server.close()
