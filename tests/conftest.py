@@ -5,6 +5,7 @@ each transport.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +24,14 @@ def transport(request: pytest.FixtureRequest) -> str:
     """What `[server] transport` says. Whoever uses it runs on each; what differs is in tests/conformance/README.md."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module")
+def each_transport(transport: str) -> Iterator[str]:
+    """Gateways that tests of a module start use it, unless told otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUTOVER_SERVER_TRANSPORT", transport)
+        yield transport
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

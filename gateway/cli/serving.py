@@ -72,7 +72,8 @@ Plaintext = Annotated[
     bool | None, typer.Option("--allow-plaintext", help="Serve other machines without TLS.", show_default=False)
 ]
 TransportOption = Annotated[
-    Transport | None, _option("--transport", "h2|grpcio", "Who serves clients: our server (h2, the default) or grpcio's.")
+    Transport | None,
+    _option("--transport", "h2|grpcio", "Who serves clients: our server (h2, the default) or grpcio's."),
 ]
 Proxies = Annotated[int | None, _option("--proxies", "N", "Proxies sharing the port (default: 1).", min=1)]
 Instances = Annotated[int | None, _option("--instances", "N", "Workers of each version (default: 1).", min=1)]

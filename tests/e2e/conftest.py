@@ -26,9 +26,9 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """One gateway per test module for tests that only read: every kind of model, version 1 released."""
-    folder = tmp_path_factory.mktemp("shared")
+def shared(tmp_path_factory: pytest.TempPathFactory, each_transport: str) -> Iterator[Gateway]:
+    """One gateway per test module and transport, for tests that only read: every kind of model, version 1 released."""
+    folder = tmp_path_factory.mktemp(f"shared-{each_transport}")
     directory = folder / "models"
     for datatype in models.ELEMENT_TYPES:
         if datatype != "BF16":

@@ -33,6 +33,8 @@ from tests.e2e.history import NOTHING_CHANGED, Answer, Attempt, History, Window
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 MODEL = "number"
 NAME = f"models/{MODEL}/release"
 VERSIONS = (1, 2, 3)

@@ -16,6 +16,8 @@ from tests.e2e.calls import Askers, ask
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway, serving
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 
 def test_a_killed_worker_costs_no_answer(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))

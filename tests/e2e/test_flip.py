@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import pytest
 
 from protos import admin_pb2
 from protos.admin_pb2_grpc import AdminStub
@@ -13,6 +14,8 @@ from tests import models
 from tests.e2e.calls import Answer, Askers
 from tests.e2e.waiting import eventually
 from tests.serving import serving
+
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
 
 NAME = "models/number/release"
 PROXIES = 2

@@ -13,6 +13,8 @@ from tests import models
 from tests.e2e.calls import request
 from tests.serving import serving
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 SERVING, NOT_SERVING, UNKNOWN = (
     health.HealthCheckResponse.SERVING,
     health.HealthCheckResponse.NOT_SERVING,

@@ -14,6 +14,8 @@ from tests.e2e.calls import ask, request
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway, serving
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 USERS = [f"user-{number}" for number in range(400)]
 
 

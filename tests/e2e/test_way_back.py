@@ -15,6 +15,8 @@ from tests.e2e.calls import ask, request
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway, serving
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 
 def test_a_proxy_that_stands_still_is_dead_before_a_flip_is_acknowledged(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2):

@@ -21,6 +21,8 @@ from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.serving import CUTOVER, Gateway, serving
 
+pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
+
 LIMIT_S = 30.0
 ROW = np.ones((1, 3), np.float32)
 
