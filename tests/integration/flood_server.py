@@ -2,6 +2,7 @@
 
 Prints its port. `/test/Echo` answers at once; `/test/Work` works for 200 ms whether or not the caller is still there;
 `/test/Large` answers with as many KiB as the request has bytes; `/test/State` says in JSON how it is.
+Streams: `/test/Chat` echoes, `/test/Deaf` wants no messages, `/test/Watch` may idle, `/test/Pour` sends without end.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.transport.call import NO_TRAILERS, Call, Handler
+from gateway.transport.call import NO_TRAILERS, Call, Handler, Stream, Streaming
 from gateway.transport.h2.server import H2Server, Limits, listen
 
 WORK_S = 0.2
+PIECE = bytes(16 << 10)
 
 
 class Service:
@@ -28,9 +30,18 @@ class Service:
         self.most_running = 0
         self.refusals: dict[str, int] = {}
 
-    def resolve(self, path: str) -> Handler | None:
+    def resolve(self, path: str) -> Handler | Streaming | None:
         """Finds a method."""
-        methods: dict[str, Handler] = {"Echo": self.echo, "Work": self.work, "Large": self.large, "State": self.state}
+        methods: dict[str, Handler | Streaming] = {
+            "Echo": self.echo,
+            "Work": self.work,
+            "Large": self.large,
+            "State": self.state,
+            "Chat": Streaming(chat),
+            "Deaf": Streaming(deaf),
+            "Watch": Streaming(deaf, may_idle=True),
+            "Pour": Streaming(pour),
+        }
         return methods.get(path.removeprefix("/test/"))
 
     def echo(self, call: Call) -> None:
@@ -56,6 +67,7 @@ class Service:
             "running": self.running,
             "connections": self.server.connections,
             "refusals": self.refusals,
+            "held_bytes": self.server.held_bytes,
             "memory_kib": _memory_kib("VmRSS"),
             "peak_kib": _memory_kib("VmHWM"),
         }
@@ -67,6 +79,41 @@ class Service:
     def _worked(self, call: Call) -> None:
         self.running -= 1
         call.reply(b"", NO_TRAILERS)
+
+
+def chat(stream: Stream) -> None:
+    """Echoes every message, as fast as the caller reads."""
+
+    def answer(message: bytes) -> None:
+        if not stream.send(message):
+            stream.pause()
+
+    stream.on_message = answer
+    stream.on_writable = stream.resume
+    stream.on_end = stream.finish
+    stream.on_cancel = _nothing
+
+
+def deaf(stream: Stream) -> None:
+    """Takes no message."""
+    stream.pause()
+    stream.on_cancel = _nothing
+
+
+def pour(stream: Stream) -> None:
+    """Sends as much as the caller takes."""
+
+    def more() -> None:
+        while not stream.closed and stream.send(PIECE):
+            pass
+
+    stream.on_writable = more
+    stream.on_cancel = _nothing
+    more()
+
+
+def _nothing() -> None:
+    """Nobody works on it any more."""
 
 
 def _memory_kib(name: str) -> int:

@@ -57,7 +57,10 @@ class Victim:
 
     @contextmanager
     def besieged(self, most_mib: int) -> Iterator[None]:
-        """Asks all the while, and checks that every answer came and that memory grew by no more than this."""
+        """Asks all the while, and checks that every answer came and that memory grew by no more than this.
+
+        What was held for attackers is to be given back when they have gone.
+        """
         before = self.wait(lambda state: state["connections"] == 1 and not state["running"])
         self.state(b"begin")
         stop, faults, answers = threading.Event(), [], itertools.count()
@@ -79,6 +82,7 @@ class Victim:
             honest.join(PATIENCE_S)
         assert faults == []
         assert next(answers) > 0
+        self.wait(lambda state: state["connections"] == 1 and state["held_bytes"] == 0)
         grown_mib = (self.state()["peak_kib"] - before["memory_kib"]) / 1024
         assert grown_mib < most_mib, f"memory grew by {grown_mib:.0f} MiB"
 
@@ -135,6 +139,17 @@ class Attacker:
         if self._reader.ident is not None:
             self._reader.join(PATIENCE_S)
         self.sock.close()
+
+
+@contextmanager
+def crowd(port: int, count: int, *, greet: bytes | None = None, deaf: bool = False) -> Iterator[list[Attacker]]:
+    """Many of them."""
+    attackers = [Attacker(port, greet=greet, deaf=deaf) for _ in range(count)]
+    try:
+        yield attackers
+    finally:
+        for attacker in attackers:
+            attacker.__exit__()
 
 
 def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:

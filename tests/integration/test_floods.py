@@ -1,9 +1,8 @@
-"""Attacks over real sockets: an honest gRPC client is served all the while, and memory stays within a stated bound."""
+"""Floods over real sockets: an honest gRPC client is served all the while, and memory stays within a stated bound."""
 
+import gzip
 import itertools
 import struct
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,45 +11,16 @@ import numpy as np
 import pytest
 
 from gateway.transport.h2.errors import ErrorCode
-from gateway.transport.h2.frames import END_HEADERS, PREFACE, FrameType, frame
+from gateway.transport.h2.frames import ACK, END_HEADERS, FrameType, frame
 from gateway.transport.h2.hpack import encode
 from protos import inference_pb2 as pb
 from tests import models
+from tests.integration.attacks import MANY, MIB, PING, STREAMS, begin, block, call, odd
 from tests.integration.siege import PATIENCE_S, Attacker, Victim
 from tests.serving import serving
 from tests.unit.gateway.transport.h2.peer import data, message, reset, settings, window_update
 
-MIB = 1 << 20
-MANY = 20_000
 CALM = ErrorCode.ENHANCE_YOUR_CALM
-HURRIED = {
-    "handshake_timeout_s": 0.4,
-    "header_timeout_s": 0.4,
-    "upload_timeout_s": 0.4,
-    "write_timeout_s": 0.4,
-    "max_connections": 100,
-}
-
-
-def block(path: str, *more: tuple[bytes, bytes]) -> bytes:
-    """The header block of a call, without the dynamic table."""
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/test/" + path.encode())]
-    return encode([*fields, (b"content-type", b"application/grpc"), *more])
-
-
-def begin(stream_id: int, path: str = "Echo") -> bytes:
-    """HEADERS of a call."""
-    return frame(FrameType.HEADERS, END_HEADERS, stream_id, block(path))
-
-
-def call(stream_id: int, path: str, body: bytes = b"") -> bytes:
-    """A whole call."""
-    return begin(stream_id, path) + data(stream_id, message(body))
-
-
-def odd(count: int = MANY, start: int = 1) -> range:
-    """Stream ids."""
-    return range(start, start + 2 * count, 2)
 
 
 @pytest.fixture(scope="module")
@@ -61,36 +31,40 @@ def victim() -> Iterator[Victim]:
     made.stop()
 
 
-@pytest.fixture(scope="module")
-def hurried() -> Iterator[Victim]:
-    """With little patience, so that the tests need little."""
-    made = Victim(**HURRIED)
-    yield made
-    made.stop()
-
-
 def growing() -> Iterator[bytes]:
-    """SETTINGS that open the windows of a thousand waiting replies byte by byte."""
+    """SETTINGS that open the windows of many waiting replies byte by byte."""
     yield settings(initial_window_size=0)
-    yield from (call(stream_id, "Large", b"1") for stream_id in odd(500))
+    yield from (call(stream_id, "Large", b"1") for stream_id in odd(STREAMS - 1))
     yield from (settings(initial_window_size=size) for size in range(1, MANY))
 
 
-PING = frame(FrameType.PING, 0, 0, bytes(8))
+def mismatched(stream_id: int) -> bytes:
+    """A call whose body is shorter than its content-length."""
+    return begin(stream_id, "Echo", (b"content-length", b"100")) + data(stream_id, message(b""))
+
+
+MALFORMED = frame(FrameType.HEADERS, END_HEADERS, 1, block("Echo", (b"UPPER", b"case")))[9:]
+TWICE = block("Echo")
+
+MADE_YOU_RESET: dict[str, Callable[[int], bytes]] = {
+    "window of 0": lambda each: call(each, "Work") + window_update(each, 0),
+    "window overflow": lambda each: call(each, "Work") + window_update(each, 2**31 - 1),
+    "priority of a wrong size": lambda each: begin(each) + frame(FrameType.PRIORITY, 0, each, bytes(4)),
+    "data after the end": lambda each: call(each, "Work") + data(each, b"more"),
+    "headers after the end": lambda each: call(each, "Work") + frame(FrameType.HEADERS, 5, each, TWICE),
+    "headers twice": lambda each: begin(each) + frame(FrameType.HEADERS, END_HEADERS, each, TWICE),
+    "malformed headers": lambda each: frame(FrameType.HEADERS, END_HEADERS, each, MALFORMED),
+    "content-length": mismatched,
+    "data after the end of a stream": lambda each: begin(each, "Deaf") + data(each, b"") + data(each, b"more"),
+}
+"""What makes the server reset a stream (CVE-2025-8671): each way, on streams whose work goes on."""
+
 FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "rapid reset": ("resets", lambda: (call(each, "Work") + reset(each) for each in odd())),
     "rapid reset of headers": ("resets", lambda: (begin(each) + reset(each) for each in odd())),
-    "made you reset by window": ("resets", lambda: (call(each, "Work") + window_update(each, 0) for each in odd())),
-    "made you reset by overflow": (
-        "resets",
-        lambda: (call(each, "Work") + window_update(each, 2**31 - 1) for each in odd()),
-    ),
-    "made you reset by priority": (
-        "resets",
-        lambda: (begin(each) + frame(FrameType.PRIORITY, 0, each, bytes(4)) for each in odd()),
-    ),
-    "made you reset by data": ("resets", lambda: (call(each, "Work") + data(each, b"more") for each in odd())),
+    "rapid reset of streams": ("resets", lambda: (begin(each, "Watch") + reset(each) for each in odd())),
     "streams above the limit": ("resets", lambda: (begin(each) for each in odd())),
+    "watches above the limit": ("resets", lambda: (begin(each, "Watch") for each in odd())),
     "continuation": (
         "headers",
         lambda: itertools.chain(
@@ -106,7 +80,9 @@ FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "settings": ("chatter", lambda: [settings(max_frame_size=20_000)] * MANY),
     "settings of many entries": ("chatter", lambda: [frame(FrameType.SETTINGS, 0, 0, struct.pack(">HL", 3, 1) * 33)]),
     "settings that open windows byte by byte": ("chatter", growing),
-    "ping": ("chatter", lambda: [PING] * MANY),
+    "ping": ("pings", lambda: [PING] * MANY),
+    "ping after each call": ("pings", lambda: (call(each, "Echo") + PING * 4 for each in odd())),
+    "answers to no ping": ("chatter", lambda: [frame(FrameType.PING, ACK, 0, bytes(8))] * MANY),
     "empty data": ("chatter", lambda: itertools.chain([begin(1)], [data(1, b"", end=False)] * MANY)),
     "small data": (
         "chatter",
@@ -114,7 +90,21 @@ FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
             [begin(1), data(1, message(bytes(60_000))[:200], end=False)], [data(1, b"x", end=False)] * MANY
         ),
     ),
+    "empty data on a stream": (
+        "chatter",
+        lambda: itertools.chain([begin(1, "Chat")], [data(1, b"", end=False)] * MANY),
+    ),
+    "small data on a stream": (
+        "chatter",
+        lambda: itertools.chain(
+            [begin(1, "Chat"), data(1, message(bytes(60_000))[:200], end=False)], [data(1, b"x", end=False)] * MANY
+        ),
+    ),
     "priority": ("chatter", lambda: [frame(FrameType.PRIORITY, 0, 1, bytes(5))] * MANY),
+    "streams that depend on themselves": (
+        "chatter",
+        lambda: itertools.chain([begin(1)], [frame(FrameType.PRIORITY, 0, 1, struct.pack(">LB", 1, 0))] * MANY),
+    ),
     "unknown frames": ("chatter", lambda: [struct.pack(">LBL", 0xEE, 0, 1)] * MANY),
     "window updates of the connection": ("chatter", lambda: [window_update(0, 1)] * MANY),
     "window updates of a stream": ("chatter", lambda: itertools.chain([begin(1)], [window_update(1, 1)] * MANY)),
@@ -123,6 +113,9 @@ FLOODS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
         lambda: itertools.chain([call(1, "Echo")], [window_update(1, 0)] * MANY),
     ),
     "resets of finished streams": ("chatter", lambda: itertools.chain([call(1, "Echo")], [reset(1)] * MANY)),
+} | {
+    f"made you reset: {name}": ("resets", lambda attack=attack: map(attack, odd()))
+    for name, attack in MADE_YOU_RESET.items()
 }
 
 
@@ -133,7 +126,7 @@ def test_a_flood_is_stopped(victim: Victim, reason: str, attack: Callable[[], It
         assert attacker.end() in (CALM, None)  # None: a reset overtook the GOAWAY
         state = victim.wait(lambda state: reason in state["refusals"])
     assert state["refusals"][reason] == 1 or reason == "headers"
-    assert state["most_running"] <= 1024, "jobs of streams that were reset count"
+    assert state["most_running"] <= STREAMS, "jobs of streams that were reset count"
 
 
 def test_no_reset_frees_the_place_of_a_job_that_runs(victim: Victim) -> None:
@@ -141,17 +134,11 @@ def test_no_reset_frees_the_place_of_a_job_that_runs(victim: Victim) -> None:
     with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
         ids = iter(odd())
         for _ in range(10):
-            wave = list(itertools.islice(ids, 1024))
+            wave = list(itertools.islice(ids, STREAMS))
             attacker.pour(call(each, "Work") for each in wave)
             attacker.pour(reset(each) for each in wave[:90])
             victim.ask("Echo", b"")
-        assert victim.wait(lambda state: state["running"] == 0)["most_running"] <= 1024
-
-
-def test_answers_nobody_reads_end_the_connection(victim: Victim) -> None:
-    with victim.besieged(most_mib=40), Attacker(victim.port, deaf=True) as attacker:
-        attacker.pour(call(each, "Nothing") for each in odd(200_000))
-        assert victim.wait(lambda state: "unread" in state["refusals"])["refusals"] == {"unread": 1}
+        assert victim.wait(lambda state: state["running"] == 0)["most_running"] <= STREAMS
 
 
 @pytest.mark.parametrize(
@@ -159,113 +146,50 @@ def test_answers_nobody_reads_end_the_connection(victim: Victim) -> None:
     [
         block("Echo", (b"x-long", b"v" * 17_000)),
         block("Echo", *[(b"x-many", b"")] * 101),
+        block("Echo", *[(b"cookie", b"a=b")] * 101),  # crumbs count one by one (RFC 9113 section 8.2.3)
         block("Echo") + b"\x82" * 101,  # a field of one octet each
     ],
 )
 def test_large_headers_are_refused(victim: Victim, oversized: bytes) -> None:
     with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
         attacker.pour(frame(FrameType.HEADERS, END_HEADERS, each, oversized) for each in odd(900))
-        assert victim.wait(lambda state: state["refusals"].get("headers", 0) == 900)["refusals"] == {"headers": 900}
+        state = victim.wait(lambda state: "resets" in state["refusals"] or state["refusals"].get("headers", 0) == 900)
+    assert state["refusals"]["headers"] >= 900
 
 
-def test_a_bomb_of_references_is_charged_in_full(hurried: Victim) -> None:
-    """Ten octets a stream name 12 KiB of fields: 1,024 streams may hold that, for as long as an upload may take."""
-    with hurried.besieged(most_mib=64), Attacker(hurried.port) as attacker:
-        insert = b"\x40\x04long\x7f\xa1\x1e" + b"v" * 4000
-        attacker.pour([frame(FrameType.HEADERS, END_HEADERS, 1, block("Echo") + insert)])
-        for each in odd(1023, start=3):
-            unique = b"\x00\x01n\x04%04x" % each
-            attacker.pour([frame(FrameType.HEADERS, END_HEADERS, each, block("Echo") + b"\xbe" * 3 + unique)])
-        assert hurried.wait(lambda state: state["refusals"].get("upload_timeout", 0) >= 1000)
-        for each in odd(100, start=10_001):
-            attacker.pour([frame(FrameType.HEADERS, END_HEADERS, each, block("Echo") + b"\xbe" * 60)])
-        assert attacker.end() == ErrorCode.COMPRESSION_ERROR, "a list four times too large is not read to its end"
+@pytest.mark.parametrize("path", ["Echo", "Chat"])
+def test_a_decompression_bomb_is_not_unpacked(victim: Victim, path: str) -> None:
+    """64 MiB in 64 KB, twenty times: refused at 4 MiB each."""
+    packed = gzip.compress(bytes(64 * MIB))
+    bomb = struct.pack(">BL", 1, len(packed)) + packed
+    with victim.besieged(most_mib=40), Attacker(victim.port) as attacker:
+        for each in odd(20):
+            head = begin(each, path, (b"grpc-encoding", b"gzip"))
+            attacker.pour([head, data(each, bomb[:60_000], end=False), data(each, bomb[60_000:])])
+        state = victim.wait(lambda state: state["refusals"].get("decompressed_size", 0) == 20)
+    assert state["refusals"] == {"decompressed_size": 20}
 
 
-def test_replies_nobody_lets_through_are_bounded(victim: Victim) -> None:
-    """200 MiB are asked for behind a window of 0; 128 MiB is what one connection may have waiting."""
-    with (
-        victim.besieged(most_mib=128 + 40),
-        Attacker(victim.port, greet=PREFACE + settings(initial_window_size=0)) as attacker,
-    ):
-        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(200))
-        state = victim.wait(lambda state: state["refusals"].get("backlog", 0) == 72)
-        assert state["refusals"] == {"backlog": 72}
+def test_a_window_full_of_tiny_messages_makes_nobody_wait(victim: Victim) -> None:
+    """A hundred streams bring 13,000 messages each, which are echoed to nobody who reads."""
+    empty = message(b"") * 3000
+    with victim.besieged(most_mib=120), Attacker(victim.port, deaf=True) as attacker:
+        attacker.pour(begin(each, "Chat") + data(each, empty, end=False) * 4 for each in odd(100))
+        for _ in range(20):
+            assert victim.ask("Echo", b"honest") == b"honest"
 
 
-@pytest.mark.parametrize("trickle", [False, True])
-def test_replies_nobody_lets_through_are_dropped(hurried: Victim, trickle: bool) -> None:
-    greet = PREFACE + settings(initial_window_size=0)
-    with hurried.besieged(most_mib=64), Attacker(hurried.port, greet=greet) as attacker:
-        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
-        until, pause = time.monotonic() + PATIENCE_S, threading.Event()
-        while attacker.heard[FrameType.RST_STREAM] < 20:
-            assert time.monotonic() < until
-            if trickle:
-                attacker.pour(window_update(each, 1) for each in odd(20))
-            pause.wait(0.02)
-        assert hurried.state()["refusals"] == {"write_timeout": 20}
-
-
-@pytest.mark.parametrize(
-    ("greet", "deaf"),
-    [
-        (PREFACE + settings(initial_window_size=2**31 - 1), False),  # the window of the connection is shut
-        (PREFACE + settings(initial_window_size=2**31 - 1) + window_update(0, 2**30), True),  # the socket is full
-    ],
-)
-def test_who_reads_nothing_is_cut_off(hurried: Victim, greet: bytes, deaf: bool) -> None:
-    with hurried.besieged(most_mib=64), Attacker(hurried.port, greet=greet, deaf=deaf) as attacker:
-        attacker.pour(call(each, "Large", bytes(1024)) for each in odd(20))
-        state = hurried.wait(lambda state: bool(state["refusals"]))
-    assert state["refusals"] == {"write_timeout": 1}
-
-
-SLOW = {
-    "nothing": ("handshake", b""),
-    "half a preface": ("handshake", PREFACE[:10]),
-    "a preface alone": ("handshake", PREFACE),
-    "half a frame": ("header_timeout", PREFACE + settings() + PING[:12]),
-    "half a header block": ("header_timeout", PREFACE + settings() + frame(FrameType.HEADERS, 0, 1, b"")),
-    "no body": ("upload_timeout", PREFACE + settings() + begin(1)),
-    "half a body": ("upload_timeout", PREFACE + settings() + begin(1) + data(1, message(bytes(500))[:200], end=False)),
-    "a giant's prefix": (
-        "upload_timeout",
-        PREFACE + settings() + begin(1) + data(1, struct.pack(">BL", 0, 2**31 - 1) + bytes(1000), end=False),
-    ),
-}
-
-
-@pytest.mark.parametrize(("reason", "greet"), SLOW.values(), ids=SLOW.keys())
-def test_the_slow_have_a_deadline(hurried: Victim, reason: str, greet: bytes) -> None:
-    with hurried.besieged(most_mib=16):
-        slow = [Attacker(hurried.port, greet=greet, deaf=True) for _ in range(40)]
-        state = hurried.wait(lambda state: state["refusals"].get(reason, 0) >= 40)
-        for attacker in slow:
-            attacker.__exit__()
-    assert state["refusals"] == {reason: 40}
-
-
-def test_a_message_above_the_limit_is_refused_by_its_prefix() -> None:
+@pytest.mark.parametrize("path", ["Echo", "Chat"])
+def test_a_message_above_the_limit_is_refused_by_its_prefix(path: str) -> None:
     small = Victim(max_message_bytes=MIB)
     try:
         with small.besieged(most_mib=16), Attacker(small.port) as attacker:
             for each in odd(500):
-                attacker.pour([begin(each), data(each, struct.pack(">BL", 0, 2**31 - 1) + bytes(1000), end=False)])
+                attacker.pour([begin(each, path), data(each, struct.pack(">BL", 0, 2**31 - 1) + bytes(99), end=False)])
             state = small.wait(lambda state: state["refusals"].get("message_size", 0) == 500)
             assert state["refusals"] == {"message_size": 500}
     finally:
         small.stop()
-
-
-def test_connections_above_the_limit_are_cut(hurried: Victim) -> None:
-    with hurried.besieged(most_mib=16):
-        crowd = [Attacker(hurried.port, greet=PREFACE + settings(), deaf=True) for _ in range(300)]
-        state = hurried.wait(lambda state: state["refusals"].get("connections", 0) == 201)
-        assert state["connections"] == 100
-        for attacker in crowd:
-            attacker.__exit__()
-    assert hurried.wait(lambda state: state["connections"] == 1)["refusals"] == {"connections": 201}
 
 
 def infer(stream_id: int, request: bytes) -> bytes:

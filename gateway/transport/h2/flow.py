@@ -153,10 +153,13 @@ class H2Stream:
         """
         inbox, limits, taken = self.inbox, self._limits, 0
         try:
-            while inbox.waiting_messages and taken < most and not inbox.paused and not self.closed:
+            while inbox.has_message and taken < most and not inbox.paused and not self.closed:
                 taken += 1
                 self.on_message(inbox.take(limits))
-            if inbox.ended and not self._ended and not inbox.waiting_messages and not inbox.paused and not self.closed:
+                inbox.look(limits)
+            inbox.tidy()
+            if inbox.ended and not self._ended and not inbox.has_message and not inbox.paused and not self.closed:
+                inbox.check_end()
                 self._ended = True
                 self.on_end()
         except Refusal:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.transport.call import Metadata, Streaming
 from gateway.transport.h2.errors import ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.flow import H2Stream
+from gateway.transport.h2.grpc import PREFIX_BYTES
 from gateway.transport.h2.inbox import Inbox
 from gateway.transport.h2.streams import SMALL_BYTES
 
@@ -38,7 +39,8 @@ class Flows:
         requests = self._requests
         inbox = Inbox(stream_id, metadata, content_length, requests.limits.stream_window_bytes)
         if ended:
-            inbox.end()
+            inbox.ended = True
+            inbox.check_length()
         flow = H2Stream(self, requests.sender, inbox, requests.limits, requests.now_s, may_idle=streaming.may_idle)
         self.live[stream_id] = flow
         requests.sender.flows[stream_id] = flow.outgoing
@@ -59,16 +61,17 @@ class Flows:
             inbox.ended = ended
             intake.spend(inbox, payload_bytes)
             return
-        before = len(inbox.waiting_messages)
+        size = len(data)
+        waited = inbox.has_message
         try:
             intake.feed(inbox, data, payload_bytes)
-            if len(inbox.waiting_messages) > before:
-                if inbox.granted_bytes:
-                    intake.release(inbox)
-            elif len(data) < SMALL_BYTES and not ended:
-                self._requests.chat()
+            if inbox.has_message and inbox.granted_bytes:
+                intake.release(inbox)
+            if size < SMALL_BYTES and not ended and (size < PREFIX_BYTES if waited else not inbox.has_message):
+                self._requests.chat()  # it brought no message, or none can be told from what waits
             if ended:
-                inbox.end()
+                inbox.ended = True
+                inbox.check_length()
         except Refusal as refusal:
             self._refuse(flow, refusal)
         else:
@@ -118,7 +121,7 @@ class Flows:
         try:
             self._left -= flow.deliver(self._left)
             if not inbox.paused and not flow.closed:
-                if inbox.waiting_messages:
+                if inbox.has_message:
                     self.stir(flow)
                 elif not inbox.ended:
                     requests.intake.replenish(inbox)

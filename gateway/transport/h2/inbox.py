@@ -1,8 +1,5 @@
 """The receiving half of a streaming call: DATA becomes messages, which wait while the service wants none."""
 
-from collections import deque
-from typing import Final
-
 from gateway.errors import Code
 from gateway.transport.call import Metadata
 from gateway.transport.h2.errors import Refusal
@@ -11,59 +8,54 @@ from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.uploads import SPARE_BYTES, Arriving
 
-_NOTHING: Final = 0
-MESSAGE_OVERHEAD_BYTES: Final = 128
-"""What a waiting message takes besides its bytes: thousands of empty ones fit a window."""
-
 
 class Inbox(Arriving):
     """Messages of one stream. While `paused`, none is taken and the window is not opened: that bounds what waits.
 
-    Messages wait as they came: a compressed one is unpacked when it is taken.
+    They wait as they came, in one buffer, and are cut out and unpacked one by one when they are taken: a window full of
+    tiny messages costs no more than its bytes until somebody wants them.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_compressed",
-        "_metadata_bytes",
-        "_waiting_bytes",
-        "_wanted_bytes",
-        "ended",
-        "paused",
-        "waiting_messages",
-    )
+    __slots__ = ("_buffer", "_compressed", "_metadata_bytes", "_start", "_wanted_bytes", "_whole", "ended", "paused")
 
     def __init__(self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int) -> None:
         super().__init__(stream_id, metadata, content_length, window_bytes)
         self.ended = False
         """END_STREAM has come."""
         self.paused = False
-        self.waiting_messages: deque[tuple[bool, bytes]] = deque()
-        """(compressed, message), complete and not yet taken."""
-        self._waiting_bytes = 0
-        """What those take in memory."""
         self._metadata_bytes = metadata_bytes(metadata.values)
-        self._buffer = bytearray()
+        self._whole: bytes | None = None
+        """The next message, where a DATA frame held just that; nothing waits before it."""
         self._compressed = False
-        self._wanted_bytes = _NOTHING
+        """Whether the next message is."""
+        self._buffer = bytearray()
+        self._start = 0
+        """Where in it the next message begins, if there is no `_whole`, and else the one after that."""
+        self._wanted_bytes = 0
+        """Prefix and message together of the one at `_start`; 0 until the prefix has come and was looked at."""
+
+    @property
+    def has_message(self) -> bool:
+        """A message has come whole. Looks no further than the first, so a broken one behind it is met later."""
+        return self._whole is not None or 0 < self._wanted_bytes <= self.begun_bytes
 
     @property
     def begun(self) -> bool:
-        """A message has begun to arrive and is not complete."""
-        return bool(self._buffer)
+        """A message has begun to arrive; it may be complete."""
+        return len(self._buffer) > self._start
 
     @property
     def begun_bytes(self) -> int:
-        """DATA bytes of it that have come."""
-        return len(self._buffer)
-
-    @property
-    def buffered_bytes(self) -> int:
-        return self._waiting_bytes + len(self._buffer) + self._metadata_bytes
+        """DATA bytes of it, and of those after it, that have come."""
+        return len(self._buffer) - self._start
 
     @property
     def missing_bytes(self) -> int:
-        return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
+        return max(0, (self._wanted_bytes or PREFIX_BYTES) - self.begun_bytes)
+
+    @property
+    def buffered_bytes(self) -> int:
+        return len(self._buffer) + len(self._whole or b"") + self._metadata_bytes
 
     def low_bytes(self, window_bytes: int) -> int:
         """Half of what streams start with: a peer that streams never waits for us."""
@@ -74,46 +66,45 @@ class Inbox(Arriving):
 
     def feed(self, data: memoryview, limits: Limits) -> None:
         self.received_bytes += len(data)
-        if not self._buffer and len(data) >= PREFIX_BYTES:
+        if not self._buffer and self._whole is None and len(data) >= PREFIX_BYTES:
             compressed, size = read_prefix(data, 0, self.metadata, limits)
             if size == len(data) - PREFIX_BYTES:  # one frame holds one message: what most clients send
-                self._add(compressed, bytes(data[PREFIX_BYTES:]))
+                self._compressed, self._whole = compressed, bytes(data[PREFIX_BYTES:])
                 return
         self._buffer += data
-        position = 0
-        while len(self._buffer) - position >= (self._wanted_bytes or PREFIX_BYTES):
-            if not self._wanted_bytes:
-                self._compressed, size = read_prefix(self._buffer, position, self.metadata, limits)
-                self._wanted_bytes = PREFIX_BYTES + size
-                continue
-            end = position + self._wanted_bytes
-            with memoryview(self._buffer) as view:
-                message = bytes(view[position + PREFIX_BYTES : end])
-            self._add(self._compressed, message)
-            position = end
-            self._wanted_bytes = _NOTHING
-        del self._buffer[:position]
+        if self._whole is None:
+            self.look(limits)
 
-    def _add(self, compressed: bool, message: bytes) -> None:
-        self.waiting_messages.append((compressed, message))
-        self._waiting_bytes += len(message) + MESSAGE_OVERHEAD_BYTES
-
-    def end(self) -> None:
-        """END_STREAM. Raises Refusal INTERNAL when a message is cut off, and what `check_length` raises."""
-        self.ended = True
-        self.check_length()
-        if self._buffer:
-            raise Refusal(Code.INTERNAL, "request message is cut off")
+    def look(self, limits: Limits) -> None:
+        """Reads the prefix of the next message, if it has come. Raises Refusal when it cannot be served."""
+        if not self._wanted_bytes and self._whole is None and self.begun_bytes >= PREFIX_BYTES:
+            self._compressed, size = read_prefix(self._buffer, self._start, self.metadata, limits)
+            self._wanted_bytes = PREFIX_BYTES + size
 
     def take(self, limits: Limits) -> bytes:
-        """The next message. Raises what `unpack` raises."""
-        compressed, message = self.waiting_messages.popleft()
-        self._waiting_bytes -= len(message) + MESSAGE_OVERHEAD_BYTES
-        return unpack(memoryview(message), compressed, self.metadata, limits) if compressed else message
+        """The next message, where `has_message`; then `look` for another. Raises what `unpack` raises."""
+        if self._whole is not None:
+            message, self._whole = self._whole, None
+        else:
+            start, end = self._start + PREFIX_BYTES, self._start + self._wanted_bytes
+            with memoryview(self._buffer) as view:
+                message = bytes(view[start:end])
+            self._start, self._wanted_bytes = end, 0
+        return unpack(memoryview(message), True, self.metadata, limits) if self._compressed else message
+
+    def tidy(self) -> None:
+        """Forgets what was taken."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+
+    def check_end(self) -> None:
+        """After the last message. Raises Refusal INTERNAL when one is cut off."""
+        if self.begun:
+            raise Refusal(Code.INTERNAL, "request message is cut off")
 
     def close(self) -> None:
         """Nobody wants the messages any more."""
-        self.waiting_messages.clear()
-        self._waiting_bytes = 0
+        self._whole = None
         self._buffer.clear()
-        self._wanted_bytes = _NOTHING
+        self._start = self._wanted_bytes = 0

@@ -7,6 +7,10 @@ from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX
 
 HIGH_WATER_BYTES: Final = 64 << 10
 """More than this waiting, and a stream's `send` says so."""
+JOINED_BYTES: Final = 1024
+"""A message up to this is copied behind its prefix."""
+PIECE_OVERHEAD_BYTES: Final = 256
+"""What a piece takes besides its bytes: thousands of tiny replies may wait."""
 LOW_WATER_BYTES: Final = 16 << 10
 """Less than this waiting, and the stream hears that it may send again."""
 
@@ -36,11 +40,17 @@ class Outgoing:
 
     def add(self, message: bytes, *, compressed: bool = False) -> None:
         """One more message."""
-        self._pieces.append(memoryview(PREFIX.pack(compressed, len(message))))
-        if message:
-            self._pieces.append(memoryview(message))
-        self.left_bytes += len(message) + PREFIX.size
-        self.held_bytes += len(message) + PREFIX.size
+        prefix = PREFIX.pack(compressed, len(message))
+        if len(message) <= JOINED_BYTES:
+            self._add(prefix + message)
+        else:
+            self._add(prefix)
+            self._add(message)
+
+    def _add(self, piece: bytes) -> None:
+        self._pieces.append(memoryview(piece))
+        self.left_bytes += len(piece)
+        self.held_bytes += len(piece) + PIECE_OVERHEAD_BYTES
 
     def take(self, size: int) -> list[memoryview]:
         """The next `size` bytes, at most `left_bytes`."""
@@ -54,7 +64,7 @@ class Outgoing:
                 pieces.appendleft(piece[size:])
                 piece = piece[:size]
             else:
-                self.held_bytes -= len(piece.obj)  # type: ignore[arg-type] # it is the bytes of `add`
+                self.held_bytes -= len(piece.obj) + PIECE_OVERHEAD_BYTES  # type: ignore[arg-type] # the bytes of `add`
             taken.append(piece)
             size -= len(piece)
         return taken

@@ -188,7 +188,7 @@ class Sender:
         if excess := self._excess(size):
             raise Backlog(excess)
         self._enqueue(flow, message, compressed=compressed)
-        flow.full = flow.left_bytes > HIGH_WATER_BYTES
+        flow.full = flow.held_bytes > HIGH_WATER_BYTES
         return not flow.full
 
     def begin(self, flow: Outgoing) -> None:

@@ -59,6 +59,11 @@ class H2Server:
         """`Limits.max_connections`, or what the process's limit of open files leaves."""
         return self._acceptor.max_connections
 
+    @property
+    def held_bytes(self) -> int:
+        """What requests and replies of all connections take in memory; see `Limits.max_buffered_bytes`."""
+        return self._memory.held_bytes
+
     def take_refusals(self) -> dict[str, int]:
         """How often each limit struck since the last call, by reason (a field of `Counters`)."""
         return self._counters.take()

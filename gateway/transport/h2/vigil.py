@@ -22,13 +22,13 @@ class Vigil:
         """Ends the stream when its time is up."""
         if now_s > flow.deadline_s:
             flow.abort(Code.DEADLINE_EXCEEDED, "deadline exceeded")
+        elif self._is_late(flow, elapsed_s, limits):
+            counters.upload_timeout += 1
+            flow.abort(Code.DEADLINE_EXCEEDED, "a request message did not arrive in time; send faster")
         elif self._is_idle(flow, elapsed_s, limits):
             counters.stream_idle += 1
             text = f"nothing was sent either way for {limits.stream_idle_timeout_s:g} s"
             flow.abort(Code.UNAVAILABLE, text)
-        elif self._is_late(flow, elapsed_s, limits):
-            counters.upload_timeout += 1
-            flow.abort(Code.DEADLINE_EXCEEDED, "a request message did not arrive in time; send faster")
 
     def _is_idle(self, flow: H2Stream, elapsed_s: float, limits: Limits) -> bool:
         moved_bytes = flow.inbox.received_bytes + flow.outgoing.sent_bytes
@@ -41,7 +41,7 @@ class Vigil:
     def _is_late(self, flow: H2Stream, elapsed_s: float, limits: Limits) -> bool:
         """Whether a message that has begun makes no progress; one that waits for us, or has not begun, has time."""
         inbox = flow.inbox
-        if not inbox.begun or inbox.waiting or inbox.paused or not limits.upload_timeout_s:
+        if not inbox.begun or inbox.has_message or inbox.waiting or inbox.paused or not limits.upload_timeout_s:
             self._stall = None
             return False
         began_bytes = inbox.received_bytes - inbox.begun_bytes

@@ -4,6 +4,8 @@ import pytest
 
 from gateway.errors import Code
 from gateway.transport.call import Stream, Trailers
+from gateway.transport.h2.errors import ErrorCode
+from gateway.transport.h2.flows import TURN_MESSAGES
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, FrameType
 from gateway.transport.h2.limits import Limits
 from tests.unit.gateway.transport.h2.peer import Peer, data, kinds, message, only, reset, settings, window_update
@@ -302,6 +304,32 @@ def test_a_cut_off_message_ends_the_stream() -> None:
     listen(peer)
     (end,) = peer.send(data(1, message(b"abc")[:-1]))
     assert peer.fields(end)["grpc-status"] == "13"
+
+
+def test_messages_are_handed_over_in_slices() -> None:
+    """A window full of tiny messages must not make everybody else wait."""
+    peer = Peer()
+    first, second = listen(peer), listen(peer, 3)
+    heard: list[str] = []
+    first.on_message = lambda _: heard.append("first")
+    second.on_message = lambda _: heard.append("second")
+    tiny = message(b"") * 100
+    woken = peer.woken
+    peer.connection.receive(data(1, tiny, end=False) + data(3, tiny, end=False), 1.0)
+    assert (heard, peer.woken) == (["first"] * TURN_MESSAGES, woken + 1), "the rest waits for another turn"
+    peer.connection.output()
+    assert heard.count("second") < 100
+    peer.frames()
+    assert (heard.count("first"), heard.count("second")) == (100, 100)
+    assert heard[-1] == "second"
+
+
+def test_dribble_on_a_stream_that_is_paused_is_chatter() -> None:
+    peer = Peer(Limits(chatter_burst=20))
+    listen(peer).pause()
+    peer.send(*[data(1, message(b"no chatter"), end=False)] * 100)
+    assert not peer.connection.finished
+    assert only(peer.send(*[data(1, b"\0", end=False)] * 100), FrameType.GOAWAY).code == ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_thousands_of_small_messages_are_no_chatter_but_empty_frames_are() -> None:

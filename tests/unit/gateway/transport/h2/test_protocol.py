@@ -237,6 +237,31 @@ async def test_an_old_connection_finishes_its_calls_within_the_grace() -> None:
     client.protocol.connection_lost(None)
 
 
+async def test_what_a_full_socket_has_not_taken_is_held(client: Client) -> None:
+    client.wire.buffered_bytes = 300_000
+    client.protocol.pause_writing()
+    assert client.protocol.held_bytes == 300_000
+    client.protocol.resume_writing()
+    assert client.protocol.held_bytes == 0
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_who_holds_too_much_is_sent_away(paused: bool) -> None:
+    client = Client()
+    client.send(PREFACE, settings())
+    client.send(client.peer.request(1, b"", (":path", "/test.Echo/Keep")))
+    if paused:
+        client.wire.buffered_bytes = 300_000
+        client.protocol.pause_writing()
+    client.protocol.shed()
+    assert client.wire.aborted == paused, "who does not read need not be told"
+    assert kinds(client.read()) == ([] if paused else ["GOAWAY"])
+    assert client.service.kept[0].closed
+    assert client.protocol.held_bytes == 0
+    assert client.counters.take() == {"memory": 1}
+    client.protocol.connection_lost(None)
+
+
 async def test_half_closed_peers_are_closed() -> None:
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
