@@ -18,6 +18,9 @@ __all__ = ["H2Server", "Limits", "listen"]
 SWEEP_EVERY_S: Final = 1.0
 """At most; a quarter of the shortest timeout if that is less."""
 SWEEP_AT_ONCE: Final = 64
+GREETING_LOOK_S: Final = 0.05
+GREETING_LOOKS: Final = 20
+"""A connection that begins while the server drains has this many looks to introduce itself."""
 SPARE_FILES: Final = 64
 """Files the process keeps open besides client connections, or wants to open."""
 
@@ -73,7 +76,7 @@ class H2Server:
         self._draining = True
         self._acceptor.stop()
         for member in list(self._members):
-            member.drain()
+            self._see_off(member)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._empty.wait()
@@ -123,12 +126,21 @@ class H2Server:
             member.shed()
         self._memory.relieved()
 
+    def _see_off(self, member: H2Protocol, looks: int = GREETING_LOOKS) -> None:
+        """Says goodbye. Who is about to introduce itself may do so first: a GOAWAY sends clients elsewhere, an end
+        before it has them report a failure.
+        """
+        if member.greeted or not looks:
+            member.drain()
+        else:
+            self._loop.call_later(GREETING_LOOK_S, self._see_off, member, looks - 1)
+
     def _changed(self, arrival: Arrival, member: H2Protocol, opened: bool) -> None:
         if opened:
             arrival.met = True
             self._members.add(member)
-            if self._draining:  # it was in its handshake when the drain began
-                self._loop.call_soon(member.drain)
+            if self._draining:
+                self._see_off(member)
             return
         self._members.discard(member)
         self._acceptor.left(arrival)

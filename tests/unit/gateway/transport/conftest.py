@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-ON_BOTH_LOOPS = ("test_accept.py",)
+ON_BOTH_LOOPS = ("test_accept.py", "test_server.py", "test_tls.py")
 """Tests of what asks much of an event loop: uvloop is what serves, asyncio is what is documented."""
 
 
