@@ -73,6 +73,7 @@ class Flows:
                 inbox.ended = True
                 inbox.check_length()
         except Refusal as refusal:
+            inbox.ended = ended  # then the answer closes the stream, and nothing may follow it (section 5.1)
             self._refuse(flow, refusal)
         else:
             self._deliver(flow)
@@ -127,7 +128,7 @@ class Flows:
                     requests.intake.replenish(inbox)
         except Refusal as refusal:
             self._refuse(flow, refusal)
-        if flow.stream_id in self.live:
+        if inbox.buffered_bytes != inbox.held_bytes and flow.stream_id in self.live:
             requests.intake.settle(inbox)
 
     def _refuse(self, flow: H2Stream, refusal: Refusal) -> None:

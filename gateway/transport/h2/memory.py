@@ -24,21 +24,20 @@ NO_MEMORY: Final = "the memory for requests and replies on their way is used up;
 class Memory:
     """The budget of a listener."""
 
-    __slots__ = ("_high_bytes", "_on_pressure", "_pressed", "held_bytes", "low_bytes", "max_bytes")
+    __slots__ = ("_on_pressure", "_pressed", "held_bytes", "high_bytes", "low_bytes", "max_bytes")
 
     def __init__(self, max_bytes: int, on_pressure: Callable[[], object] | None = None) -> None:
         """`on_pressure` is called when much is held, and not again until `relieved`."""
         self.held_bytes = 0
         self.max_bytes = max_bytes
         self.low_bytes = int(max_bytes * LOW_SHARE)
-        self._high_bytes = int(max_bytes * HIGH_SHARE)
+        self.high_bytes = int(max_bytes * HIGH_SHARE)
         self._on_pressure = on_pressure
         self._pressed = False
 
-    def change(self, size: int) -> None:
-        """So many bytes more, or less."""
-        self.held_bytes += size
-        if self.held_bytes > self._high_bytes and not self._pressed and self._on_pressure is not None:
+    def press(self) -> None:
+        """More than `high_bytes` are held."""
+        if not self._pressed and self._on_pressure is not None:
             self._pressed = True
             self._on_pressure()
 
@@ -58,8 +57,11 @@ class Account:
 
     def change(self, size: int) -> None:
         """So many bytes more, or less. Counts what is there already; to ask before, use `check`."""
+        memory = self._memory
         self.held_bytes += size
-        self._memory.change(size)
+        held_bytes = memory.held_bytes = memory.held_bytes + size
+        if held_bytes > memory.high_bytes:
+            memory.press()
 
     def has_room(self, size: int) -> bool:
         """Whether the listener may hold so much more."""
@@ -67,7 +69,8 @@ class Account:
 
     def check(self, size: int) -> None:
         """Raises Refusal RESOURCE_EXHAUSTED when the listener may not hold so much more."""
-        if not self.has_room(size):
+        memory = self._memory
+        if memory.held_bytes + size > memory.max_bytes:
             raise Refusal(Code.RESOURCE_EXHAUSTED, NO_MEMORY, reason="memory")
 
 

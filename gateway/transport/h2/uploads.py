@@ -42,6 +42,7 @@ class Arriving(ABC):
 
     __slots__ = (
         "_content_length",
+        "buffered_bytes",
         "granted_bytes",
         "held_bytes",
         "metadata",
@@ -61,7 +62,9 @@ class Arriving(ABC):
         self.granted_bytes = 0
         """Share of the upload budget its present message holds."""
         self.held_bytes = 0
-        """What of it the connection's account counts."""
+        """What of `buffered_bytes` the connection's account counts."""
+        self.buffered_bytes = metadata_bytes(metadata.values)
+        """What it takes in memory."""
         self.waiting = False
         """Stands in the line for a share."""
         self._content_length = content_length
@@ -70,11 +73,6 @@ class Arriving(ABC):
     @abstractmethod
     def missing_bytes(self) -> int:
         """DATA bytes of the present message still to come, as far as is known."""
-
-    @property
-    @abstractmethod
-    def buffered_bytes(self) -> int:
-        """What it takes in memory."""
 
     @abstractmethod
     def feed(self, data: memoryview, limits: Limits) -> None:
@@ -98,7 +96,7 @@ class Arriving(ABC):
 class Upload(Arriving):
     """The one message of a unary request of which more is to come."""
 
-    __slots__ = ("_buffer", "_compressed", "_metadata_bytes", "_wanted_bytes", "started_s")
+    __slots__ = ("_buffer", "_compressed", "_wanted_bytes", "started_s")
 
     def __init__(
         self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float
@@ -106,7 +104,6 @@ class Upload(Arriving):
         super().__init__(stream_id, metadata, content_length, window_bytes)
         self.started_s = started_s
         """When it began; the caller's timeout runs from here."""
-        self._metadata_bytes = metadata_bytes(metadata.values)
         self._buffer = bytearray()
         self._compressed = False
         self._wanted_bytes = 0
@@ -115,10 +112,6 @@ class Upload(Arriving):
     @property
     def missing_bytes(self) -> int:
         return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
-
-    @property
-    def buffered_bytes(self) -> int:
-        return len(self._buffer) + self._metadata_bytes
 
     def low_bytes(self, window_bytes: int) -> int:
         return self.missing_bytes + SPARE_BYTES
@@ -129,6 +122,7 @@ class Upload(Arriving):
     def feed(self, data: memoryview, limits: Limits) -> None:
         self._buffer += data
         self.received_bytes = len(self._buffer)
+        self.buffered_bytes += len(data)
         if not self._wanted_bytes and len(self._buffer) >= PREFIX_BYTES:
             self._compressed, size = read_prefix(self._buffer, 0, self.metadata, limits)
             self._wanted_bytes = PREFIX_BYTES + size

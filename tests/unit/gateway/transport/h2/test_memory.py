@@ -211,7 +211,6 @@ def test_a_stream_that_does_not_fit_is_refused() -> None:
 
 def test_small_calls_are_never_asked_about() -> None:
     peer = Crowded(MIB)
-    peer.memory.change(2 * MIB)
     peer.send(settings(initial_window_size=65_535))
     peer.memory.held_bytes = 2 * MIB
     assert peer.works(1)
