@@ -6,6 +6,7 @@ It serves from its last snapshot whatever happens to the control process, and ex
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -123,6 +124,8 @@ class Proxy:
         settings, entrance = self._configuration, self._configuration.entrance
         sock, limits = bound(settings.host, settings.port), transport_limits(settings)
         if entrance.transport == "grpcio":
+            # Strangers must not fill the log; whoever looks for a fault sets it otherwise. grpcio reads it once.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
             from gateway.transport.grpcio import server as grpcio  # large: only for who wants it
 
             return await grpcio.listen(sock, service, limits, known, Trusted.parse(entrance.trusted_proxies))

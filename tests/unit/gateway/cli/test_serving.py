@@ -39,11 +39,11 @@ def test_serve_hands_on_what_was_given_and_nothing_else(
     given: list[tuple[Any, dict[str, Any]]] = []
     monkeypatch.setattr(gateway.config, "load", lambda file, overrides: given.append((file, overrides)))
     assert (
-        cutover.local("serve", "--models", "m", "--grpc-port", "0", "--instances", "2", "--log-format", "json").code
+        cutover.local("serve", "--models", "m", "--grpc-port", "0", "--instances", "2", "--transport", "grpcio").code
         == 0
     )
     assert cutover.local("serve", "--config", "c.toml").code == 0
-    said = {"server.models": Path("m"), "server.grpc_port": 0, "workers.instances": 2, "log.format": "json"}
+    said = {"server.models": Path("m"), "server.grpc_port": 0, "workers.instances": 2, "server.transport": "grpcio"}
     assert given == [(None, said), (Path("c.toml"), {})]
 
 

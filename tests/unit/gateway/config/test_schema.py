@@ -88,3 +88,21 @@ def test_how_clients_come_in_reaches_the_proxies() -> None:
     assert Config(server=server, tls=tls).proxy_settings(1).entrance == Entrance(
         "h2", "/c", "/k", "/a", "1.3", 60.0, True, ("10.0.0.0/8", "unix:")
     )
+
+
+def test_the_other_transport_reaches_the_proxies() -> None:
+    assert Config(server=Server(transport="grpcio")).proxy_settings(1).entrance == Entrance("grpcio")
+
+
+@pytest.mark.parametrize(
+    ("server", "tls", "setting"),
+    [
+        ({"grpc_socket": Path("/s")}, Tls(), "server.grpc_socket"),
+        ({"proxy_protocol": True}, Tls(), "server.proxy_protocol"),
+        ({}, Tls(certificate=Path("c"), key=Path("k"), min_version="1.3"), 'tls.min_version = "1.3"'),
+    ],
+)
+def test_what_the_other_transport_cannot_do_is_refused(server: dict[str, Any], tls: Tls, setting: str) -> None:
+    with pytest.raises(ValueError, match=f'"grpcio" cannot do {setting}; leave it out, or use "h2"'):
+        Config(server=Server(transport="grpcio", **server), tls=tls)
+    assert Config(server=Server(**server), tls=tls)

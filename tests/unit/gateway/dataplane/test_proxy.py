@@ -6,9 +6,10 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import grpc.aio
+import msgspec
 import pytest
 
 from gateway.dataplane.proxy import bound, transport_limits
@@ -115,10 +116,11 @@ async def ask(port: int) -> tuple[list[bytes], str]:
     return list(response.raw_output_contents), str(dict(trailers)["cutover-revision"])
 
 
-async def test_the_life_of_a_proxy(control: Control, worker: SocketWorker) -> None:
+async def test_the_life_of_a_proxy(control: Control, worker: SocketWorker, transport: Literal["h2", "grpcio"]) -> None:
     assert control.process is not None
     assert await control.next() == link.Hello(3, control.process.pid)
-    control.send(control.configure(), publish(1, worker))
+    configure = msgspec.structs.replace(control.configure(), entrance=link.Entrance(transport))
+    control.send(configure, publish(1, worker))
     assert await control.next() == link.Applied(1)
     listening = await control.next()
     assert isinstance(listening, link.Listening)
