@@ -27,6 +27,8 @@ KNOWN_BLOCK_BYTES: Final = 2048
 """Longer header blocks are not remembered."""
 KNOWN_OVERHEAD_BYTES: Final = 1024
 """What remembering a block costs besides its text, roughly."""
+MAX_PATTERN_BYTES: Final = 2048
+"""Longer sets of fields from the table are not remembered: a peer that sends many must not make us keep them."""
 MAX_PATTERNS: Final = 32
 """Sets of fields remembered; then it begins anew."""
 MAX_SPELLED: Final = 8
@@ -144,8 +146,9 @@ class HeaderReader:
             raise Refusal(Code.INTERNAL, "internal error") from error
 
     def _learn(self, decoded: Block, metadata: Metadata, handler: Handler, length: int | None) -> None:
-        """Remembers the pattern, unless what is spelled out is more than metadata of its own."""
-        if len(decoded.spelled) > MAX_SPELLED:
+        """Remembers the pattern, unless it is long, or what is spelled out is more than metadata of its own."""
+        size_bytes = sum([entry.size_bytes for entry in decoded.indexed])
+        if len(decoded.spelled) > MAX_SPELLED or size_bytes > MAX_PATTERN_BYTES:
             return
         indexed = [fields.meaning(entry).key for entry in decoded.indexed]
         values, timeout_s = metadata.values.copy(), metadata.timeout_s
@@ -162,7 +165,6 @@ class HeaderReader:
             entry.lasting = True
         base = Metadata(metadata.path, values, timeout_s, handler)
         pseudo = sum(key[0] == ":" for key in indexed)
-        size_bytes = sum([entry.size_bytes for entry in decoded.indexed])
         self._patterns[tuple(decoded.indexed)] = Pattern(base, handler, length, pseudo, size_bytes)
 
     def _again(self, block: bytes) -> bool:

@@ -197,3 +197,14 @@ def test_new_blocks_are_read_on_the_quick_way_and_refused_there() -> None:
     found = client.answers(frames)
     assert [frame.stream_id for frame in frames if frame.kind == 3] == [3, 5]
     assert (found[5][1]["grpc-status"], found[7][0]) == ("12", message(b"served"))
+
+
+def test_long_patterns_are_not_remembered() -> None:
+    """Or thirty-two of them would hold what a hundred streams may, for as long as the connection."""
+    read, encoder = reader(), hpack.Encoder()
+    for length, patterns in ((100, 1), (2100, 0)):
+        read._patterns.clear()
+        for _ in range(3):
+            assert values(read, encoder, ("x-long", "v" * length))["x-long"] == "v" * length
+        assert len(read._patterns) >= patterns
+    assert not any("x-long" in pattern.metadata.values for pattern in read._patterns.values())
