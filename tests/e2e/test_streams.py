@@ -142,14 +142,14 @@ def test_a_stream_without_requests_is_fine(stub: GRPCInferenceServiceStub) -> No
 
 @pytest.mark.usefixtures("each_transport")
 def test_who_leaves_is_not_worked_for_and_a_drain_ends_streams(models_dir: Path, state_dir: Path) -> None:
-    models.save(models_dir, "slow", 1, models.slow(rounds=20))
+    models.save(models_dir, "slow", 1, models.slow(rounds=200))
     (models_dir / "slow" / "1" / "model.toml").write_text('batching = "off"\n')
     with serving(models_dir, state_dir) as gateway, grpc.insecure_channel(gateway.target) as channel:
         stub = GRPCInferenceServiceStub(channel)
         call = stub.ModelStreamInfer(iter([slow_request()] * COUNT), timeout=TIMEOUT_S)
-        assert next(call).infer_response.model_name == "slow"
+        assert gateway.wait_metric("cutover_in_flight_requests", 100) >= 100
         call.cancel()
-        assert gateway.wait_metric("cutover_requests_total", 1, code="CANCELLED") > 0
+        assert gateway.wait_metric("cutover_requests_total", 50, code="CANCELLED") >= 50
         eventually(lambda: gateway.metric("cutover_in_flight_requests") == 0)
         admitted = gateway.metric("cutover_requests_total", model="slow")
         assert gateway.metric("cutover_batch_rows_count", model="slow") < admitted, "one by one; not all were run"
