@@ -47,7 +47,7 @@ class Limits:
     compress_above_bytes: int = 0
     """Replies at least this large are compressed for callers that accept gzip or deflate; 0: only where a service asks.
 
-    It takes time of the loop, so it is for callers far away: a megabyte of FP32 takes some 30 ms and shrinks by a tenth.
+    It takes time of the loop, so it is for callers far away: a megabyte of random FP32 takes 27 ms and loses 7 %.
     """
     max_streams: int = 128
     """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS); more are REFUSED_STREAM.
