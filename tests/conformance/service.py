@@ -33,10 +33,8 @@ from gateway.transport.h2 import server as h2
 from gateway.transport.h2.limits import Limits
 
 LIMITS = Limits(max_message_bytes=100 << 20, max_streams=1024)
-UNTOLD = frozenset(
-    ("accept-encoding", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout", "te", PEER_ADDRESS)
-)
-"""Metadata that is between client and transport, most of which grpcio keeps to itself; and the caller's port."""
+UNTOLD = frozenset(("accept-encoding", "content-type", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout", "te"))
+"""Metadata that is between client and transport: grpcio keeps most of it to itself."""
 
 
 class Service:
@@ -181,6 +179,7 @@ def _pairs(pairs: list[tuple[str, str]]) -> Trailers:
 def told(metadata: Metadata) -> bytes:
     """What a service knows of a call, but for its clock and its caller's port."""
     values = {key: value for key, value in metadata.values.items() if key not in UNTOLD}
+    values[PEER_ADDRESS] = values[PEER_ADDRESS].rpartition(":")[0]  # each connection has its own port
     known = {"path": metadata.path, "values": values, "timeout": metadata.timeout_s is not None}
     return json.dumps(known, sort_keys=True).encode()
 

@@ -161,6 +161,23 @@ def test_a_stream_of_one_message_is_a_unary_call(channel: grpc.Channel, count: i
         assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_a_stream_as_fast_as_its_reader(channel: grpc.Channel) -> None:
+    """Some 40 MB, of which the server holds back what the reader has not taken."""
+    made: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PREFIX + "Count")
+    call = made(iter([]), timeout=PATIENCE_S, metadata=(("count", "400"), ("size", "100000")))
+    assert [len(message) for message in call] == [100_000] * 400
+    assert call.code() is grpc.StatusCode.OK
+
+
+def test_a_reader_who_leaves_ends_the_stream(channel: grpc.Channel) -> None:
+    before = int(ask(channel, "Cancelled"))
+    made: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PREFIX + "Count")
+    call = made(iter([]), timeout=PATIENCE_S, metadata=(("count", "1000000"), ("size", "100000")))
+    assert len(next(call)) == 100_000
+    call.cancel()
+    assert counts_to(channel, "Cancelled", before + 1)
+
+
 async def test_asyncio_calls(aio_channel: grpc.aio.Channel) -> None:
     echo = aio_unary(aio_channel, "Echo")
     bodies = [b"%d" % number * 100 for number in range(200)]

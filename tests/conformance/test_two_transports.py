@@ -19,7 +19,9 @@ from tests.conftest import TRANSPORTS
 Pairs = list[tuple[str, str | bytes]]
 Channels = dict[str, grpc.Channel]
 
-KEYS = st.sampled_from(["x-user-id", "x-request-id", "a", "b.c_d-e", "cookie", "grpc-tags-like", "x-9"])
+KEYS = st.sampled_from(
+    ["x-user-id", "x-request-id", "a", "b.c_d-e", "cookie", "x-9", "cutover-peer-identity", "x-forwarded-for"]
+)
 BINARY_KEYS = st.sampled_from(["x-blob-bin", "k-bin"])
 TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40).map(str.strip)
 BLOBS = st.binary(max_size=40)
