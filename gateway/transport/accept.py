@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from gateway.transport import proxy_header
 from gateway.transport.call import Peer
-from gateway.transport.peers import NOBODY, UNIX, BadPeer, Trusted, peer, socket_address
+from gateway.transport.peers import NOBODY, BadPeer, Trusted, peer, socket_address
 from gateway.transport.proxy_header import BadProxyHeader
 from gateway.transport.seldom import Seldom
 
@@ -90,7 +90,7 @@ class Arrival:
 def introduce(arrival: Arrival, transport: asyncio.BaseTransport) -> Peer:
     """Who a connection is from, once it is handed over. Raises BadPeer for whom it is not for."""
     trusted = arrival.door.trusted
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if arrival.door.tls else None
     if tls is None:
         return peer(arrival.address, None, trusted, encrypted=False)
     if tls.selected_alpn_protocol() != ALPN:
@@ -195,7 +195,7 @@ class Acceptor:
             sock.close()
             return
         sock.setblocking(False)
-        arrival = Arrival(door, UNIX if sock.family == socket.AF_UNIX else socket_address(name), self._loop.time())
+        arrival = Arrival(door, socket_address(name), self._loop.time())
         self.open += 1
         self.empty.clear()
         self._strangers[arrival] = None

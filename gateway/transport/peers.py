@@ -55,6 +55,8 @@ class Trusted:
         """Whether a peer with this address (see `Peer`) is one of them."""
         if address == UNIX:
             return self.unix
+        if not self.networks:
+            return False
         found = parse_hop(address)
         return found is not None and self.has(found)
 
@@ -138,10 +140,12 @@ def tcp_address(address: Address, port: int) -> str:
 
 def socket_address(name: object) -> str:
     """The address in what `accept` or `getpeername` says; "unix:" for a Unix socket."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        host = ipaddress.ip_address(str(name[0]).partition("%")[0])
-        return tcp_address(host, int(name[1]))
-    return UNIX
+    if not isinstance(name, tuple):
+        return UNIX
+    host: str = name[0]
+    if ":" not in host:  # IPv4 as the kernel writes it
+        return f"{host}:{name[1]}"
+    return tcp_address(ipaddress.ip_address(host.partition("%")[0]), name[1])
 
 
 def identity(certificate: Mapping[str, Any]) -> str:

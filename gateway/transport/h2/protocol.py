@@ -1,7 +1,6 @@
 """Drives one `Connection` on an asyncio (uvloop) transport."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from random import random
 from time import monotonic
@@ -15,7 +14,6 @@ from gateway.transport.h2.lifetime import Lifetime, Verdict
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.memory import Memory
 from gateway.transport.h2.sending import BURST_BYTES
-from gateway.transport.h2.tcp import notice_vanishing
 from gateway.transport.peers import BadPeer
 
 DRAIN_ANSWER_S = 1.0
@@ -66,9 +64,6 @@ class H2Protocol(Guest):
         """A client is there."""
         self._transport = stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=BURST_BYTES)
-        raw: socket.socket | None = stream.get_extra_info("socket")
-        if raw is not None:
-            notice_vanishing(raw, self._limits)
         self._on_change(self, True)
         if self.arrival is not None:
             try:

@@ -12,6 +12,7 @@ from gateway.transport.call import Service
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.memory import Memory
 from gateway.transport.h2.protocol import H2Protocol
+from gateway.transport.h2.tcp import notice_vanishing
 
 __all__ = ["H2Server", "Limits", "listen"]
 
@@ -45,6 +46,7 @@ class H2Server:
 
     def listen(self, sock: socket.socket, door: Door = PLAIN) -> None:
         """Accepts connections on this socket, too, from now on, and owns it. Raises OSError when it cannot listen."""
+        notice_vanishing(sock, self._limits)
         self._acceptor.listen(sock, door)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             self.port = sock.getsockname()[1]

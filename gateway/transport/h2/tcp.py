@@ -13,7 +13,9 @@ PROBES: Final = 4
 
 
 def notice_vanishing(sock: socket.socket, limits: Limits) -> None:
-    """TCP keepalive and TCP_USER_TIMEOUT (gRFC A18) for an accepted connection; nothing on other sockets.
+    """TCP keepalive and TCP_USER_TIMEOUT (gRFC A18) for a connection, or for all that a listening socket accepts.
+
+    Linux gives a connection the options of the socket that accepted it. Nothing on other sockets than TCP.
 
     What we sent must be acknowledged within `keepalive_timeout_s`, but no earlier than `write_timeout_s` gives up a
     peer that does not read: the kernel counts a window of zero, too.

@@ -50,3 +50,11 @@ def test_other_sockets_have_nothing_to_vanish() -> None:
     with closing(ours), closing(theirs):
         notice_vanishing(ours, Limits())
         assert not ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_accepted_connections_have_it_from_the_listening_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        notice_vanishing(listening, Limits())
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert options(accepted) == options(listening)
+            assert user_timeout_ms(accepted) == user_timeout_ms(listening) > 0
