@@ -19,7 +19,8 @@ def channel_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", min(limits.max_message_bytes, MAX_INT)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", limits.max_streams),
-        # It counts calls until grpcio has forgotten them, and so refuses clients that keep to the limit above.
+        # It counts calls until grpcio has forgotten them, and so refuses clients that use the limit above to the full.
+        # Without it a flood of resets costs others their calls; against floods there is the other transport.
         ("grpc.http.overload_protection", 0),
         # Between the two grpcio refuses at random: that is for who watches a fleet grow into its limit.
         ("grpc.max_metadata_size", limits.max_header_list_bytes),
