@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", required=True, help="the version that must answer")
     made.add_argument("--suite", choices=schedule.SUITES, default="steady", help="course of the rate (default: steady)")
     made.add_argument("--slo", help="service-level objective (TOML); without one there is no verdict")
-    made.add_argument("--target", default="127.0.0.1:8001", help="host:port (default: 127.0.0.1:8001)")
+    made.add_argument("--target", default="127.0.0.1:8001", help="host:port or unix:path (default: 127.0.0.1:8001)")
     made.add_argument("--duration", type=settings.duration, default=30.0, help="how long to measure (default: 30s)")
     made.add_argument("--users", type=settings.whole, default=20, help="requests in flight at most (default: 20)")
     made.add_argument("--processes", type=settings.whole, default=1, help="load generators to start (default: 1)")

@@ -35,7 +35,7 @@ Slo = Annotated[
     ),
 ]
 Target = Annotated[
-    str, typer.Option("--target", metavar="HOST:PORT", envvar="CUTOVER_TARGET", help="Data address of the gateway.")
+    str, typer.Option("--target", metavar="HOST:PORT", envvar="CUTOVER_TARGET", help="Data address, or unix:PATH.")
 ]
 Rows = Annotated[
     Path | None,
@@ -85,7 +85,8 @@ def loadtest(  # noqa: PLR0913 - one parameter per option
     """
     if suite not in SUITES:
         raise Failure(Exit.USAGE, f"--suite {suite} is not one of {', '.join(SUITES)}")
-    parse_address(target, "--target")
+    if not target.startswith("unix:"):
+        parse_address(target, "--target")
     _require_locust()
     with gateway.connect() as admin:
         arm = find_arm(admin, model, version)

@@ -176,6 +176,7 @@ def test_handshakes_that_never_end_do_not_shut_an_honest_client_out(mutual: Gate
                 assert infer(request("number"), timeout=60, wait_for_ready=True)
         assert mutual.wait_metric("cutover_transport_refusals_total", 1, reason="handshake") >= 1
         assert mutual.metric("cutover_connections") <= 16
+        assert "Traceback" not in mutual.log_tail()
     finally:
         for attacker in attackers:
             attacker.close()

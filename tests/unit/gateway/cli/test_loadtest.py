@@ -34,6 +34,11 @@ def test_aims_at_the_arm_of_the_version(cutover: Shell, ran: list[list[str]], ve
     assert ran == [[sys.executable, *expected.split()]]
 
 
+def test_a_unix_socket_can_be_the_target(cutover: Shell, ran: list[list[str]]) -> None:
+    cutover("loadtest", "digits", "--version", "1", "--target", "unix:/run/cutover.sock")
+    assert ran[0][-2:] == ["--target", "unix:/run/cutover.sock"]
+
+
 def test_hands_everything_on(cutover: Shell, ran: list[list[str]], tmp_path: Path) -> None:
     slo, rows = tmp_path / "slo.toml", tmp_path / "rows.npz"
     slo.touch()
