@@ -14,6 +14,7 @@ from tests.bench.load import BenchError
 from tests.bench.raw_client import Headers, render_bidi, render_many, render_unary
 from tests.bench.servers import GRPC_AIO, TRANSPORT, Echo, echo_server
 from tests.bench.shapes import Workload, grpcio_shape, in_turns
+from tests.bench.transport import checked_out
 
 MESSAGE = COUNT.pack(300) + bytes(range(100))
 
@@ -75,3 +76,23 @@ def test_a_wrong_shape_is_told_in_one_line() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(("bench: no shape's name contains 'nothing'", "bench: h2load"))
+
+
+def test_a_revision_is_checked_out_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setattr("tests.bench.transport.ROOT", tmp_path)
+    git("init", "--quiet")
+    for text in ("old", "new"):
+        (tmp_path / "file").write_text(text)
+        git("add", "file")
+        git("commit", "--quiet", "--message", text)
+    with checked_out("HEAD~1") as (name, root):
+        assert name == git("rev-parse", "--short", "HEAD~1").strip()
+        assert (root / "file").read_text() == "old"
+    assert not root.exists()
+    assert len(git("worktree", "list").splitlines()) == 1
+    with pytest.raises(BenchError, match="no revision nothing"), checked_out("nothing"):
+        pass
