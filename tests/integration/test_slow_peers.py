@@ -160,7 +160,7 @@ def test_connections_above_the_limit_are_cut(hurried: Victim) -> None:
 
 BUDGET_MIB = 48
 PEERS = 40
-OVERHEAD_MIB = 64
+OVERHEAD_MIB = 32
 """What Python takes besides: uncounted are what one turn of the loop brings, and what the allocator keeps."""
 
 
