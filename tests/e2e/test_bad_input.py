@@ -73,6 +73,8 @@ def test_a_state_directory_that_cannot_be_written(models_dir: Path, tmp_path: Pa
     refused(serve("--models", models_dir, "--state", file / "state", *PORTS), str(file))
 
 
+@pytest.mark.usefixtures("each_transport")
+@pytest.mark.slow_on("grpcio")
 def test_bad_models_are_reported_and_good_ones_served(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "good", 1, models.constant(1))
     models.save(models_dir, "empty", 1, b"")

@@ -66,7 +66,7 @@ class GrpcioCall:
         headers = pairs(options.headers) if options else ()
         answer = Answer(Code.OK, "", message, pairs(trailers), headers, options is not None and options.compress)
         try:
-            self._rpc.caller.owe(len(message), self._rpc.limits.max_backlog_bytes)
+            self._rpc.owe(len(message))
             self.owed_bytes = len(message)
         except Backlog as backlog:
             answer = Answer(Code.RESOURCE_EXHAUSTED, str(backlog))

@@ -9,7 +9,7 @@ import grpc.aio
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Peer, Trailers
 from gateway.transport.grpcio.metadata import Pairs, pairs, status_text
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -42,13 +42,22 @@ class Caller:
 class Rpc:
     """One RPC of grpcio."""
 
-    __slots__ = ("_context", "caller", "limits", "peer")
+    __slots__ = ("_context", "caller", "counters", "limits", "peer")
 
-    def __init__(self, context: Context, caller: Caller, limits: Limits) -> None:
+    def __init__(self, context: Context, caller: Caller, limits: Limits, counters: Counters) -> None:
         self.peer: Peer = UNKNOWN_PEER
         self.caller = caller
         self.limits = limits
+        self.counters = counters
         self._context = context
+
+    def owe(self, size_bytes: int) -> None:
+        """A message waits to be written; see `Caller.owe`. Raises Backlog."""
+        try:
+            self.caller.owe(size_bytes, self.limits.max_backlog_bytes)
+        except Backlog:
+            self.counters.backlog += 1
+            raise
 
     async def read(self) -> bytes | None:
         """The next request message; None when the caller sends no more, or has left."""

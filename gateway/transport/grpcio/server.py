@@ -18,7 +18,7 @@ from gateway.transport.grpcio.options import channel_options
 from gateway.transport.grpcio.rpc import Caller, Context, Rpc
 from gateway.transport.grpcio.streams import serve_stream
 from gateway.transport.grpcio.tls import server_credentials
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.peers import NOBODY, BadPeer, Trusted
 from gateway.transport.tls import Credentials
 
@@ -47,6 +47,7 @@ class GrpcioServer:
         self._trusted = trusted
         self._service = service
         self._limits = limits
+        self._counters = Counters()
         self._callers: dict[str, Caller] = {}
         self._server = grpc.aio.server(handlers=[_Methods(self)], options=channel_options(limits))
         self._closing: asyncio.Task[None] | None = None
@@ -76,8 +77,8 @@ class GrpcioServer:
         return len(self._callers)
 
     def take_refusals(self) -> dict[str, int]:
-        """Nothing: what grpcio refuses by itself it does not count."""
-        return {}
+        """How often `backlog` and `stream_idle` struck since the last call; what grpcio refuses it does not count."""
+        return self._counters.take()
 
     async def drain(self, grace_s: float) -> None:
         """Stops accepting, says goodbye, waits for calls in flight up to the grace, then closes everything."""
@@ -95,7 +96,7 @@ class GrpcioServer:
         if caller is None:
             caller = self._callers[name] = Caller()
         caller.calls += 1
-        rpc = Rpc(context, caller, self._limits)
+        rpc = Rpc(context, caller, self._limits, self._counters)
         try:
             await self._serve(rpc, details, context)
         except asyncio.CancelledError:

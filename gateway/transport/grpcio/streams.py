@@ -90,7 +90,7 @@ class GrpcioStream:
         if self.closed:
             return True
         try:
-            self._rpc.caller.owe(len(message), self._rpc.limits.max_backlog_bytes)
+            self._rpc.owe(len(message))
         except Backlog as backlog:
             self.abort(Code.RESOURCE_EXHAUSTED, str(backlog))
             return True
@@ -187,8 +187,12 @@ class GrpcioStream:
 
     def watch(self, timeout_s: float) -> None:
         """Ends the stream when nothing goes either way for so long."""
-        text = f"nothing was sent either way for {timeout_s:g} s; open the stream when there is something to send"
-        self._idle = Idle(timeout_s, partial(self.abort, Code.UNAVAILABLE, text))
+        self._idle = Idle(timeout_s, partial(self._give_up, timeout_s))
+
+    def _give_up(self, timeout_s: float) -> None:
+        if not self.closed:
+            self._rpc.counters.stream_idle += 1
+        self.abort(Code.UNAVAILABLE, f"nothing was sent either way for {timeout_s:g} s")
 
     def _touch(self) -> None:
         if self._idle is not None:

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from gateway.transport.grpcio.rpc import Caller, Rpc
-from gateway.transport.h2.limits import Limits
+from gateway.transport.h2.limits import Counters, Limits
 
 
 class Context:
@@ -60,7 +60,7 @@ class Context:
 
 
 def rpc(context: Context, limits: Limits | None = None) -> Rpc:
-    return Rpc(context, Caller(), limits or Limits())  # type: ignore[arg-type] # all of it that is used
+    return Rpc(context, Caller(), limits or Limits(), Counters())  # type: ignore[arg-type] # all of it that is used
 
 
 async def until(holds: Callable[[], object]) -> None:

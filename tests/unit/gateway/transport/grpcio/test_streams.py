@@ -148,6 +148,7 @@ async def test_who_sends_on_regardless_is_stopped_at_the_bound() -> None:
     stream.send(bytes(600))
     assert stream.send(bytes(600)), "nobody is to wait for on_writable"
     assert (stream.closed, heard, asked.caller.backlog_bytes) == (True, ["cancelled"], 0)
+    assert asked.counters.take() == {"backlog": 1}
     context.room.set()
     await task
     assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -210,6 +211,8 @@ async def test_a_stream_on_which_nothing_happens_ends_unless_it_may_idle(may_idl
     else:
         await task
         assert (heard, context.code) == (["cancelled"], grpc.StatusCode.UNAVAILABLE)
+        assert context.details == "nothing was sent either way for 0.001 s"
+        assert asked.counters.take() == {"stream_idle": 1}
 
 
 async def test_on_cancel_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
