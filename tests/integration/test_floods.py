@@ -192,16 +192,19 @@ def test_a_message_above_the_limit_is_refused_by_its_prefix(path: str) -> None:
         small.stop()
 
 
-def infer(stream_id: int, request: bytes) -> bytes:
-    """A whole inference."""
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/inference.GRPCInferenceService/ModelInfer")]
-    headers = frame(
-        FrameType.HEADERS, END_HEADERS, stream_id, encode([*fields, (b"content-type", b"application/grpc")])
-    )
-    return headers + data(stream_id, message(request))
+def of_gateway(stream_id: int, path: str, body: bytes, *, end: bool = True) -> bytes:
+    """A call of a method of the gateway."""
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode())]
+    headers = encode([*fields, (b"content-type", b"application/grpc")])
+    return frame(FrameType.HEADERS, END_HEADERS, stream_id, headers) + data(stream_id, body, end=end)
 
 
-def test_a_gateway_under_rapid_reset_serves_on_and_says_so(tmp_path: Path) -> None:
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+def test_a_gateway_under_attack_serves_on_and_says_so(tmp_path: Path) -> None:
     models.save(tmp_path / "models", "classifier", 1, models.classifier())
     (tmp_path / "cutover.toml").write_text('[limits]\nmax_streams = 50\nidle_timeout = "1h"\n')
     values = np.linspace(-1, 1, 30, dtype="<f4").tobytes()
@@ -212,14 +215,15 @@ def test_a_gateway_under_rapid_reset_serves_on_and_says_so(tmp_path: Path) -> No
         serving(tmp_path / "models", tmp_path / "state", "--config", str(tmp_path / "cutover.toml")) as gateway,
         grpc.insecure_channel(gateway.target) as channel,
     ):
-        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer"
-        )
-        for _ in range(3):
+        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFER)
+        for path, sent in ((INFER, message(body)), (WATCH, message(b"")), (STREAM_INFER, message(body))):
             with Attacker(gateway.grpc) as attacker:
-                attacker.pour(infer(each, body) + reset(each) for each in odd())
+                attacker.pour(of_gateway(each, path, sent) + reset(each) for each in odd())
                 assert pb.ModelInferResponse.FromString(ask(body, timeout=PATIENCE_S)).model_version == "1"
                 assert attacker.end() in (CALM, None)
+        with Attacker(gateway.grpc) as attacker:  # a hundred thousand tiny messages, each of them a mistake
+            attacker.pour(of_gateway(each, STREAM_INFER, message(b"") * 2000, end=False) for each in odd(50))
+            assert pb.ModelInferResponse.FromString(ask(body, timeout=PATIENCE_S)).model_version == "1"
         assert gateway.wait_metric("cutover_transport_refusals_total", 3, reason="resets") == 3
         assert gateway.wait_metric("cutover_transport_refusals_total", 1, reason="streams") >= 1
         assert gateway.metric("cutover_in_flight_requests") == 0
