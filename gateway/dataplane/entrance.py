@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.routing.link import Entrance
-from gateway.transport.accept import Door
+from gateway.transport.arrival import Door
 from gateway.transport.peers import Trusted
 from gateway.transport.tls import Credentials, TlsFiles
 

@@ -10,15 +10,13 @@ import errno
 import logging
 import socket
 import ssl
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from gateway.transport import proxy_header
-from gateway.transport.call import Peer
-from gateway.transport.peers import NOBODY, BadPeer, Trusted, peer, socket_address
+from gateway.transport.arrival import Arrival, Door, Guest
+from gateway.transport.peers import socket_address
 from gateway.transport.proxy_header import BadProxyHeader
 from gateway.transport.seldom import Seldom
 
@@ -31,75 +29,7 @@ PAUSE_S: Final = 0.2
 """How long nobody is accepted when no more files can be opened."""
 STRANGER_S: Final = 1.0
 """A stranger younger than this is not sent away for want of room: it may be on its way through its handshake."""
-ALPN: Final = "h2"
-"""The one protocol spoken over TLS (RFC 9113 section 3.2)."""
 EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """How connections come in through one listening socket."""
-
-    tls: Callable[[], ssl.SSLContext] | None = None
-    """What to end TLS with, asked for each connection; None: cleartext."""
-    proxy_protocol: bool = False
-    """Each connection begins with a PROXY header."""
-    trusted: Trusted = NOBODY
-
-
-PLAIN: Final = Door()
-
-
-class Guest(asyncio.Protocol, ABC):
-    """Serves one connection."""
-
-    @property
-    @abstractmethod
-    def greeted(self) -> bool:
-        """The peer has introduced itself."""
-
-    @abstractmethod
-    def cut(self) -> None:
-        """Ends the connection at once."""
-
-
-class Arrival:
-    """One connection, from accept until it is gone."""
-
-    __slots__ = ("accepted_s", "address", "door", "gone", "guest", "met", "task")
-
-    def __init__(self, door: Door, address: str, accepted_s: float) -> None:
-        self.door = door
-        self.address = address
-        """The peer's, or the one a PROXY header gave; see `gateway.transport.call.Peer`."""
-        self.accepted_s = accepted_s
-        self.guest: Guest | None = None
-        self.met = False
-        """The guest has its connection, and will say when it is gone."""
-        self.gone = False
-        self.task: asyncio.Task[None] | None = None
-
-    def cut(self) -> None:
-        """Ends the connection, however far it has come."""
-        if self.met and self.guest is not None:
-            self.guest.cut()
-        elif self.task is not None:
-            self.task.cancel()
-
-
-def introduce(arrival: Arrival, transport: asyncio.BaseTransport) -> Peer:
-    """Who a connection is from, once it is handed over. Raises BadPeer for whom it is not for."""
-    trusted = arrival.door.trusted
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if arrival.door.tls else None
-    if tls is None:
-        return peer(arrival.address, None, trusted, encrypted=False)
-    if tls.selected_alpn_protocol() != ALPN:
-        raise BadPeer("the client did not negotiate h2")
-    try:
-        certificate = tls.getpeercert()
-    except ValueError as error:
-        raise BadPeer(f"the client's certificate cannot be read: {error}") from None
-    return peer(arrival.address, certificate, trusted, encrypted=True)
 
 
 class Host(Protocol):
@@ -143,7 +73,9 @@ class Acceptor:
     def stop(self) -> None:
         """Accepts nobody any more but those whom the kernel has accepted already."""
         for sock in [*self._listening]:
-            self._turn(sock)
+            for _ in range(BACKLOG // AT_ONCE + 1):
+                if not self._turn(sock):
+                    break
             self._pause(sock)
             self._paused.pop(sock).cancel()
             del self._listening[sock]
@@ -164,21 +96,23 @@ class Acceptor:
         if not self.open:
             self.empty.set()
 
-    def _turn(self, sock: socket.socket) -> None:
+    def _turn(self, sock: socket.socket) -> bool:
+        """Accepts some; whether there may be more."""
         door = self._listening[sock]
         for _ in range(AT_ONCE):
             try:
                 accepted, name = sock.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in EXHAUSTED:
                     self._count("files")
                     self._say("files", f"cannot accept connections: {error.strerror}; raise the limit (ulimit -n)")
                     self._pause(sock)
-                    return
+                    return False
                 continue  # that client has left already, or its network failed
             self._admit(accepted, door, name)
+        return True
 
     def _pause(self, sock: socket.socket) -> None:
         if sock not in self._paused:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gateway.transport.accept import ALPN
+from gateway.transport.arrival import ALPN
 from gateway.transport.x509 import validity
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.transport.accept import PLAIN, Door
+from gateway.transport.arrival import PLAIN, Door
 from gateway.transport.call import NO_TRAILERS, Call, Handler, Stream, Streaming
 from gateway.transport.h2.server import Limits, listen
 from gateway.transport.tls import TlsFiles, load

@@ -6,7 +6,7 @@ from random import random
 from time import monotonic
 from typing import cast
 
-from gateway.transport.accept import Arrival, Guest, introduce
+from gateway.transport.arrival import Arrival, Guest, introduce
 from gateway.transport.call import Service
 from gateway.transport.h2.connection import Connection
 from gateway.transport.h2.errors import ErrorCode

@@ -7,7 +7,8 @@ import socket
 from functools import partial
 from typing import Final
 
-from gateway.transport.accept import PLAIN, Acceptor, Arrival, Door
+from gateway.transport.accept import Acceptor
+from gateway.transport.arrival import PLAIN, Arrival, Door
 from gateway.transport.call import Service
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.memory import Memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.transport import compression
-from gateway.transport.accept import PLAIN, Door
+from gateway.transport.arrival import PLAIN, Door
 from gateway.transport.call import Server
 from gateway.transport.grpcio import server as grpcio
 from gateway.transport.h2 import server as h2

@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import errno
 import logging
 import os
+import random
 import socket
 import ssl
 from collections import Counter
@@ -12,7 +14,8 @@ from typing import cast
 import pytest
 
 from gateway.transport import accept
-from gateway.transport.accept import PLAIN, Acceptor, Arrival, Door, Guest, introduce
+from gateway.transport.accept import Acceptor
+from gateway.transport.arrival import PLAIN, Arrival, Door, Guest, introduce
 from gateway.transport.call import Peer
 from gateway.transport.peers import BadPeer, Forwarder, Trusted
 from gateway.transport.tls import TlsFiles, load
@@ -345,12 +348,50 @@ async def test_strangers_can_be_sent_away_at_any_moment(house: House, tls: Door)
     client.close()
 
 
-async def test_who_was_accepted_by_the_kernel_is_let_in_before_the_door_closes(house: House) -> None:
+async def test_who_was_accepted_by_the_kernel_is_let_in_before_the_door_closes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accept, "AT_ONCE", 2)
     house.open()
-    client = socket.create_connection(("127.0.0.1", house.port))
+    clients = [socket.create_connection(("127.0.0.1", house.port)) for _ in range(7)]
     house.acceptor.stop()
     house.acceptor.stop()
-    client.sendall(b"hello")
-    client.setblocking(False)
-    assert await asyncio.get_running_loop().sock_recv(client, 5) == b"hello"
-    client.close()
+    for client in clients:
+        client.sendall(b"hello")
+        client.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(client, 5) == b"hello"
+        client.close()
+
+
+async def test_nobody_who_leaves_at_any_moment_leaves_his_place_taken(
+    house: House, tls: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many at once, gone within the header, the handshake or after it, or sent away for want of room."""
+    monkeypatch.setattr(accept, "STRANGER_S", 0.0)
+    house.open(Door(tls=tls.tls, proxy_protocol=True), most=10)
+    luck = random.Random(1)  # noqa: S311 - repeatable, and guards nothing
+    context = AUTHORITY.client_context()
+    header = v2("192.0.2.1", 4711)
+
+    async def visit() -> None:
+        raw = socket.create_connection(("127.0.0.1", house.port))
+        raw.setblocking(False)
+        stop = luck.randrange(5)
+        raw.send(header[: luck.randrange(len(header))] if stop == 0 else header)
+        await asyncio.sleep(0)
+        if stop < 2:
+            raw.close()
+        elif stop == 2:
+            raw.send(luck.randbytes(40))
+            raw.close()
+        else:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="localhost")
+                writer.write(b"hello" * (stop - 3))
+                writer.transport.abort()
+
+    for _ in range(10):
+        await asyncio.gather(*(visit() for _ in range(20)))
+    await house.holds(0)
+    assert house.acceptor.open == 0
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

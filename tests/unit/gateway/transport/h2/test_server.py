@@ -3,14 +3,15 @@ import contextlib
 import socket
 import ssl
 from pathlib import Path
+from typing import cast
 
-from gateway.transport.accept import Door
+from gateway.transport.arrival import Door
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.server import H2Server, Limits, listen
 from gateway.transport.tls import TlsFiles, load
 from tests.certificates import Authority
-from tests.unit.gateway.transport.h2.peer import Frame, Peer, Recorder, data, message, settings, split
+from tests.unit.gateway.transport.h2.peer import Frame, Peer, Recorder, data, message, settings, split, window_update
 
 
 class Client:
@@ -232,5 +233,33 @@ async def test_calls_carry_who_calls_and_others_are_cut(tmp_path: Path) -> None:
     assert server.take_refusals() == {"tls": 1}
     for each in (client.writer, writer):
         each.transport.abort()
+    await gone(server)
+    server.close()
+
+
+async def test_a_client_that_does_not_read_costs_a_bounded_buffer_over_tls_too(tmp_path: Path) -> None:
+    authority, service = Authority(), Recorder()
+    context = load(TlsFiles(*authority.server().write(tmp_path))).context
+    server = await listen(socket.create_server(("127.0.0.1", 0)), service, Limits(), Door(tls=lambda: context))
+    reader, writer = await asyncio.open_connection("localhost", server.port, ssl=authority.client_context())
+    client = Client(reader, writer)
+    greeting = settings(initial_window_size=2**31 - 1) + window_update(0, 2**31 - 65536)
+    writer.write(PREFACE + greeting + client.peer.request(1, b"", (":path", "/test.Echo/Keep")))
+    writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
+    await client.until(FrameType.PING)
+    cast("asyncio.ReadTransport", writer.transport).pause_reading()
+    body = bytes(range(256)) * (1 << 16)
+    service.kept[0].reply(body, NO_TRAILERS)
+    (member,) = server._members
+    async with asyncio.timeout(30):
+        while not member._sender.paused:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+    assert member._transport.get_write_buffer_size() < 2 << 20
+    cast("asyncio.ReadTransport", writer.transport).resume_reading()
+    got = bytearray()
+    while len(got) < len(body) + 5:
+        got += (await client.until(FrameType.DATA)).payload
+    assert got == message(body)
+    writer.transport.abort()
     await gone(server)
     server.close()
