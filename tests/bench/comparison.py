@@ -3,7 +3,7 @@
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench.servers import Echo
@@ -101,7 +101,7 @@ def together(runs: Sequence[Measured]) -> Measured:
     return Measured(statistics.median(run.value for run in runs), statistics.mean(middle) if middle else None)
 
 
-def table(rows: Sequence[Row], left: str, right: str) -> Iterator[str]:
+def table(rows: Iterable[Row], left: str, right: str) -> Iterator[str]:
     """The Markdown lines. Ratios are the left side's figure divided by the right side's, of CPU that of the figures."""
     yield f"| shape | client | | {left} | {right} | ratio | aim | server CPU | {left} | {right} | ratio |"
     yield "|---|---|---|---:|---:|---:|---|---|---:|---:|---:|"

@@ -44,7 +44,7 @@ def against_grpc_aio(shapes: Sequence[Shape], folder: Path, rounds: int, scale: 
         )
         left = Side("ours", ours, ours_tls, 1.0, TRANSPORT)
         right = Side("grpc.aio", theirs, theirs_tls, SLOW_SHARE, GRPC_AIO)
-        yield from table(list(compare(shapes, left, right, rounds, scale)), left.name, right.name)
+        yield from table(compare(shapes, left, right, rounds, scale), left.name, right.name)
 
 
 def against_revision(shapes: Sequence[Shape], revision: str, rounds: int, scale: float) -> Iterator[str]:
@@ -53,7 +53,7 @@ def against_revision(shapes: Sequence[Shape], revision: str, rounds: int, scale:
         now = stack.enter_context(echo_server("now", TRANSPORT, "0"))
         then = stack.enter_context(echo_server(name, TRANSPORT, "0", root=root))
         left, right = (Side(echo.name, echo, None, 1.0, TRANSPORT) for echo in (now, then))
-        yield from table(list(compare(shapes, left, right, rounds, scale)), left.name, right.name)
+        yield from table(compare(shapes, left, right, rounds, scale), left.name, right.name)
 
 
 @contextmanager
@@ -131,7 +131,9 @@ def main() -> int:
     try:
         load.require_h2load()
         with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
-            sys.stdout.write("\n".join(_lines(arguments, Path(folder))) + "\n")
+            for line in _lines(arguments, Path(folder)):  # one by one: what was measured stays, whatever comes next
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
     except BenchError as error:
         say(f"bench: {error}")
         return 1
