@@ -1,4 +1,3 @@
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +21,10 @@ def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, each_transport: str) -> Iterator[Gateway]:
-    """One gateway per test module and transport, for tests that only read: every kind of model, version 1 released."""
-    folder = tmp_path_factory.mktemp(f"shared-{each_transport}")
+@pytest.fixture(scope="package")
+def shared(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Gateway]:
+    """One gateway per transport, for tests that only read: every kind of model, version 1 released."""
+    folder = tmp_path_factory.mktemp(f"shared-{transport}")
     directory = folder / "models"
     for datatype in models.ELEMENT_TYPES:
         if datatype != "BF16":
@@ -37,5 +33,5 @@ def shared(tmp_path_factory: pytest.TempPathFactory, each_transport: str) -> Ite
     models.save(directory, "two_inputs", 1, models.two_inputs())
     models.save(directory, "scalar", 1, models.scalar())
     models.save(directory, "texts", 1, models.text_labels("no", "yes"))
-    with serving(directory, folder / f"state{next(_numbers)}") as gateway:
+    with serving(directory, folder / "state", "--transport", transport) as gateway:
         yield gateway

@@ -141,6 +141,7 @@ def test_a_stream_without_requests_is_fine(stub: GRPCInferenceServiceStub) -> No
 
 
 @pytest.mark.usefixtures("each_transport")
+@pytest.mark.slow_on("grpcio")
 def test_who_leaves_is_not_worked_for_and_a_drain_ends_streams(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "slow", 1, models.slow(rounds=200))
     (models_dir / "slow" / "1" / "model.toml").write_text('batching = "off"\n')
