@@ -221,8 +221,8 @@ class Plane:
                 channel.abort()
                 self._on_hung(channel.address)
 
-    def report(self, connections: int, refusals: dict[str, int] | None = None) -> Report:
-        """The increments since the last report; `connections` and `refusals` are the transport's."""
+    def report(self, connections: int, refusals: dict[str, int] | None = None, held_bytes: int = 0) -> Report:
+        """The increments since the last report; what it is given is the transport's."""
         batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
         queued: dict[str, int] = {}
         for (model, _, _), lane in self._lanes.items():
@@ -239,6 +239,7 @@ class Plane:
             queued=queued,
             connections=connections,
             transport=refusals or {},
+            held_bytes=held_bytes,
         )
 
 

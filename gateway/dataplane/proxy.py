@@ -147,7 +147,7 @@ class Proxy:
 
     def _told(self, plane: Plane, server: Server) -> Report:
         """What has happened since the last report."""
-        report = plane.report(server.connections, server.take_refusals())
+        report = plane.report(server.connections, server.take_refusals(), server.held_bytes)
         if self._credentials is None:
             return report
         known = self._credentials

@@ -40,6 +40,7 @@ METRICS = (
     Described("cutover_in_flight_requests", "gauge", (), "Requests without an answer yet"),
     Described("cutover_queued_requests", "gauge", ("model",), "Requests waiting for a worker"),
     Described("cutover_connections", "gauge", (), "Open client connections"),
+    Described("cutover_transport_held_bytes", "gauge", (), "Memory of requests and replies on their way"),
     Described(
         "cutover_transport_refusals_total", "counter", ("reason",), "How often a limit on what clients may do struck"
     ),
@@ -148,6 +149,7 @@ class Metrics(Collector):
         _add(families, "cutover_request_retries_total", (), self._statistics.retries)
         _add(families, "cutover_in_flight_requests", (), self._statistics.in_flight)
         _add(families, "cutover_connections", (), self._statistics.connections)
+        _add(families, "cutover_transport_held_bytes", (), self._statistics.held_bytes)
         for reason, count in sorted(self._statistics.refusals.items()):
             _add(families, "cutover_transport_refusals_total", (reason,), count)
         if self._statistics.tls_not_after_s:

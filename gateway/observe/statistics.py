@@ -57,6 +57,7 @@ class BatchTotals:
 class _Gauges:
     in_flight: int
     connections: int
+    held_bytes: int
     queued: Mapping[str, int]
     tls_not_after_s: int
 
@@ -93,7 +94,9 @@ class Statistics:
             self.refusals[reason] = self.refusals.get(reason, 0) + count
         for result, count in report.tls_reloads.items():
             self.tls_reloads[result] = self.tls_reloads.get(result, 0) + count
-        self._gauges[proxy] = _Gauges(report.in_flight, report.connections, report.queued, report.tls_not_after_s)
+        self._gauges[proxy] = _Gauges(
+            report.in_flight, report.connections, report.held_bytes, report.queued, report.tls_not_after_s
+        )
 
     def proxy_gone(self, proxy: int) -> None:
         """Forgets the gauges of a proxy that no longer lives; what it counted stays."""
@@ -108,6 +111,11 @@ class Statistics:
     def connections(self) -> int:
         """Open client connections, over all proxies."""
         return sum(gauges.connections for gauges in self._gauges.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Requests and replies on their way, in memory of the transports of all proxies."""
+        return sum(gauges.held_bytes for gauges in self._gauges.values())
 
     @property
     def tls_not_after_s(self) -> int:

@@ -70,6 +70,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """Gauge: open client connections."""
     transport: dict[str, int] = {}
     """How often a limit of the transport struck, by reason."""
+    held_bytes: int = 0
+    """Gauge: requests and replies on their way, in memory of the transport."""
     tls_not_after_s: int = 0
     """Gauge: when the certificate ends, in Unix seconds; 0: there is none."""
     tls_reloads: dict[str, int] = {}

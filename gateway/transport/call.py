@@ -221,6 +221,10 @@ class Server(Protocol):
     def connections(self) -> int:
         """Open client connections."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What requests and replies on their way take in memory, as far as the transport counts it."""
+
     def take_refusals(self) -> dict[str, int]:
         """How often each limit struck since the last call, by reason."""
 

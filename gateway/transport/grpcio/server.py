@@ -76,6 +76,11 @@ class GrpcioServer:
         """Client connections with calls under way: grpcio does not tell of the others."""
         return len(self._callers)
 
+    @property
+    def held_bytes(self) -> int:
+        """Replies that callers have not read: what grpcio keeps besides it does not tell."""
+        return sum(caller.backlog_bytes for caller in self._callers.values())
+
     def take_refusals(self) -> dict[str, int]:
         """How often `backlog` and `stream_idle` struck since the last call; what grpcio refuses it does not count."""
         return self._counters.take()

@@ -129,7 +129,7 @@ class H2Protocol(Guest):
         if verdict == Verdict.OVERDUE:
             self._counters.age_grace += 1
             self._connection.close(ErrorCode.NO_ERROR, verdict)
-        elif verdict:
+        elif verdict and self._goodbye is None:
             self._counters.count("idle" if verdict == Verdict.IDLE else "age")
             self.drain(verdict)
 

@@ -217,10 +217,10 @@ async def test_copies_go_to_the_shadows_of_the_snapshot(bench: PlaneBench) -> No
     await until(lambda: bench.workers["s"].seen)
     lane = bench.plane._shadows["m", 2, True]
     await until(lambda: lane.idle)
-    report = bench.plane.report(3)
+    report = bench.plane.report(3, held_bytes=99)
     assert [(s.version, s.copies, s.compared, s.agreed) for s in report.shadows] == [(2, 1, 1, 1)]
     assert {(b.version, b.shadow) for b in report.batches} == {(1, False), (2, True)}
-    assert report.connections == 3
+    assert (report.connections, report.held_bytes) == (3, 99)
     bench.apply(Policy(1), version(1, live))
     assert await bench.answered(bench.infer()) == Code.OK
     bench.plane.report(0)

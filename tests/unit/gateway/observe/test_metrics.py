@@ -59,7 +59,7 @@ def busy() -> Statistics:
         *("digits", 2), copies=9, compared=12, agreed=11, dropped=3, failed=2, incomparable=1, latency={100: 3}
     )
     batch = BatchReport("digits", 1, False, batches=3, rows=10, sizes={1: 2, 4: 1}, compute_us=2_500_000)
-    gauges: dict[str, Any] = {"in_flight": 4, "connections": 2}
+    gauges: dict[str, Any] = {"in_flight": 4, "connections": 2, "held_bytes": 5000}
     statistics.fold(1, Report(tls_not_after_s=1_800_000_000, tls_reloads={"ok": 2, "failed": 1}))
     statistics.fold(
         0, Report((requests,), (batch,), (shadow,), retries=6, queued={"digits": 5}, transport={"chatter": 2}, **gauges)
@@ -117,6 +117,7 @@ def test_facts_and_gauges() -> None:
     assert value("cutover_release_revision", model="digits") == 7
     assert value("cutover_queued_requests", model="digits") == 5
     assert (value("cutover_in_flight_requests"), value("cutover_connections")) == (4, 2)
+    assert value("cutover_transport_held_bytes") == 5000
     assert value("cutover_tls_certificate_expiry_timestamp_seconds") == 1_800_000_000
     assert [value("cutover_tls_reloads_total", result=result) for result in ("ok", "failed")] == [2, 1]
     assert value("cutover_request_retries_total") == 6

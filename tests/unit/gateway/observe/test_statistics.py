@@ -40,9 +40,10 @@ def test_shadows_and_batches_add_up() -> None:
 def test_gauges_are_kept_per_proxy_and_leave_with_it() -> None:
     statistics = Statistics()
     statistics.fold(0, Report(in_flight=5, connections=2, queued={"a": 1}))
-    statistics.fold(1, Report(in_flight=1, connections=1, queued={"a": 2, "b": 3}))
-    statistics.fold(0, Report(in_flight=4, connections=2, queued={"a": 7}))
+    statistics.fold(1, Report(in_flight=1, connections=1, queued={"a": 2, "b": 3}, held_bytes=70))
+    statistics.fold(0, Report(in_flight=4, connections=2, queued={"a": 7}, held_bytes=30))
     assert (statistics.in_flight, statistics.connections, statistics.queued) == (5, 3, {"a": 9, "b": 3})
+    assert statistics.held_bytes == 100
     statistics.proxy_gone(0)
     statistics.proxy_gone(9)
     assert (statistics.in_flight, statistics.connections, statistics.queued) == (1, 1, {"a": 2, "b": 3})
