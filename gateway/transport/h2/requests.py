@@ -222,10 +222,11 @@ class Requests:
             self._open(stream_id, ended, block)
             return
         decoded = self.reader.decode(block)
-        if stream_id in self.flows.live or self.promote(stream_id):
-            self._trailers(stream_id, ended, decoded)
-        elif stream_id in self.calls:
+        flow = self.flows.live.get(stream_id)
+        if stream_id in self.calls or (flow is not None and flow.inbox.ended):
             raise StreamFault(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if flow is not None or self.promote(stream_id):
+            self._trailers(stream_id, ended, decoded)
         else:
             self.streams.meet_reused(stream_id)
             self.chat()

@@ -60,6 +60,25 @@ def test_data_after_the_end_resets_the_stream_and_cancels() -> None:
     assert peer.service.heard == ["end", "cancel"]
 
 
+def test_headers_after_the_end_reset_the_stream_whatever_they_say() -> None:
+    """RFC 9113 section 5.1: STREAM_CLOSED, also for what would be wrong before the end."""
+    peer = Peer()
+    listen(peer)
+    peer.send(data(1, b""))
+    (reset_frame,) = peer.send(peer.trailers(1, ("X-Upper", "x"), flags=END_HEADERS))
+    assert (reset_frame.kind, reset_frame.code) == (FrameType.RST_STREAM, ErrorCode.STREAM_CLOSED)
+    assert peer.service.heard == ["end", "cancel"]
+
+
+def test_a_broken_message_in_the_last_frame_is_answered_and_not_reset() -> None:
+    """Both ends are closed then: nothing may follow (RFC 9113 section 5.1)."""
+    peer = Peer()
+    listen(peer)
+    frames = peer.send(data(1, message(b"not announced", 1)))
+    assert kinds(frames) == ["HEADERS"]
+    assert peer.connection.idle
+
+
 def test_headers_trailers_and_a_failure_after_messages() -> None:
     peer = Peer()
     stream = listen(peer)
