@@ -59,7 +59,9 @@ def test_we_read_what_the_reference_writes(
                 decoder.set_max_table_size(size)
         sent = [NeverIndexedHeaderTuple(*field) for field in block_fields] if sensitive else block_fields
         assert decoder.decode(bytes(encoder.encode(sent, huffman=with_huffman))) == block_fields
-        assert [(entry.name, entry.value) for entry in decoder._table[62:]] == plain(encoder.header_table.dynamic_entries)
+        assert [(entry.name, entry.value) for entry in decoder._table[62:]] == plain(
+            encoder.header_table.dynamic_entries
+        )
 
 
 @settings(deadline=None)
@@ -182,7 +184,12 @@ def test_nothing_but_the_two_errors_is_raised(sent: list[bytes], table: int, lis
             break
         assert len(got) <= fields
         assert sum(len(name) + len(value) + 32 for name, value in got) <= list_bytes
-        assert decoder._used_bytes == sum(entry.size_bytes for entry in decoder._table[62:]) <= decoder._capacity_bytes <= table
+        assert (
+            decoder._used_bytes
+            == sum(entry.size_bytes for entry in decoder._table[62:])
+            <= decoder._capacity_bytes
+            <= table
+        )
         assert (decoder.generation != before[0]) >= (decoder._table != before[1])
 
 
