@@ -37,19 +37,6 @@ _bad_value = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z").search
 _names: dict[bytes, tuple[str, bool]] = {}
 
 
-class Field:
-    """What one entry says: metadata key and text, or what is wrong with it."""
-
-    __slots__ = ("fault", "key", "plain", "text")
-
-    def __init__(self, key: str, text: str, plain: bool, fault: str = "") -> None:
-        self.key = key
-        self.text = text
-        self.plain = plain
-        """It changes nothing but the metadata value of its key."""
-        self.fault = fault
-
-
 def read(fields: list[Entry], resolve: Callable[[str], Handler | Streaming | None]) -> Metadata:
     """The metadata of a gRPC request.
 
@@ -94,12 +81,24 @@ def check_trailers(fields: list[Entry]) -> None:
         raise _malformed("pseudo-header in trailers")
 
 
-def meaning(entry: Entry) -> Field:
-    """What the entry says; kept with it."""
-    field = entry.meaning
-    if not isinstance(field, Field):
-        field = entry.meaning = _field(entry.name, entry.value)
-    return field
+def understand(entry: Entry) -> str:
+    """Works out what the entry says, and keeps it there; its key.
+
+    key: of the metadata; text: the value; plain: it changes nothing but that; fault: what is wrong with it, or "".
+    """
+    value = entry.value
+    entry.text = text = _text(value)
+    entry.fault = ""
+    try:
+        key, entry.plain = _names.get(entry.name) or _key(entry.name)
+    except StreamFault as fault:
+        key, entry.plain, entry.fault = "", False, str(fault)
+    else:
+        # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
+        if (not text.isprintable() or text != text.strip()) and _bad_value(value):
+            entry.plain, entry.fault = False, f"forbidden character in the value of {key!r}"
+    entry.key = key
+    return key
 
 
 def _split(fields: list[Entry]) -> tuple[dict[str, str], dict[str, str]]:
@@ -107,34 +106,21 @@ def _split(fields: list[Entry]) -> tuple[dict[str, str], dict[str, str]]:
     pseudo: dict[str, str] = {}
     values: dict[str, str] = {}
     for entry in fields:
-        field = meaning(entry)
-        if field.fault:
-            raise _malformed(field.fault)
-        key = field.key
+        key = understand(entry) if entry.key is None else entry.key
+        if entry.fault:
+            raise _malformed(entry.fault)
         if key[0] == ":":
             if key in pseudo or values:
                 raise _malformed(f"repeated or late pseudo-header {key!r}")
-            pseudo[key] = field.text
+            pseudo[key] = entry.text
         elif key in values:
             glue = "; " if key == "cookie" else ","  # a cookie may come in crumbs (section 8.2.3)
-            values[key] = f"{values[key]}{glue}{field.text}"
+            values[key] = f"{values[key]}{glue}{entry.text}"
         else:
-            values[key] = field.text
+            values[key] = entry.text
     if values.get("te", "trailers") != "trailers":
         raise _malformed("te may only be trailers")
     return pseudo, values
-
-
-def _field(name: bytes, value: bytes) -> Field:
-    text = _text(value)
-    try:
-        key, plain = _names.get(name) or _key(name)
-    except StreamFault as fault:
-        return Field("", "", False, str(fault))
-    # Printable text without blanks at its ends is what nearly all values are; the rest is looked at more closely.
-    if (not text.isprintable() or text != text.strip()) and _bad_value(value):
-        return Field("", "", False, f"forbidden character in the value of {key!r}")
-    return Field(key, text, plain)
 
 
 def _key(name: bytes) -> tuple[str, bool]:

@@ -150,14 +150,14 @@ class HeaderReader:
         size_bytes = sum([entry.size_bytes for entry in decoded.indexed])
         if len(decoded.spelled) > MAX_SPELLED or size_bytes > MAX_PATTERN_BYTES:
             return
-        indexed = [fields.meaning(entry).key for entry in decoded.indexed]
+        indexed = [entry.key or "" for entry in decoded.indexed]
         values, timeout_s = metadata.values.copy(), metadata.timeout_s
         for entry in decoded.spelled:
-            field = fields.meaning(entry)
-            if field.key in indexed or not (field.plain or field.key == "grpc-timeout"):
+            key = entry.key or ""
+            if key in indexed or not (entry.plain or key == "grpc-timeout"):
                 return
-            values.pop(field.key, None)
-            if not field.plain:
+            values.pop(key, None)
+            if not entry.plain:
                 timeout_s = None
         if len(self._patterns) >= MAX_PATTERNS:
             self._patterns.clear()
@@ -201,16 +201,15 @@ def follow(pattern: Pattern, decoded: Block, limits: Limits) -> Request | None:
         if len(decoded.indexed) + len(spelled) > limits.max_header_fields:
             return None
         for entry in spelled:
-            field = fields.meaning(entry)
-            key = field.key
+            key = fields.understand(entry) if entry.key is None else entry.key
             size_bytes += entry.size_bytes
             if key in values or size_bytes > limits.max_header_list_bytes:
                 return None
-            if not field.plain:
+            if not entry.plain:
                 if key != "grpc-timeout":
                     return None
-                timeout_s = read_timeout_s(field.text)
-            values[key] = field.text
+                timeout_s = read_timeout_s(entry.text)
+            values[key] = entry.text
     metadata = Metadata(base.path, values, timeout_s, pattern.handler)
     return metadata, pattern.handler, math.inf if timeout_s is None else timeout_s, pattern.length
 

@@ -34,19 +34,25 @@ _EVICTED = 64
 
 
 class Entry:
-    """A field, in a table or in one block. The same object as long as it stays in the table, or comes back to it."""
+    """A field, in a table or in one block. The same object as long as it stays in the table, or comes back to it.
 
-    __slots__ = ("lasting", "meaning", "name", "size_bytes", "value")
+    key, text, plain, fault: for who reads fields, what they made of this one. None: nobody has read it yet.
+    lasting: for them, too: whether they want the same object when the field is evicted and inserted again.
+    """
+
+    __slots__ = ("fault", "key", "lasting", "name", "plain", "size_bytes", "text", "value")
+
+    text: str
+    plain: bool
+    fault: str
 
     def __init__(self, name: bytes, value: bytes, size_bytes: int) -> None:
         self.name = name
         self.value = value
         self.size_bytes = size_bytes
         """What it is charged."""
-        self.meaning: object = None
-        """For who reads fields: what they made of this one."""
+        self.key: str | None = None
         self.lasting = False
-        """For who reads fields: whether they want the same object when it is evicted and inserted again."""
 
 
 class Block:
