@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.certificates import Authority
@@ -127,13 +128,17 @@ def test_only_h2_is_negotiated(mutual: Gateway, folder: Path) -> None:
 
 
 def test_certificates_are_renewed_under_load(mutual: Gateway, folder: Path) -> None:
-    def shown() -> bytes:
+    def dial() -> ssl.SSLSocket:
         context = AUTHORITY.client_context(AUTHORITY.issue("client").write(folder / "client"))
         raw = socket.create_connection(("127.0.0.1", mutual.grpc), timeout=30)
-        with context.wrap_socket(raw, server_hostname="localhost") as client:
+        return context.wrap_socket(raw, server_hostname="localhost")
+
+    def shown() -> bytes:
+        with dial() as client:
             return client.getpeercert(binary_form=True) or b""
 
-    before = shown()
+    before, kept = shown(), dial()
+    kept.sendall(PREFACE + frame(FrameType.SETTINGS, 0, 0))
     with Askers(mutual.target, "number", 4, known_as("spiffe://test/a")) as askers:
         askers.wait_more(50)
         renewed = AUTHORITY.server()
@@ -152,6 +157,12 @@ def test_certificates_are_renewed_under_load(mutual: Gateway, folder: Path) -> N
         askers.wait_more(50)
     assert {answer.error for answer in askers.answers} == {""}
     assert before != expected == shown()
+    with kept:  # an open connection stays as it is
+        kept.sendall(frame(FrameType.PING, 0, 0, b"still up"))
+        received = b""
+        while b"still up" not in received:
+            received += kept.recv(1 << 16)
+            assert received
     assert mutual.wait_metric("cutover_tls_reloads_total", 2, result="ok") >= 2
     renewed.write(folder)
     assert mutual.log_tail().count("does not belong to certificate") == 2
