@@ -5,7 +5,7 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.transport.call import NO_TRAILERS
+from gateway.transport.call import NO_TRAILERS, Stream
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
@@ -48,6 +48,12 @@ def check(peer: Peer, stream: bytes, cut: int) -> None:
         assert out[-1] is faults[0]
         assert peer.connection.finished
         assert peer.connection.idle
+    peer.connection.sweep(1.0, peer.now_s, 0)
+    peer.frames()
+    account = peer.connection.sender.account
+    assert account.held_bytes >= 0
+    peer.connection.lost()
+    assert account.held_bytes == 0, "nothing is held for who has left"
 
 
 @given(st.binary(max_size=200).filter(lambda noise: not noise.startswith(PREFACE)), cuts)
@@ -93,6 +99,60 @@ def conversation(peer: Peer) -> bytes:
             frame(FrameType.GOAWAY, 0, 0, bytes(8)),
         )
     )
+
+
+def streaming_conversation(peer: Peer) -> bytes:
+    """The same of streaming calls: echoed, listened to, paused; messages whole, cut, several in a frame."""
+    chat, listen, watch = ((":path", f"/test.Echo/{name}") for name in ("Chat", "Listen", "Watch"))
+    many = message(b"") * 70 + message(b"x" * 200)[:100]
+    return b"".join(
+        (
+            PREFACE,
+            settings_frame(initial_window_size=100),
+            SETTINGS_ACK,
+            peer.headers(1, chat),
+            peer.headers(3, listen, ("grpc-timeout", "1S")),
+            peer.headers(5, watch),
+            data(1, message(b"y" * 300), end=False),
+            data(3, many, end=False),
+            data(5, message(b"one") + message(b"two"), end=False),
+            data(1, message(b"z" * 500)[:200], end=False),
+            data(3, message(b"x" * 200)[100:], end=False),
+            window_update(1, 1000),
+            data(1, message(b"z" * 500)[200:], end=False),
+            peer.trailers(5, ("x-t", "1")),
+            data(3, b""),
+            reset(3),
+            peer.headers(7, chat),
+            data(7, message(b"bye")),
+            data(1, b""),
+        )
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(24, 10_000), st.integers(0, 255)), max_size=6),
+    st.integers(0, 10_000),
+    cuts,
+    st.sets(st.integers(0, 3)),
+)
+@settings(deadline=None, max_examples=100)
+def test_a_streaming_conversation_with_bytes_changed(
+    changes: list[tuple[int, int]], end: int, cut: int, paused: set[int]
+) -> None:
+    peer = Peer(LIMITS, greet=False)
+    start = peer.service.listen
+
+    def listen(stream: Stream) -> None:
+        start(stream)
+        if len(peer.service.streams) in paused:
+            stream.pause()
+
+    peer.service.listen = listen  # type: ignore[method-assign] # some services are slow
+    stream = bytearray(streaming_conversation(peer))
+    for where, octet in changes:
+        stream[24 + where % (len(stream) - 24)] = octet
+    check(peer, bytes(stream[: 24 + end % len(stream)]), cut)
 
 
 @given(st.lists(st.tuples(st.integers(24, 10_000), st.integers(0, 255)), max_size=6), st.integers(0, 10_000), cuts)
