@@ -192,7 +192,7 @@ class HeaderReader:
 def follow(pattern: Pattern, decoded: Block, limits: Limits) -> Request | None:
     """The request of a block that follows the pattern; None when what it spells out must be looked at more closely."""
     base = pattern.metadata
-    values, timeout_s = base.values.copy(), base.timeout_s
+    values, timeout_s, timeout = base.values.copy(), base.timeout_s, None
     spelled = decoded.spelled
     if spelled:
         size_bytes = pattern.size_bytes
@@ -206,10 +206,12 @@ def follow(pattern: Pattern, decoded: Block, limits: Limits) -> Request | None:
             if key in values or size_bytes > limits.max_header_list_bytes:
                 return None
             if not entry.plain:
-                if key != "grpc-timeout":
+                if key != "grpc-timeout" or entry.fault:
                     return None
-                timeout_s = read_timeout_s(entry.text)
+                timeout = entry.text
             values[key] = entry.text
+        if timeout is not None:  # now that nothing is malformed
+            timeout_s = read_timeout_s(timeout)
     metadata = Metadata(base.path, values, timeout_s, pattern.handler)
     return metadata, pattern.handler, math.inf if timeout_s is None else timeout_s, pattern.length
 

@@ -81,6 +81,16 @@ def test_a_changing_timeout_is_read_alone() -> None:
     assert caught.value.code == Code.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("more", [[("grpc-timeout", "1S ")], [("grpc-timeout", "soon"), ("x-a", "\0")]])
+def test_a_malformed_field_is_found_before_a_timeout_is_read(more: list[tuple[str, str]]) -> None:
+    """RFC 9113 section 8.1.1: the request is malformed, whatever else it is, on every way of reading it."""
+    read, encoder = reader(), hpack.Encoder()
+    for _ in range(3):
+        values(read, encoder)
+    with pytest.raises(StreamFault, match="forbidden character"):
+        read.read(encoder.encode([*USUAL, *more]))
+
+
 def test_a_field_before_the_pseudo_headers_is_found() -> None:
     read, encoder = reader(), hpack.Encoder()
     for _ in range(3):
