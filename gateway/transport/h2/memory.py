@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import Code
+from gateway.transport.call import Trailers
 from gateway.transport.h2.errors import Refusal
 
 HIGH_SHARE: Final = 7 / 8
@@ -18,6 +19,8 @@ LOW_SHARE: Final = 3 / 4
 """Until so little is held."""
 FIELD_OVERHEAD_BYTES: Final = 160
 """What a metadata field takes besides its text: two strings and a place in a dictionary."""
+LATER: Final = Trailers(("grpc-retry-pushback-ms", "1000"))
+"""Clients with a retry policy wait so long (gRFC A6)."""
 NO_MEMORY: Final = "the memory for requests and replies on their way is used up; try again later"
 
 
@@ -71,7 +74,7 @@ class Account:
         """Raises Refusal RESOURCE_EXHAUSTED when the listener may not hold so much more."""
         memory = self._memory
         if memory.held_bytes + size > memory.max_bytes:
-            raise Refusal(Code.RESOURCE_EXHAUSTED, NO_MEMORY, reason="memory")
+            raise Refusal(Code.RESOURCE_EXHAUSTED, NO_MEMORY, trailers=LATER, reason="memory")
 
 
 def metadata_bytes(values: dict[str, str]) -> int:

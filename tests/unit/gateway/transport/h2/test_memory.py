@@ -187,7 +187,8 @@ def test_what_does_not_fit_is_refused() -> None:
     assert peer.pressed == 1
     frames = peer.send(peer.headers(3), data(3, message(bytes(300_000))[:60_000], end=False))
     assert kinds(frames) == ["HEADERS", "RST_STREAM"], "a large message waits for no memory"
-    assert peer.fields(frames[0])["grpc-status"] == "8"
+    fields = peer.fields(frames[0])
+    assert (fields["grpc-status"], fields["grpc-retry-pushback-ms"]) == ("8", "1000")
     small = [peer.headers(5), data(5, message(bytes(60_000))[:50_000], end=False)]
     assert peer.send(*small) == []
     peer.send(peer.headers(7), data(7, message(bytes(60_000))[:45_000], end=False))
