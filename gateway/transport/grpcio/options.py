@@ -41,6 +41,7 @@ def _pings(limits: Limits) -> list[tuple[str, int]]:
     return [
         ("grpc.keepalive_time_ms", milliseconds(limits.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", milliseconds(limits.keepalive_timeout_s)),
+        ("grpc.http2.ping_timeout_ms", milliseconds(limits.keepalive_timeout_s)),  # else a minute
         ("grpc.keepalive_permit_without_calls", int(idle_alike)),
         ("grpc.http2.min_ping_interval_without_data_ms", min(round(limits.min_ping_interval_s * 1000), MAX_INT)),
         ("grpc.http2.max_ping_strikes", limits.max_ping_strikes),
