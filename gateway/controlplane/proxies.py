@@ -32,6 +32,8 @@ log = structlog.get_logger()
 WATCH_S: Final = 1.0
 SILENT_LIMIT: Final = 15
 """A listening proxy reports every second; after so many looks without a word it hangs and is replaced."""
+LAST_WORDS_S: Final = 1.0
+"""How long the link of a process that has ended may take to end, too."""
 KILL_GRACE_S: Final = 2.0
 START_LIMIT: Final = 60
 """A proxy that was started and does not listen after so many looks is replaced, too."""
@@ -213,11 +215,17 @@ class Proxies:
         slot.child = await self._launcher.start(PROXY, command, lambda line: _say(slot, line), inherited)
         try:
             code = await slot.child.wait()
+            await self._hear_out(slot)
             last = slot.child.last_line
             return describe_exit(code) + (f", last words: {last}" if last and code > 0 else "")
         finally:
             if slot.child.running:  # cancelled
                 await slot.child.kill()
+
+    async def _hear_out(self, slot: Slot) -> None:
+        """What a process said last may be read after its end is known: its link ends behind it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._bell.until(lambda: slot.link is None), LAST_WORDS_S)
 
     def _heard(self, source: ProxyLink, message: link.FromProxy) -> None:
         if isinstance(message, link.Hello):
@@ -283,8 +291,11 @@ class Proxies:
     def _lost(self, source: ProxyLink) -> None:
         """A proxy without a link serves on, but cannot be told anything: it is replaced."""
         slot = next((slot for slot in self._slots if slot.link is source), None)
-        if slot and slot.child and not self._stopping:
-            slot.link = None
+        if slot is None:
+            return
+        slot.link = None
+        self._bell.ring()
+        if slot.child and not self._stopping:
             self._tasks.start(self._replace_unless_ended(slot, slot.child), f"proxy {slot.index} without a link")
 
     async def _replace_unless_ended(self, slot: Slot, child: Child) -> None:
