@@ -206,7 +206,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 
 def test_a_gateway_under_attack_serves_on_and_says_so(tmp_path: Path) -> None:
     models.save(tmp_path / "models", "classifier", 1, models.classifier())
-    (tmp_path / "cutover.toml").write_text('[limits]\nmax_streams = 50\nidle_timeout = "1h"\n')
+    (tmp_path / "cutover.toml").write_text("[limits]\nmax_streams = 50\nmax_header_fields = 20\n")
     values = np.linspace(-1, 1, 30, dtype="<f4").tobytes()
     request = pb.ModelInferRequest(model_name="classifier", raw_input_contents=[values])
     request.inputs.add(name="X", datatype="FP32", shape=[1, 30])
@@ -222,8 +222,10 @@ def test_a_gateway_under_attack_serves_on_and_says_so(tmp_path: Path) -> None:
                 assert pb.ModelInferResponse.FromString(ask(body, timeout=PATIENCE_S)).model_version == "1"
                 assert attacker.end() in (CALM, None)
         with Attacker(gateway.grpc) as attacker:  # a hundred thousand tiny messages, each of them a mistake
-            attacker.pour(of_gateway(each, STREAM_INFER, message(b"") * 2000, end=False) for each in odd(50))
+            attacker.pour(of_gateway(each, STREAM_INFER, message(b"") * 2500, end=False) for each in odd(40))
             assert pb.ModelInferResponse.FromString(ask(body, timeout=PATIENCE_S)).model_version == "1"
+            attacker.pour([frame(FrameType.HEADERS, END_HEADERS, 1001, block("Nothing") + b"\x82" * 17)])
+            assert gateway.wait_metric("cutover_transport_refusals_total", 1, reason="headers") == 1
         assert gateway.wait_metric("cutover_transport_refusals_total", 3, reason="resets") == 3
         assert gateway.wait_metric("cutover_transport_refusals_total", 1, reason="streams") >= 1
         assert gateway.metric("cutover_in_flight_requests") == 0
