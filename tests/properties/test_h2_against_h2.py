@@ -72,8 +72,8 @@ class Pair:
     """A client and a server, and the wire between them."""
 
     def __init__(self, window: int, frame_bytes: int, cut: int) -> None:
-        self.service = Service()
-        self.server = Connection(self.service, Limits(), lambda: None)
+        self.woken = False
+        self.server = self.serve()
         self.client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self.client.local_settings = h2.settings.Settings(
             client=True,
@@ -89,14 +89,24 @@ class Pair:
         self.answers: dict[int, Answer] = {}
         self.exchange_bytes()
 
+    def serve(self) -> Connection:
+        """The server's end."""
+        self.service = Service()
+        return Connection(self.service, Limits(), self.wake)
+
+    def wake(self) -> None:
+        """The server has something to say, or will have."""
+        self.woken = True
+
     def exchange_bytes(self) -> None:
         """Lets bytes flow until neither side has more to say."""
         while True:
             sent = self.client.data_to_send()
             for start in range(0, len(sent), self.cut):
                 self.server.receive(sent[start : start + self.cut], 0.0)
+            self.woken = False
             received = self.server.output()
-            if not sent and not received:
+            if not sent and not received and not self.woken:
                 return
             for event in self.client.receive_data(received):
                 self._note(event)
