@@ -161,7 +161,7 @@ class Limits(Section):
     """How long a client may not read its replies; 0s: for ever."""
     idle_timeout: Seconds = 3600.0
     """How long a connection without requests stays open; 0s: for ever."""
-    max_buffered: BudgetBytes = 1 << 30
+    max_buffered: BudgetBytes = 2560 << 20
     """Bytes of requests on their way in and replies on their way out, of all clients together."""
     max_uploads: BufferBytes = 64 << 20
     """Larger requests that one connection may send side by side."""

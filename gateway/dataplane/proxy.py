@@ -20,6 +20,7 @@ from gateway.dataplane.service import DataService
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.transport.call import Server
+from gateway.transport.h2.memory import HIGH_SHARE
 from gateway.transport.h2.server import Limits, listen
 from gateway.transport.peers import Trusted
 from gateway.transport.tls import Credentials
@@ -188,7 +189,8 @@ def transport_limits(settings: link.Configure) -> Limits:
     """What the proxy was told, as limits of its transport; the others keep their defaults."""
     return Limits(
         max_connections=settings.max_connections,
-        max_message_bytes=settings.max_message_bytes,
+        # A larger one could never fit: better said at its prefix, with the number, than as "try again later".
+        max_message_bytes=min(settings.max_message_bytes, int(settings.peers.max_buffered_bytes * HIGH_SHARE)),
         max_streams=settings.max_streams,
         max_header_list_bytes=settings.max_header_bytes,
         max_header_block_bytes=max(Limits().max_header_block_bytes, settings.max_header_bytes),

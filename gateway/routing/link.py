@@ -55,7 +55,7 @@ class PeerLimits(msgspec.Struct, frozen=True):
     A time of 0 is no limit, except for `handshake_timeout_s`, `header_timeout_s` and `keepalive_timeout_s`.
     """
 
-    max_buffered_bytes: int = 1 << 30
+    max_buffered_bytes: int = 2560 << 20
     max_upload_bytes: int = 64 << 20
     max_backlog_bytes: int = 128 << 20
     max_decompressed_bytes: int = 4 << 20

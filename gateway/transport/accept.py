@@ -140,6 +140,7 @@ class Acceptor:
     def _welcomed(self, arrival: Arrival, sock: socket.socket, task: asyncio.Task[None]) -> None:
         """Whatever became of it; a task that is cancelled before its first step would not come to its own `finally`."""
         self._tasks.discard(task)
+        arrival.task = None  # it would live as long as the connection
         if arrival.guest is None:
             sock.close()
         if not arrival.met:

@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def size(size_bytes: int) -> str:
-    return f"{size_bytes >> 30}GiB" if size_bytes >= 1 << 30 else f"{size_bytes >> 20}MiB"
+    return f"{size_bytes >> 30}GiB" if size_bytes % (1 << 30) == 0 else f"{size_bytes >> 20}MiB"
 
 
 def written(default: object) -> str:

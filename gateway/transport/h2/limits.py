@@ -72,8 +72,8 @@ class Limits:
     """Requests above the stream window that are received side by side; the others wait with their window used up."""
     max_backlog_bytes: int = 128 << 20
     """Replies that wait for a peer that does not read; what comes on top fails with RESOURCE_EXHAUSTED."""
-    max_buffered_bytes: int = 1 << 30
-    """What all connections of the listener together may hold.
+    max_buffered_bytes: int = 2560 << 20
+    """What all connections of the listener together may hold. 7/8 of the default is room for one message of 2^31 bytes.
 
     Beyond 7/8 of it those that hold most are closed, until it is 3/4; what does not fit is RESOURCE_EXHAUSTED.
     """
