@@ -13,8 +13,9 @@ from tests.properties.reference.theirs import Pairs
 from tests.unit.gateway.transport.h2.peer import Frame, message
 
 T = TypeVar("T")
-NEW, LATEST, EARLIER = -1, -2, -3
-"""Streams that are not named by number: the next that may be opened, the last that was, the one before."""
+NEW, LATEST, EARLIER, OPEN = -1, -2, -3, -4
+"""Streams that are not named by number: the next that may be opened, the last that was, the one before, and the last of
+which the request still arrives."""
 
 STREAMING: Final[Pairs] = [
     (b":method", b"POST"),
@@ -59,7 +60,7 @@ def weighted(*choices: tuple[int, st.SearchStrategy[T]]) -> st.SearchStrategy[T]
 
 
 used = st.sampled_from([LATEST, LATEST, LATEST, EARLIER])
-streams = weighted((15, used), (1, st.sampled_from([NEW, 0, 1, 2, 3, 5, 7, 9, 2**31 - 1])))
+streams = weighted((20, st.just(OPEN)), (8, used), (1, st.sampled_from([NEW, 0, 1, 2, 3, 5, 7, 9, 2**31 - 1])))
 messages = st.lists(st.integers(0, 12), max_size=3).map(lambda sizes: b"".join(message(bytes(size)) for size in sizes))
 bodies = messages | st.sampled_from(
     [
@@ -158,6 +159,9 @@ Step = Headers | Plain | Changed | Answer
 def resolved(pair: Pair, stream: int) -> int:
     """The number of a stream."""
     latest = pair.theirs.h2.highest_inbound_stream_id or -1
+    if stream == OPEN:
+        arriving = [stream_id for stream_id, live in pair.theirs.state().live.items() if not live.ended]
+        return max(arriving, default=max(1, latest))
     return stream if stream >= 0 else max(1, {NEW: latest + 2, LATEST: latest, EARLIER: latest - 2}[stream])
 
 
@@ -167,6 +171,8 @@ def run(steps: list[Step], *, greet: bool = True) -> Pair:
     if greet:
         pair.feed(Frame(FrameType.SETTINGS, 0, 0, b""))
     for step in steps:
+        if pair.over:
+            break
         if isinstance(step, Answer):
             pair.answer(resolved(pair, step.stream), step.size)
             continue
@@ -243,8 +249,12 @@ changed = st.builds(
     st.integers(0, 255),
 )
 answers = st.builds(Answer, used, st.sampled_from([None, PAUSE, RESUME, 65_530]) | st.integers(0, 500))
-steps = st.lists(
-    weighted((5, requests), (9, data), (2, trailers), (4, control), (3, answers), (1, changed), (1, anything)),
-    min_size=5,
-    max_size=40,
+steps = st.builds(
+    lambda first, rest: [first, *rest],
+    st.builds(Headers, st.just(NEW), st.sampled_from(GOOD), st.just(END_HEADERS)),
+    st.lists(
+        weighted((10, requests), (18, data), (3, trailers), (8, control), (6, answers), (2, changed), (1, anything)),
+        min_size=5,
+        max_size=40,
+    ),
 )
