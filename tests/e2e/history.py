@@ -69,6 +69,8 @@ class History:
     windows: list[Window] = field(default_factory=list)
     ready_s: list[float] = field(default_factory=list)
     """When a control process said that it was ready: what the store had before is served everywhere from then on."""
+    excusable: frozenset[str] = frozenset(("UNAVAILABLE",))
+    """What answers may fail with in such a window."""
 
     def problems(self, events: Sequence[pb.AuditEvent], final: pb.Release) -> list[str]:
         """Broken promises, one line each. `events`: the audit log of the model, oldest first."""
@@ -139,7 +141,7 @@ class History:
     def _unexcused_errors(self) -> Iterable[str]:
         for answer in self.answers:
             excused = any(window.start_s <= answer.came_s and answer.asked_s <= window.end_s for window in self.windows)
-            if answer.error and not (excused and answer.code == "UNAVAILABLE"):
+            if answer.error and not (excused and answer.code in self.excusable):
                 yield f"{answer} while nothing was broken that excuses it"
 
 
