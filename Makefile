@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Options of `make bench-transport`
 BENCH ?=
 
-.PHONY: help install demo test test-slow explore lint bench bench-transport protos lock clean
+.PHONY: help install demo test test-slow fuzzer explore lint bench bench-transport protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -25,8 +25,12 @@ demo: install ## A model release on real data, from first shadow copy to flip an
 test: install ## The tests, without those marked slow
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: install ## The slow tests
+test-slow: install fuzzer ## The slow tests
 	$(BIN)/python -m pytest -m slow
+
+fuzzer: install # Where it has no wheel, the tests that are guided by coverage are skipped, and say so.
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	  || $(BIN)/pip install --quiet --disable-pip-version-check --only-binary=:all: 'atheris>=3.0,<4' || true
 
 explore: install ## The property tests with examples never drawn before; print what fails, keep it as a test
 	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest tests/properties tests/unit
