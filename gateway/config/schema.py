@@ -178,7 +178,7 @@ class Limits(Section):
     """Entries of one SETTINGS frame."""
     max_control_replies: Positive = 1000
     """Answers to PING and SETTINGS that a client may leave unread."""
-    max_resets: Positive = 1000
+    max_resets: Positive = 200
     """Streams a client may reset at once, or make the server reset."""
     resets_per_second: Positive = 33
     max_chatter: Positive = 1000

@@ -13,6 +13,7 @@ from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.requests import Requests
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.settings import Setting
+from gateway.transport.h2.streams import FRAMES_PER_PRIORITY
 
 DRAIN_PING: Final = b"draining"
 """Payload of the PING whose answer says that the peer has seen our first GOAWAY."""
@@ -100,6 +101,7 @@ class Control:
         """PRIORITY (section 6.3) means nothing any more, but its form is checked."""
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        self._requests.chat(FRAMES_PER_PRIORITY - 1)
         if size == 5:
             return
         text = f"PRIORITY of {size} bytes, must be 5"

@@ -15,6 +15,8 @@ FRAMES_PER_STREAM: Final = 8
 """Chatter that comes with a call: clients send WINDOW_UPDATE and PING for what they receive."""
 FRAMES_PER_DATA: Final = 3
 """The same for each DATA frame of a reply that had to wait for windows: at most two WINDOW_UPDATE and a PING."""
+FRAMES_PER_PRIORITY: Final = 8
+"""What a PRIORITY frame counts for: gRPC clients send none, and nginx takes 128 at once, too."""
 
 
 class Streams:

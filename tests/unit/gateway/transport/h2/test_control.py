@@ -104,6 +104,13 @@ def test_priority_means_nothing() -> None:
     assert peer.works(3)
 
 
+def test_priorities_that_keep_changing_end_the_connection() -> None:
+    peer = Peer()
+    priority = frame(FrameType.PRIORITY, 0, 1, bytes(5))
+    assert peer.send(priority * 124) == []
+    assert only(peer.send(priority), FrameType.GOAWAY).code == ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_a_window_update_of_zero_ends_the_stream_only() -> None:
     peer = Peer()
     call = peer.keep(1)
