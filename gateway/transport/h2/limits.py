@@ -1,7 +1,7 @@
 """How much a peer may ask for, and how long it may take. Every number bounds something a peer could otherwise grow.
 
-`Counters` says how often they struck. The defaults are no laxer than what nginx does about the same abuse, or what Envoy
-advises for the edge; tests/conformance/README.md has the table, attack by attack.
+`Counters` says how often they struck. The defaults are no laxer than what nginx does about the same abuse, or what
+Envoy advises for the edge; tests/conformance/README.md has the table, attack by attack.
 """
 
 from dataclasses import dataclass, fields
@@ -82,8 +82,8 @@ class Limits:
     reset_burst: int = 200
     """Streams a peer may reset early, or make the server reset, before it is told to calm down (CVE-2023-44487).
 
-    More than `max_streams`, for a caller may give up all it has in flight at once. As opened streams give some back, who
-    resets all it opens gets 400: nginx takes as many in a turn of its loop, Envoy 250.
+    More than `max_streams`, for a caller may give up all it has in flight at once. As opened streams give some back,
+    who resets all it opens gets 400: nginx takes about as many in a turn of its loop, Envoy 250.
     """
     resets_per_s: float = 33.0
     """How fast `reset_burst` grows back; every two streams opened give back one more."""
