@@ -15,6 +15,7 @@ from tests import models
 from tests.e2e.calls import Askers, ask
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway, serving
+from tests.transports import differs
 
 pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
 
@@ -71,6 +72,21 @@ def test_a_killed_proxy_is_replaced(models_dir: Path, state_dir: Path) -> None:
         assert ask(gateway.target, "number")[0] == 1
 
 
+def test_a_proxy_that_is_told_to_stop_fails_no_call(models_dir: Path, state_dir: Path, each_transport: str) -> None:
+    """Its calls are answered, and its clients go to the other one."""
+    models.save(models_dir, "number", 1, models.constant(1))
+    with serving(models_dir, state_dir, "--proxies", "2") as gateway:
+        with Askers(gateway.target, "number", threads=8) as askers:
+            askers.wait_more(50)
+            for proxy in gateway.proxies():
+                os.kill(proxy, signal.SIGTERM)
+                eventually(partial(_relieved, gateway, proxy))
+                askers.wait_more(50)
+        assert gateway.metric("cutover_proxy_restarts_total") == 2
+    errors = {answer.error.partition(":")[0] for answer in askers.answers if answer.error}
+    assert errors <= differs("draining", each_transport, h2=set(), grpcio={"CANCELLED", "UNAVAILABLE"})
+
+
 def test_the_release_survives_a_kill_of_everything(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2):
         models.save(models_dir, "number", version, models.constant(version))
@@ -105,6 +121,12 @@ def test_proxies_serve_on_when_the_control_process_is_killed_and_the_next_one_ta
             assert ask(second.target, "number")[0] == 1
     finally:
         first.kill()
+
+
+def _relieved(gateway: Gateway, proxy: int) -> bool:
+    """Whether another serves in the place of that proxy."""
+    proxies = gateway.proxies()
+    return len(proxies) == 2 and proxy not in proxies and gateway.metric("cutover_proxies") == 2
 
 
 def _replaced(gateway: Gateway, dead: int) -> bool:
