@@ -13,7 +13,7 @@ from gateway.transport.peers import NOBODY, UNIX, Trusted, peer, tcp_address, vo
 Pairs = tuple[tuple[str, str | bytes], ...]
 
 MAX_STATUS_MESSAGE: Final = 2048
-"""Characters of a status message, as in `gateway.transport.h2.grpc`."""
+"""Bytes of a status message, as in `gateway.transport.h2.grpc`."""
 _legal_key = re.compile(r"[0-9a-z_.-]+").fullmatch
 """grpc doc/PROTOCOL-HTTP2.md, "Header-Name"; grpcio would end the call with an exception of its own."""
 
@@ -63,8 +63,8 @@ def pairs(trailers: Trailers) -> Pairs:
 
 
 def status_text(message: str) -> str:
-    """A status message as it may be sent: valid UTF-8, cut at MAX_STATUS_MESSAGE characters."""
-    return message[:MAX_STATUS_MESSAGE].encode("utf-8", "replace").decode()
+    """A status message as it may be sent: valid UTF-8, cut at MAX_STATUS_MESSAGE bytes."""
+    return message[:MAX_STATUS_MESSAGE].encode("utf-8", "replace")[:MAX_STATUS_MESSAGE].decode("utf-8", "ignore")
 
 
 def peer_of(name: str, auth: Mapping[str, Iterable[bytes]], trusted: Trusted = NOBODY) -> Peer:

@@ -16,7 +16,8 @@ PREFIX: Final = struct.Struct(">BL")
 """Length-Prefixed-Message: compressed flag, length."""
 PREFIX_BYTES: Final = 5
 MAX_STATUS_MESSAGE: Final = 2048
-"""Characters of a grpc-message; clients refuse more than 8 KiB of metadata in all."""
+"""Bytes of a grpc-message before its percent-encoding, which makes three of one; clients refuse more than 8 KiB of
+metadata in all, and whoever breaks off a connection over a frame of more than 16 KiB does so to all calls on it."""
 
 _UNITS_S: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _timeout = re.compile(r"([0-9]{1,8})([HMSmun])").fullmatch
@@ -75,8 +76,10 @@ def unpack(message: memoryview, compressed: bool, metadata: Metadata, limits: Li
 
 
 def percent_encode(message: str) -> bytes:
-    """A grpc-message: UTF-8, all but printable ASCII, and `%`, as %XX. Cut at MAX_STATUS_MESSAGE characters."""
+    """A grpc-message: UTF-8, all but printable ASCII, and `%`, as %XX. Cut at MAX_STATUS_MESSAGE bytes of UTF-8."""
     text = message[:MAX_STATUS_MESSAGE].encode("utf-8", "replace")
+    if len(text) > MAX_STATUS_MESSAGE:
+        text = text[:MAX_STATUS_MESSAGE].decode("utf-8", "ignore").encode()
     return _unprintable.sub(lambda match: b"%%%02X" % match[0][0], text)
 
 

@@ -116,6 +116,7 @@ def test_status_messages_are_percent_encoded() -> None:
     assert percent_encode("é\x7f") == b"%C3%A9%7F"
     assert percent_encode("\ud800") == b"?"
     assert len(percent_encode("x" * 100_000)) == 2048
+    assert percent_encode("x" + "é" * 100_000) == b"x" + b"%C3%A9" * 1023, "whole characters, no more than 2048 bytes"
 
 
 def test_trailers_are_encoded_once() -> None:
