@@ -121,7 +121,7 @@ class Sender(Windows):
         if excess := self._excess(size):
             raise Backlog(excess)
         self._enqueue(flow, message, compressed=compressed)
-        flow.full = flow.held_bytes > HIGH_WATER_BYTES
+        flow.full = flow.full or flow.held_bytes > HIGH_WATER_BYTES
         return not flow.full
 
     def begin(self, flow: Outgoing) -> None:
@@ -133,6 +133,7 @@ class Sender(Windows):
         """Ends a streaming call with this trailers block, after what was sent."""
         flow.end = block
         if not flow.left_bytes:
+            self.control_replies += 1
             self._begin(flow)
             self._finish(flow)
             self.rouse()

@@ -1,6 +1,6 @@
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2.errors import ErrorCode
-from gateway.transport.h2.frames import FrameType, frame
+from gateway.transport.h2.frames import END_HEADERS, END_STREAM, FrameType, frame
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
 from gateway.transport.h2.sending import BURST_BYTES
 from tests.unit.gateway.transport.h2.peer import Peer, data, kinds, message, only, reset, settings, window_update
@@ -85,6 +85,17 @@ def test_a_peer_that_asks_but_does_not_read_is_sent_away() -> None:
     assert not peer.connection.finished
     peer.connection.receive(ping, 0.0)
     assert peer.frames()[-1].code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_who_opens_streams_that_end_at_once_but_does_not_read_is_sent_away() -> None:
+    peer = Peer(Limits(max_control_replies=10, max_streams=5))
+    peer.connection.sender.paused = True
+    for stream_id in range(1, 33, 2):
+        assert not peer.connection.finished
+        chat = peer.headers(stream_id, (":path", "/test.Echo/Chat"), flags=END_HEADERS | END_STREAM)
+        peer.connection.receive(chat, 0.0)
+    assert peer.frames()[-1].code == ErrorCode.ENHANCE_YOUR_CALM
+    assert peer.connection._counters.take() == {"unread": 1}
 
 
 def test_replies_that_wait_are_bounded_and_the_last_straw_fails() -> None:
