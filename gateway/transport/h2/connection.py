@@ -212,7 +212,6 @@ class Connection:
         if code:
             logger.debug("connection closed with %s: %s", code.name, reason)
         self.ending = self._dead = True
-        self.sender.close()
         if self._greeted:
             self.sender.control(goaway(min(self._last_id, self._requests.streams.last_id), code, reason))
         self._requests.cancel_all()
@@ -226,7 +225,6 @@ class Connection:
     def lost(self) -> None:
         """The peer is gone."""
         self.ending = self._dead = True
-        self.sender.close()
         self._requests.cancel_all()
         self._patience.end()
 

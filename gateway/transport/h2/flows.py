@@ -25,8 +25,8 @@ class Flows:
     def __init__(self, requests: "Requests") -> None:
         self._requests = requests
         self.live: dict[int, H2Stream] = {}
-        self.stirred: list[H2Stream] = []
-        """Streams that want their messages again, or the rest of them."""
+        self.stirred: dict[H2Stream, None] = {}
+        """Streams that want their messages again, or the rest of them, in the order of their turns."""
         self._left = TURN_MESSAGES
         """How many messages may still be handed over in this turn."""
         self._turn_s = 0.0
@@ -74,7 +74,7 @@ class Flows:
                 inbox.check_length()
         except Refusal as refusal:
             inbox.ended = ended  # then the answer closes the stream, and nothing may follow it (section 5.1)
-            self._refuse(flow, refusal)
+            self.refuse(flow, refusal)
         else:
             self._deliver(flow)
 
@@ -82,14 +82,20 @@ class Flows:
         """The stream wants its messages again, in the next turn of the loop."""
         if not self.stirred:
             self._requests.sender.wake()
-        self.stirred.append(flow)
+        self.stirred[flow] = None
 
     def go_on(self) -> None:
         """Tells the streams what they wait for: their messages, or that they may send again."""
         self._left = TURN_MESSAGES
-        stirred, self.stirred = self.stirred, []
-        for flow in stirred:
+        stirred, self.stirred = self.stirred, {}
+        while stirred and self._left > 0:
+            flow = next(iter(stirred))
+            del stirred[flow]
             self._deliver(flow)
+        if stirred:  # whom the turn did not reach is first in the next
+            if not self.stirred:
+                self._requests.sender.wake()
+            self.stirred = stirred | self.stirred
         relieved, self._requests.sender.relieved = self._requests.sender.relieved, []
         for stream_id in relieved:
             if stream_id in self.live:
@@ -107,13 +113,12 @@ class Flows:
 
     def cancel_all(self) -> None:
         """The connection is lost."""
-        flows = list(self.live.values())
-        self.live.clear()
-        self.stirred.clear()
-        for flow in flows:
+        for flow in list(self.live.values()):
             self._requests.intake.close(flow.inbox)
             if not flow.closed:
                 flow.cancel()
+        self.live.clear()
+        self.stirred.clear()
 
     def _deliver(self, flow: H2Stream) -> None:
         requests, inbox = self._requests, flow.inbox
@@ -127,11 +132,12 @@ class Flows:
                 elif not inbox.ended:
                     requests.intake.replenish(inbox)
         except Refusal as refusal:
-            self._refuse(flow, refusal)
+            self.refuse(flow, refusal)
         if inbox.buffered_bytes != inbox.held_bytes and flow.stream_id in self.live:
             requests.intake.settle(inbox)
 
-    def _refuse(self, flow: H2Stream, refusal: Refusal) -> None:
+    def refuse(self, flow: H2Stream, refusal: Refusal) -> None:
+        """The stream cannot be served, or no further."""
         if refusal.reason:
             self._requests.counters.count(refusal.reason)
         flow.abort(refusal.code, str(refusal), refusal.trailers)

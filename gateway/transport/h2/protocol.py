@@ -39,6 +39,8 @@ class H2Protocol(Guest):
         self._on_change = on_change
         self._connection = Connection(service, limits, self._wake, self._counters, memory)
         self._sender = self._connection.sender
+        self._woken = False
+        """`_rise` is due."""
         self._stuck_bytes = 0
         """What a full socket has not taken, roughly."""
         self._transport: asyncio.Transport
@@ -167,7 +169,14 @@ class H2Protocol(Guest):
         self._stuck_bytes = size
 
     def _wake(self) -> None:
-        self._loop.call_soon(self._flush)
+        """Once in a turn of the loop, however many ask: each flush may ask again, for the turn after it."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._rise)
+
+    def _rise(self) -> None:
+        self._woken = False
+        self._flush()
 
     def _leave(self) -> None:
         self._connection.leave()

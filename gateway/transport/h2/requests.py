@@ -206,15 +206,15 @@ class Requests:
         return stream_id in self.intake.uploads
 
     def cancel_all(self) -> None:
-        """The connection is lost: every caller left."""
+        """The connection is lost: every caller left. Who hears of one call may still answer another."""
         self.opened.clear()
         self.intake.clear()
-        calls = list(self.calls.values())
-        self.calls.clear()
-        for call in calls:
+        for call in list(self.calls.values()):
             if not call.closed:
                 call.cancel()
         self.flows.cancel_all()
+        self.calls.clear()
+        self.sender.close()
 
     def _block(self, stream_id: int, ended: bool, block: bytes) -> None:
         """A complete header block: a request begins, or its trailers end it."""
@@ -268,17 +268,21 @@ class Requests:
         """Request trailers mean nothing to a gRPC server, but they end the request."""
         if not ended:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "second HEADERS without END_STREAM")
+        flow = self.flows.live.get(stream_id)
         try:
             if decoded is None:
                 raise too_large()
             fields.check_trailers(decoded.entries())
-            flow = self.flows.live.get(stream_id)
             if flow is not None:
                 self.flows.data(flow, memoryview(b""), 0, ended=True)
             else:
                 self._complete(stream_id)
         except Refusal as refusal:
-            self._refuse(stream_id, refusal, ended)
+            if flow is not None:
+                flow.inbox.ended = True
+                self.flows.refuse(flow, refusal)
+            else:
+                self._refuse(stream_id, refusal, ended)
 
     def _complete(self, stream_id: int) -> None:
         """END_STREAM: the call goes to its handler."""

@@ -82,6 +82,26 @@ def test_a_fault_cancels_what_is_in_flight() -> None:
     assert peer.connection.idle
 
 
+@pytest.mark.parametrize("size", [1, 200_000])
+@pytest.mark.parametrize("lost", [True, False])
+def test_who_hears_that_one_caller_is_lost_may_answer_another(
+    size: int, lost: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = Peer()
+    first, second = peer.keep(1), peer.keep(3)
+    first.on_cancel = lambda: second.reply(bytes(size), NO_TRAILERS)
+    connection = peer.connection
+    if lost:
+        connection.lost()
+    else:
+        peer.send(data(0, b""))
+    assert first.closed
+    assert second.closed
+    assert connection.sender.account.held_bytes == connection.sender.backlog_bytes == 0
+    assert connection.idle
+    assert not caplog.records
+
+
 def test_draining_loses_nothing() -> None:
     peer = Peer()
     call = peer.keep(1)

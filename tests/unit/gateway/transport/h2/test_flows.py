@@ -1,5 +1,7 @@
 """Streaming calls as bytes in, bytes out."""
 
+from functools import partial
+
 import pytest
 
 from gateway.errors import Code
@@ -50,6 +52,20 @@ def test_request_trailers_end_a_stream() -> None:
     listen(peer)
     peer.send(data(1, message(b"a"), end=False), peer.trailers(1, ("x-a", "b")))
     assert peer.service.heard == [b"a", "end"]
+
+
+def test_request_trailers_above_the_limit_end_a_stream_that_has_answered() -> None:
+    peer = Peer()
+    for frame in peer.send(peer.headers(1, CHAT), data(1, message(b"a"), end=False)):
+        if frame.kind == FrameType.HEADERS:
+            peer.fields(frame)
+    (end,) = peer.send(peer.trailers(1, ("x-a", "b" * 20_000)))
+    assert (end.kind, end.flags) == (FrameType.HEADERS, END_HEADERS | END_STREAM)
+    fields = peer.fields(end)
+    assert fields["grpc-status"] == "8"
+    assert ":status" not in fields, "trailers have no pseudo-headers"
+    assert peer.connection._counters.take() == {"headers": 1}
+    assert peer.works(3)
 
 
 def test_data_after_the_end_resets_the_stream_and_cancels() -> None:
@@ -130,6 +146,19 @@ def test_a_lost_connection_cancels() -> None:
     listen(peer)
     peer.connection.lost()
     assert peer.service.heard == ["cancel"]
+
+
+@pytest.mark.parametrize("act", ["finish", "fail", "send", "resume"])
+def test_who_hears_that_one_caller_is_lost_may_turn_to_another(act: str, caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer()
+    first, second = listen(peer), listen(peer, 3)
+    second.pause()
+    arguments: dict[str, tuple[object, ...]] = {"fail": (Code.ABORTED, ""), "send": (bytes(200_000),)}
+    first.on_cancel = lambda: getattr(second, act)(*arguments.get(act, ()))
+    peer.connection.lost()
+    sender = peer.connection.sender
+    assert (first.closed, second.closed, sender.account.held_bytes, sender.backlog_bytes) == (True, True, 0, 0)
+    assert not caplog.records
 
 
 def test_a_stream_whose_work_goes_on_keeps_its_place() -> None:
@@ -250,6 +279,19 @@ def test_a_peer_that_does_not_read_is_told_of() -> None:
     assert relieved == [1]
 
 
+def test_who_was_told_to_wait_is_not_told_to_go_on_until_it_hears_so() -> None:
+    peer = Peer(first=settings(initial_window_size=0))
+    stream = listen(peer)
+    writable: list[bool] = []
+    stream.on_writable = lambda: writable.append(True)
+    assert [stream.send(bytes(30_000)) for _ in range(3)] == [True, True, False]
+    peer.send(window_update(1, 35_000))
+    assert not stream.send(b"less waits than at first, but still much")
+    peer.send(window_update(1, 100_000), window_update(0, 100_000))
+    assert writable == [True]
+    assert stream.send(b"more")
+
+
 def test_who_sends_on_regardless_is_failed_at_the_bound() -> None:
     peer = Peer(Limits(max_backlog_bytes=100_000), first=settings(initial_window_size=0))
     stream = listen(peer)
@@ -341,6 +383,27 @@ def test_messages_are_handed_over_in_slices() -> None:
     peer.frames()
     assert (heard.count("first"), heard.count("second")) == (100, 100)
     assert heard[-1] == "second"
+
+
+def test_messages_in_frames_of_their_own_wait_in_line_once() -> None:
+    """Else each frame would be one more look at its stream in every turn: a window full of them took minutes."""
+    peer = Peer()
+    heard: list[int] = []
+
+    def note(place: int, _: bytes) -> None:
+        heard.append(place)
+
+    for place in range(3):
+        listen(peer, 2 * place + 1).on_message = partial(note, place)
+    frames = [data(stream_id, message(b""), end=False) * 2 * TURN_MESSAGES for stream_id in (1, 3, 5)]
+    peer.connection.receive(b"".join(frames), 1.0)
+    assert len(peer.connection._flows.stirred) == 3
+    woken = peer.woken
+    for _ in range(5):
+        peer.connection.output()
+    assert peer.woken == woken + 4, "the last turn leaves nothing for another"
+    turns = [set(heard[at : at + TURN_MESSAGES]) for at in range(0, len(heard), TURN_MESSAGES)]
+    assert turns == [{0}, {0}, {1}, {2}, {1}, {2}], "whom a turn did not reach is first in the next"
 
 
 def test_dribble_on_a_stream_that_is_paused_is_chatter() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2 import protocol
+from gateway.transport.h2.flows import TURN_MESSAGES
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.limits import Counters, Limits
 from gateway.transport.h2.protocol import H2Protocol
@@ -13,6 +14,7 @@ from tests.unit.gateway.transport.h2.peer import (
     Frame,
     Peer,
     Recorder,
+    data,
     kinds,
     message,
     only,
@@ -135,6 +137,19 @@ async def test_large_replies_leave_turn_by_turn(client: Client) -> None:
     assert len(client.wire.writes) > 3
     assert max(map(len, client.wire.writes)) < 400_000
     assert len(client.peer.answers(client.read())[1][0]) == (1 << 20) + 5
+
+
+async def test_tiny_messages_that_are_answered_at_once_take_one_turn_after_the_other(client: Client) -> None:
+    """Each answer asks for another turn, and so does what is left: were both granted, turns would double and double."""
+    client.send(settings(initial_window_size=2**30), window_update(0, 2**30))
+    client.send(client.peer.headers(1, (":path", "/test.Echo/Chat")))
+    client.send(data(1, message(b"") * 20 * TURN_MESSAGES, end=False))
+    for _ in range(15):
+        client.wire.writes.clear()
+        await asyncio.sleep(0)
+        assert len(client.wire.writes) <= 1
+    assert client.protocol._connection._flows.stirred
+    await until(lambda: not client.protocol._connection._flows.stirred)
 
 
 async def test_a_fault_says_goodbye_and_lingers(client: Client) -> None:
