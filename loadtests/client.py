@@ -25,7 +25,7 @@ _MAX_MESSAGE = 2**31 - 1
 
 
 class TargetUnreachable(Exception):
-    """Nothing that speaks gRPC answers at the target; one line."""
+    """Nothing that speaks gRPC in clear answers at the target; one line."""
 
 
 class AimError(Exception):
@@ -60,7 +60,8 @@ def connect(target: str, connections: int = 1) -> list[grpc.Channel]:
             if status_name(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 close(channels)
                 raise TargetUnreachable(
-                    f"nothing at {target} speaks gRPC; is the gateway running there? ({_explain(error)})"
+                    f"nothing at {target} speaks gRPC in clear; is the gateway running there? "
+                    f"Where its port has TLS, aim at its Unix socket, unix:PATH ({_explain(error)})"
                 ) from error
     return channels
 

@@ -77,7 +77,9 @@ def test_rows_must_fit_the_metadata(serve: Serve, tmp_path_factory: pytest.TempP
 
 
 def test_nobody_there() -> None:
-    with pytest.raises(TargetUnreachable, match=r"nothing at 127\.0\.0\.1:1 speaks gRPC"):
+    with pytest.raises(
+        TargetUnreachable, match=r"nothing at 127\.0\.0\.1:1 speaks gRPC in clear; .* TLS, aim at its Unix socket"
+    ):
         client.connect("127.0.0.1:1")
 
 
