@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,4 +78,8 @@ def introduce(arrival: Arrival, transport: asyncio.BaseTransport) -> Peer:
         certificate = tls.getpeercert()
     except ValueError as error:
         raise BadPeer(f"the client's certificate cannot be read: {error}") from None
+    # Where a session is resumed (see `tls.load`), nobody has looked at the dates again.
+    ends = certificate.get("notAfter") if certificate else None
+    if ends is not None and ssl.cert_time_to_seconds(str(ends)) < time.time():
+        raise BadPeer("the client's certificate has expired")
     return peer(arrival.address, certificate, trusted, encrypted=True)

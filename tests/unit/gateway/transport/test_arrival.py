@@ -57,7 +57,9 @@ def test_a_connection_in_clear_is_known_by_its_address() -> None:
 def test_one_over_tls_by_its_certificate_too() -> None:
     arrival = Arrival(TLS, "192.0.2.1:1", 0.0)
     assert introduce(arrival, Wire(Channel())) == Peer("192.0.2.1:1", "", True)
-    named = Channel(certificate={"subjectAltName": (("DNS", "worker.example"),)})
+    named = Channel(
+        certificate={"subjectAltName": (("DNS", "worker.example"),), "notAfter": "Nov 20 00:00:00 2999 GMT"}
+    )
     assert introduce(arrival, Wire(named)) == Peer("192.0.2.1:1", "worker.example", True)
 
 
@@ -68,6 +70,7 @@ def test_one_over_tls_by_its_certificate_too() -> None:
         (Channel("http/1.1"), "did not negotiate h2"),
         (Channel(broken="not UTF-8"), "cannot be read: not UTF-8"),
         (Channel(certificate={"subjectAltName": (("DNS", "a\0b"),)}), "control characters"),
+        (Channel(certificate={"notAfter": "Nov 20 00:00:00 2020 GMT"}), "has expired"),
     ],
 )
 def test_whom_a_connection_is_not_for(channel: Channel, why: str) -> None:

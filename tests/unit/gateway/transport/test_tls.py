@@ -72,9 +72,13 @@ def test_old_versions_are_refused(files: TlsFiles) -> None:
     assert refused(load(newest_only).context, client) == "UNSUPPORTED_PROTOCOL"
 
 
-def test_nothing_is_resumed(files: TlsFiles) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_nobody_gets_a_ticket(files: TlsFiles, version: ssl.TLSVersion) -> None:
     server, client = load(files).context, AUTHORITY.client_context()
-    theirs, _ = handshake(server, client)
+    client.maximum_version = version
+    theirs, ours = handshake(server, client)
+    ours.write(b"x")
+    assert theirs.read() == b"x"
     assert theirs.session is None or not theirs.session.has_ticket
 
 
