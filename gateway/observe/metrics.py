@@ -154,8 +154,8 @@ class Metrics(Collector):
             _add(families, "cutover_transport_refusals_total", (reason,), count)
         if self._statistics.tls_not_after_s:
             _add(families, "cutover_tls_certificate_expiry_timestamp_seconds", (), self._statistics.tls_not_after_s)
-        for result, count in sorted(self._statistics.tls_reloads.items()):
-            _add(families, "cutover_tls_reloads_total", (result,), count)
+            for result in ("failed", "ok"):  # from 0 on: `increase()` does not see a series that begins with 1
+                _add(families, "cutover_tls_reloads_total", (result,), self._statistics.tls_reloads.get(result, 0))
 
     def _collect_batches(self, families: Families) -> None:
         for (model, version, shadow), totals in sorted(self._statistics.batches.items()):

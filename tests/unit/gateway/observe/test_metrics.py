@@ -125,6 +125,14 @@ def test_facts_and_gauges() -> None:
     assert value("cutover_build_info", version=__version__) == 1
 
 
+def test_reloads_of_certificates_are_counted_from_zero() -> None:
+    """The first failure must be an increase, not a new series."""
+    statistics = Statistics()
+    statistics.fold(0, Report(tls_not_after_s=1_800_000_000))
+    value = scrape(statistics)
+    assert [value("cutover_tls_reloads_total", result=result) for result in ("ok", "failed")] == [0, 0]
+
+
 def test_a_released_model_with_an_empty_queue_shows_zero() -> None:
     assert scrape(Statistics())("cutover_queued_requests", model="digits") == 0
 
