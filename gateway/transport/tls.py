@@ -98,6 +98,8 @@ class Credentials:
         self._broken: tuple[tuple[int, ...], ...] | None = None
         """The state of the files in which they could not be used."""
         self._told = False
+        self._mourned_s = 0
+        """When the certificate ended whose end was told last."""
         self._loaded = load(files)
         self._results: dict[str, int] = {}
 
@@ -152,6 +154,10 @@ class Credentials:
                     logger.error("new TLS files cannot be used, the old ones stay: %s", found)
             case None:
                 self._broken, self._told = None, False
+        ends_s = self.not_after_s
+        if self._clock() >= ends_s and self._mourned_s != ends_s:
+            self._mourned_s = ends_s
+            logger.error("clients refuse the TLS certificate: it expired at %s; renew it", _when(ends_s))
 
 
 def _load_pair(context: ssl.SSLContext, files: TlsFiles) -> None:

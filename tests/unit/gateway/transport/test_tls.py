@@ -187,6 +187,30 @@ def test_an_expired_certificate_does_not_replace_a_good_one_but_an_expired_one(f
     assert isinstance(found, Loaded)
 
 
+def test_the_end_of_the_certificate_in_force_is_told_once(
+    files: TlsFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_s = 0.0
+    credentials = Credentials(files, lambda: now_s)
+    now_s = credentials.not_after_s - 1.0
+    look(credentials)
+    assert caplog.messages == []
+    now_s += 1
+    for _ in range(3):
+        look(credentials)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "it expired at 20" in caplog.text
+
+    AUTHORITY.server(ends_in=900 * DAY).write(tmp_path / "good")
+    look(credentials)
+    caplog.clear()
+    look(credentials)
+    assert caplog.messages == []
+    now_s = float(credentials.not_after_s)
+    look(credentials)
+    assert len(caplog.messages) == 1
+
+
 async def test_turned_symbolic_links_are_noticed(tmp_path: Path) -> None:
     """As Kubernetes updates a Secret: the files are links through `..data`, which is replaced."""
     for name in ("one", "two"):
