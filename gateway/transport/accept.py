@@ -30,6 +30,8 @@ PAUSE_S: Final = 0.2
 STRANGER_S: Final = 1.0
 """A stranger younger than this is not sent away for want of room: it may be on its way through its handshake."""
 EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+NO_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
+"""What OpenSSL calls it when the first bytes are none of TLS."""
 
 
 class Host(Protocol):
@@ -198,7 +200,7 @@ class Acceptor:
         """Not everyone who leaves within a handshake is worth a line: port scanners and simple health checks do."""
         self._count("tls")
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-            why = error.reason or str(error)
+            why = "the client does not speak TLS" if error.reason in NO_TLS else error.reason or str(error)
             detail = getattr(error, "verify_message", "")
             self._say(f"tls {why}", f"TLS handshake with {arrival.address} failed: {detail or why}")
 
