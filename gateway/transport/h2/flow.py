@@ -194,6 +194,7 @@ class H2Stream:
         self.on_message, self.on_end = _ignore, _nothing
         self.on_cancel = self.on_writable = None
         self.inbox.close()
+        self._flows.let_go(self.inbox)
 
 
 def _ignore(_: bytes) -> None:

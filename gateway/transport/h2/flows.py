@@ -84,6 +84,10 @@ class Flows:
             self._requests.sender.wake()
         self.stirred[flow] = None
 
+    def let_go(self, inbox: Inbox) -> None:
+        """Nobody wants its messages any more: others may have its share, however long its answer takes to leave."""
+        self._requests.intake.release(inbox)
+
     def go_on(self) -> None:
         """Tells the streams what they wait for: their messages, or that they may send again."""
         self._left = TURN_MESSAGES

@@ -30,10 +30,11 @@ class Limits:
       `max_streams`, or about 256 KiB of those that waited;
     - the HPACK table (4 KiB) and header blocks that are remembered, about 200 KiB if a peer wants it.
 
-    One connection alone holds at most `max_streams * stream_window_bytes` of half-arrived requests, plus
-    `max_upload_bytes` (or one larger message) of requests that do not fit their stream's initial window, `max_streams *
-    max_header_list_bytes` of metadata, and `max_backlog_bytes` (or one larger reply) of replies it does not read. Small
-    calls that are under way are bounded by whoever admits them.
+    One connection alone holds at most `max_streams * stream_window_bytes` of half-arrived requests, or two and a half
+    times that on streams whose service does not take its messages, plus `max_upload_bytes` (or one larger message) of
+    requests that do not fit their stream's initial window, `max_streams * max_header_list_bytes` of metadata, and
+    `max_backlog_bytes` (or one larger reply) of replies it does not read. Small calls that are under way are bounded by
+    whoever admits them.
     """
 
     max_connections: int = 4096

@@ -271,7 +271,7 @@ class Requests:
         flow = self.flows.live.get(stream_id)
         try:
             if decoded is None:
-                raise too_large()
+                raise too_large(self.limits)
             fields.check_trailers(decoded.entries())
             if flow is not None:
                 self.flows.data(flow, memoryview(b""), 0, ended=True)
@@ -285,13 +285,16 @@ class Requests:
                 self._refuse(stream_id, refusal, ended)
 
     def _complete(self, stream_id: int) -> None:
-        """END_STREAM: the call goes to its handler."""
+        """END_STREAM: the call goes to its handler. Raises as `Upload.finish`, and Refusal when there is no memory."""
         upload = self.intake.uploads[stream_id]
         message = upload.finish(self.limits)
         self.intake.remove(stream_id)
         metadata = upload.metadata
         deadline_s = math.inf if metadata.timeout_s is None else upload.started_s + metadata.timeout_s
-        kind = LargeCall if len(message) > self.limits.stream_window_bytes else H2Call
+        kind: type[H2Call] = H2Call
+        if len(message) > self.limits.stream_window_bytes:
+            self.sender.account.check(len(message))  # it may be a thousand times as large as what has come
+            kind = LargeCall
         call = kind(self.sender, stream_id, metadata, message, self.now_s, deadline_s)
         self.calls[stream_id] = call
         assert callable(metadata.handler)  # noqa: S101 - streaming calls never become uploads

@@ -263,7 +263,8 @@ class Intake:
             self._open(self._waiting.popleft())
 
     def _open(self, arriving: Arriving) -> None:
-        target_bytes = arriving.missing_bytes + max(SPARE_BYTES, self._limits.stream_window_bytes // 2)
+        window_bytes = self._limits.stream_window_bytes
+        target_bytes = max(window_bytes, arriving.missing_bytes + max(SPARE_BYTES, window_bytes // 2))
         increment_bytes = min(target_bytes, MAX_WINDOW_BYTES) - arriving.window_bytes
         if increment_bytes > 0:
             arriving.window_bytes += increment_bytes

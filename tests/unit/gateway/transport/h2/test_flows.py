@@ -265,6 +265,24 @@ def test_a_message_above_the_window_is_granted_and_its_share_given_back() -> Non
     assert peer.connection._requests.intake._granted_bytes == 0
 
 
+def test_small_messages_do_not_open_the_window_one_by_one() -> None:
+    peer = Peer()
+    listen(peer)
+    frames = [frame for _ in range(1000) for frame in peer.send(data(1, message(bytes(195)), end=False))]
+    updates = [frame for frame in frames if frame.stream_id == 1]
+    assert kinds(updates) == ["WINDOW_UPDATE"] * 6, "200,000 bytes, by half a window at a time"
+
+
+def test_the_share_of_a_stream_that_has_failed_goes_to_others_at_once() -> None:
+    peer = Peer(Limits(max_upload_bytes=100_000), first=settings(initial_window_size=0))
+    first = listen(peer)
+    peer.send(data(1, message(bytes(200_000))[:60_000], end=False))
+    assert peer.send(peer.headers(3), data(3, message(bytes(200_000))[:60_000], end=False)) == [], "the share is taken"
+    first.send(b"nobody opens a window for this")
+    first.fail(Code.ABORTED, "")
+    assert only(peer.frames(), FrameType.WINDOW_UPDATE).stream_id == 3
+
+
 def test_a_peer_that_does_not_read_is_told_of() -> None:
     peer = Peer(first=settings(initial_window_size=10))
     stream = listen(peer)

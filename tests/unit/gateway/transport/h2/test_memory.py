@@ -1,5 +1,7 @@
 """What is held is counted, whatever becomes of it."""
 
+import gzip
+
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Call
 from gateway.transport.h2.connection import Connection
@@ -199,6 +201,20 @@ def test_what_does_not_fit_is_refused() -> None:
     assert peer.fields(only(peer.frames(), FrameType.HEADERS))["grpc-status"] == "8"
     assert peer.counters == {"memory": 3}
     assert peer.held < MIB
+
+
+def test_compressed_messages_that_do_not_fit_unpacked_are_refused() -> None:
+    peer = Crowded(10 * MIB)
+    packed = message(gzip.compress(bytes(4 * MIB)), 1)
+    assert len(packed) < 5000
+    sent = [part for at in (1, 3, 5) for part in (peer.headers(at, KEEP, ("grpc-encoding", "gzip")), data(at, packed))]
+    frames = peer.send(*sent)
+    assert [call.message for call in peer.service.kept] == [bytes(4 * MIB)] * 2
+    assert peer.fields(only(frames, FrameType.HEADERS))["grpc-status"] == "8"
+    assert (peer.held, peer.counters) == (8 * MIB, {"memory": 1})
+    for call in peer.service.kept:
+        call.fail(Code.ABORTED, "")
+    assert peer.held == 0
 
 
 def test_a_stream_that_does_not_fit_is_refused() -> None:
