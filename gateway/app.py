@@ -44,6 +44,8 @@ PROXY_START_S: Final = 60.0
 TAKE_OVER_WAIT_S: Final = 120.0
 """How long an earlier gateway's processes may go on answering while our workers load."""
 ADMIN_GRACE_S: Final = 2.0
+SAME_SIGNAL_S: Final = 0.5
+"""Signals so close behind the first are the same word: `timeout` and supervisors tell the process, then its group."""
 STORE_FILE: Final = "cutover.db"
 
 
@@ -56,12 +58,18 @@ def run(config: Config) -> int:
 async def serve(config: Config) -> int:
     """Serves until SIGINT or SIGTERM, then drains; a second signal ends everything at once. Raises StartupError."""
     stop, at_once = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first_s = 0.0
 
     def on_signal(name: str) -> None:
+        nonlocal first_s
+        if not stop.is_set():
+            first_s = loop.time()
+        elif loop.time() - first_s < SAME_SIGNAL_S:
+            return
         log.info("stopping at once" if stop.is_set() else "stopping", signal=name)
         (at_once if stop.is_set() else stop).set()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number.name)
     gateway = Gateway(config)

@@ -15,6 +15,7 @@ UNIMPLEMENTED = "12"
 INVALID = "3"
 EXHAUSTED = "8"
 BASE64 = "Error parsing 'k-bin' metadata: illegal base64 encoding"
+METADATA = "request metadata is larger than the limit (100 fields, 16384 bytes with 32 for each field)"
 LATE = Answered(status="4", text="Deadline Exceeded")
 
 
@@ -126,13 +127,17 @@ def test_what_is_the_same(server: Process, asked: Asked, answered: Answered) -> 
         (
             "metadata-size",
             Asked(fields=tuple((f"x-{number}", "") for number in range(101))),
-            refused(EXHAUSTED, "request metadata is larger than the limit"),
+            refused(
+                EXHAUSTED, "request metadata is larger than the limit (100 fields, 16384 bytes with 32 for each field)"
+            ),
             OK,
         ),
         (
             "metadata-size",
             Asked(fields=(("x", "v" * 16_300),)),
-            refused(EXHAUSTED, "request metadata is larger than the limit"),
+            refused(
+                EXHAUSTED, "request metadata is larger than the limit (100 fields, 16384 bytes with 32 for each field)"
+            ),
             OK,
         ),
         ("binary-metadata", Asked(fields=(("k-bin", "AP8,AA"),)), OK, refused(INTERNAL, BASE64)),

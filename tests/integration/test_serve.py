@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -168,6 +168,13 @@ def test_a_release_survives_the_death_of_everything(folder: Path) -> None:
         assert infer() == "1"  # still the release it had
 
 
+def interrupted(gateway: Gateway) -> str:
+    """The log of a gateway that gets one more SIGINT, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(gateway.pid, signal.SIGINT)
+    return gateway.log_tail()
+
+
 def test_the_first_signal_waits_for_answers_and_the_second_does_not(folder: Path) -> None:
     with serving(folder / "models", folder / "state") as gateway, ThreadPoolExecutor(1) as pool:
         (worker,) = gateway.workers("echo")
@@ -178,7 +185,9 @@ def test_the_first_signal_waits_for_answers_and_the_second_does_not(folder: Path
             os.kill(gateway.pid, signal.SIGINT)
             until(lambda: "stopping" in gateway.log_tail())
             assert runs(worker)
-            os.kill(gateway.pid, signal.SIGINT)
+            os.kill(gateway.pid, signal.SIGINT)  # at once behind the first: the same word
+            os.kill(gateway.pid, signal.SIGTERM)
+            until(lambda: "stopping at once" in interrupted(gateway))
             assert gateway.process.wait(timeout=LIMIT_S) == 0
             assert not runs(worker)
             with pytest.raises(grpc.RpcError):

@@ -89,7 +89,7 @@ class HeaderReader:
         request = None if pattern is None else follow(pattern, decoded, self._limits)
         if request is None:
             if not self._fits(decoded):
-                raise too_large()
+                raise too_large(self._limits)
             metadata = fields.read(decoded.entries(), self._resolve)
             vouch(metadata.values, self._peer())
             length, timeout_s = fields.content_length(metadata), metadata.timeout_s
@@ -216,6 +216,7 @@ def follow(pattern: Pattern, decoded: Block, limits: Limits) -> Request | None:
     return metadata, pattern.handler, math.inf if timeout_s is None else timeout_s, pattern.length
 
 
-def too_large() -> Refusal:
+def too_large(limits: Limits) -> Refusal:
     """For metadata above the limit."""
-    return Refusal(Code.RESOURCE_EXHAUSTED, "request metadata is larger than the limit", reason="headers")
+    most = f"{limits.max_header_fields} fields, {limits.max_header_list_bytes} bytes with 32 for each field"
+    return Refusal(Code.RESOURCE_EXHAUSTED, f"request metadata is larger than the limit ({most})", reason="headers")
