@@ -83,6 +83,8 @@ def _address_in_line(line: bytes) -> str | None:
         return None
     if words[1] not in ("TCP4", "TCP6") or len(words) != 6:
         raise BadProxyHeader("the line is malformed")
+    if b"%" in line:  # the zone of an IPv6 address may be any text, and says nothing to who is not on the proxy's host
+        raise BadProxyHeader("an address is malformed")
     parse = ipaddress.IPv4Address if words[1] == "TCP4" else ipaddress.IPv6Address
     try:
         source, _ = parse(words[2]), parse(words[3])

@@ -65,6 +65,7 @@ def test_addresses(header: bytes, address: str | None) -> None:
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n", "malformed"),
         (b"PROXY TCP4 2001:db8::1 192.0.2.2 1 2\r\n", "address"),
         (b"PROXY TCP4 192.0.2.01 192.0.2.2 1 2\r\n", "address"),
+        (b"PROXY TCP6 fe80::1%\x1b[31m ::1 1 2\r\n", "address"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 65536 2\r\n", "port"),
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 +2\r\n", "port"),
         (b"PROXY TCP6 " + b"f" * 200, "does not end"),
