@@ -26,6 +26,8 @@ _ABSURD = 4
 
 _REMEMBERED_STRINGS = 64
 _REMEMBERED_BYTES = 128
+_LONG_BYTES = 40
+_NEVER: Final = 1 << 62
 
 _SHORT_BYTES = 1024
 """A block up to here is read to its end before its fields are counted."""
@@ -213,8 +215,8 @@ class Decoder:
         if index:
             name = self._table[index].name
         else:
-            name, position = self._string(block, position, mask == 0x3F)
-        value, position = self._string(block, position, mask == 0x3F)
+            name, position = self._string(block, position, _NEVER if mask == 0x3F else 0)
+        value, position = self._string(block, position, _NEVER if mask == 0x3F else _LONG_BYTES)
         size = len(name) + len(value) + FIELD_OVERHEAD_BYTES
         if mask != 0x3F:
             return Entry(name, value, size), position
@@ -228,8 +230,8 @@ class Decoder:
             self._evict()
         return entry, position
 
-    def _string(self, block: bytes, position: int, inserted: bool) -> tuple[bytes, int]:
-        """The string at `position`, and where it ends."""
+    def _string(self, block: bytes, position: int, remembered_bytes: int) -> tuple[bytes, int]:
+        """The string at `position`, and where it ends. From `remembered_bytes` on its coding is remembered."""
         length = block[position]
         position += 1
         coded = length & 0x80
@@ -241,8 +243,9 @@ class Decoder:
             raise HpackError("header block is truncated inside a string")
         data = block[position:stop]
         if coded:
-            # What is inserted is new, and comes back as an index. What is not comes back as the same bytes.
-            data = huffman_decode(data) if inserted else self._remembered(data)
+            # What is inserted is new, and comes back as an index. Of the rest names come back, and tokens, which are
+            # long; a request id does not.
+            data = huffman_decode(data) if length < remembered_bytes else self._remembered(data)
         return data, stop
 
     def _remembered(self, data: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """How much a peer may ask for, and how long it may take. Every number bounds something a peer could otherwise grow.
 
-`Counters` says how often they struck. The defaults against abuse are no laxer than what nginx does about the same, or what
-Envoy advises for the edge; tests/conformance/README.md has the table, attack by attack. Laxer on purpose, because tensors
-are large: messages and unread replies, for which `max_buffered_bytes` is the bound of all together; and connections,
-of which a process serves more here than one of nginx's workers by default.
+`Counters` says how often they struck. The defaults against abuse are no laxer than what nginx does about the same, or
+what Envoy advises for the edge; tests/conformance/README.md has the table, attack by attack. Laxer on purpose, because
+tensors are large: messages and unread replies, for which `max_buffered_bytes` is the bound of all together; and
+connections, of which a process serves more here than one of nginx's workers by default.
 """
 
 from dataclasses import dataclass, fields
