@@ -39,9 +39,12 @@ class Lifetime:
     def look(self, elapsed_s: float, *, idle: bool, opened: int) -> Verdict:
         """What is due. `idle`: no call is under way; `opened`: streams since the connection began."""
         said = self._said
-        if said == Verdict.STAYS:
-            self._said = self._judge(elapsed_s, idle=idle, opened=opened)
-            return self._said
+        if said in (Verdict.STAYS, Verdict.IDLE):
+            verdict = self._judge(elapsed_s, idle=idle, opened=opened)
+            late = verdict == Verdict.OLD and not idle  # a call came while the goodbye was on its way
+            if said == Verdict.STAYS or late:
+                self._said = verdict
+                return verdict
         if said == Verdict.OLD and self._limits.max_age_grace_s:
             self._waited_s += elapsed_s
             if self._waited_s > self._limits.max_age_grace_s:

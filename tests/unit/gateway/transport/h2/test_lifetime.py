@@ -41,3 +41,9 @@ def test_calls_have_a_grace_after_that() -> None:
 def test_idleness_needs_no_grace() -> None:
     life = Lifetime(Limits(idle_timeout_s=60.0, max_age_s=1000.0, max_age_grace_s=30.0))
     assert verdicts(life, 5000, idle=True) == [(61, Verdict.IDLE)]
+
+
+def test_a_call_that_came_while_an_idle_connection_was_sent_away_has_no_more_time_than_others() -> None:
+    life = Lifetime(Limits(idle_timeout_s=10.0, max_age_s=100.0, max_age_grace_s=30.0))
+    assert verdicts(life, 12, idle=True) == [(11, "max_idle")]
+    assert verdicts(life, 1000, opened=1) == [(89, "max_age"), (120, "max_age_grace")]
