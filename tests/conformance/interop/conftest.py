@@ -1,3 +1,4 @@
+import os
 import socket
 import subprocess
 import sys
@@ -31,7 +32,10 @@ class Interop:
             certificate, key = authority.server().write(folder)
             self.ca = authority.write(folder / "ca.crt")
             command += ["--certificate", str(certificate), "--key", str(key)]
-        self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}  # grpcio complains of what clients do
+        self._popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
         assert self._popen.stdout is not None
         self.port = int(self._popen.stdout.readline() or self.stop())
         self._target = f"127.0.0.1:{self.port}"
