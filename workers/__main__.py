@@ -66,7 +66,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
     parser.add_argument("--status-fd", type=int, required=True, help="open descriptor that gets status lines (JSON)")
     parser.add_argument("--threads", type=_positive, default=1, help="ONNX Runtime's threads (default 1)")
-    parser.add_argument("--max-batch-rows", type=_positive, default=64, help="rows of the largest warm-up batch")
+    parser.add_argument("--max-batch-size", type=_positive, default=64, help="rows of the largest warm-up batch")
     parser.add_argument("--batching", choices=("auto", "off"), default="auto", help="whether requests may be joined")
     parser.add_argument("--idle", action="store_true", help="run only when nothing else wants the CPU (shadows)")
     return parser.parse_args(arguments)
@@ -98,7 +98,7 @@ def _start(options: argparse.Namespace, status: Status) -> "Loop":
     started_s = perf_counter()
     model = load(options.model, options.threads)
     loaded_s = perf_counter()
-    warm = warm_up(model, batching=options.batching == "auto", max_batch_rows=options.max_batch_rows)
+    warm = warm_up(model, batching=options.batching == "auto", max_batch_size=options.max_batch_size)
     facts = {
         "batched": warm.batched,
         "load_ms": round((loaded_s - started_s) * 1000, 1),

@@ -31,7 +31,7 @@ class WarmUp(NamedTuple):
     note: str
 
 
-def warm_up(model: Model, *, batching: bool, max_batch_rows: int) -> WarmUp:
+def warm_up(model: Model, *, batching: bool, max_batch_size: int) -> WarmUp:
     """Runs the model on made-up rows. Never raises for what the model does with them."""
     try:
         style, inner, arrays = _first_accepted(model)
@@ -45,7 +45,7 @@ def warm_up(model: Model, *, batching: bool, max_batch_rows: int) -> WarmUp:
         return WarmUp(False, outputs, "requests run one by one: batching is off")
     obstacle = _fixed_axis(model.inputs, outputs) or _mixes_rows(model, style, inner, arrays)
     if not obstacle:
-        obstacle = _fails_large(model, style, inner, max_batch_rows)
+        obstacle = _fails_large(model, style, inner, max_batch_size)
     return WarmUp(not obstacle, outputs, f"requests run one by one: {obstacle}" if obstacle else "")
 
 
@@ -144,11 +144,11 @@ def _alike(datatype: str, a: Array, b: Array) -> bool:
     return bool(np.allclose(widened(a, datatype), widened(b, datatype), relative, absolute, equal_nan=True))
 
 
-def _fails_large(model: Model, style: Style, inner: int, max_batch_rows: int) -> str:
+def _fails_large(model: Model, style: Style, inner: int, max_batch_size: int) -> str:
     """Runs the largest batch once; how that fails, in words, or empty."""
     feed = _rows(model, style, inner, 0)
     row_bytes = sum(array.nbytes for array in feed.values())
-    rows = max(2, min(max_batch_rows, MAX_INPUT_BYTES // max(1, row_bytes)))
+    rows = max(2, min(max_batch_size, MAX_INPUT_BYTES // max(1, row_bytes)))
     try:
         arrays = model.run({name: np.repeat(array, rows, axis=0) for name, array in feed.items()})
     except FrameError as error:

@@ -16,8 +16,15 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config.units import duration_s, size_bytes
-from gateway.controlplane.settings import Batching, FleetSettings, ProxySettings, WorkerOverrides, WorkerSettings
+from gateway.controlplane.settings import (
+    MAX_PRIORITY_LEVELS,
+    Batching,
+    FleetSettings,
+    ProxySettings,
+    WorkerOverrides,
+    WorkerSettings,
+)
+from gateway.controlplane.units import duration_s, size_bytes
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment
 from gateway.transport.peers import Trusted
@@ -25,6 +32,7 @@ from gateway.transport.peers import Trusted
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
 Positive = Annotated[StrictInt, Field(ge=1)]
+Levels = Annotated[StrictInt, Field(ge=0, le=MAX_PRIORITY_LEVELS)]
 Host = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, BeforeValidator(duration_s)]
 """Written "250ms", "20s", "5m", "1h"; at most a day."""
@@ -35,6 +43,7 @@ MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
 BufferBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1 << 20)]
+WorkerBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=64 << 20)]
 BudgetBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=16 << 20)]
 
 
@@ -242,8 +251,22 @@ class Workers(Section):
 
     instances: Positive = 1
     threads: Positive = 1
-    max_batch_rows: Positive = 64
+    max_batch_size: Positive = 64
     batching: Batching = "auto"
+    preferred_batch_sizes: list[Positive] = []
+    """Batches wait for one of these sizes, up to `max_queue_delay`."""
+    max_queue_delay: Seconds = 0.0
+    """How long a batch may wait to grow while a worker is idle."""
+    pad_ragged: StrictBool = False
+    """Whether requests that differ in their last axis are padded with zeros and joined."""
+    queue_timeout: Seconds = 0.0
+    """How long a request may wait for a worker before DEADLINE_EXCEEDED; 0s: as long as its deadline allows."""
+    max_queue_wait: Seconds = 1.0
+    """Requests that would wait longer are refused on arrival; 0s: never."""
+    priority_levels: Levels = 0
+    """Of the request parameter `priority`, 1 the first to be served; 0: it is ignored."""
+    max_memory: WorkerBytes | None = None
+    """How much memory a worker may hold before it is replaced; unset: any."""
 
 
 class Model(Section):
@@ -251,8 +274,15 @@ class Model(Section):
 
     instances: Positive | None = None
     threads: Positive | None = None
-    max_batch_rows: Positive | None = None
+    max_batch_size: Positive | None = None
     batching: Batching | None = None
+    preferred_batch_sizes: list[Positive] | None = None
+    max_queue_delay: Seconds | None = None
+    pad_ragged: StrictBool | None = None
+    queue_timeout: Seconds | None = None
+    max_queue_wait: Seconds | None = None
+    priority_levels: Levels | None = None
+    max_memory: WorkerBytes | None = None
     unit_metadata: list[str] = ["x-user-id"]
     """Metadata keys, tried in order."""
     unit_parameters: list[str] = ["user_id"]
@@ -263,11 +293,18 @@ class Model(Section):
     """Whether metadata `cutover-arm` may choose the arm."""
 
     def overrides(self) -> WorkerOverrides:
-        return WorkerOverrides(self.instances, self.threads, self.max_batch_rows, self.batching)
+        return _overrides(self)
 
     def assignment(self) -> Assignment:
         keys = tuple(key.lower() for key in self.unit_metadata)
         return Assignment(keys, tuple(self.unit_parameters), self.no_unit, self.allow_forced)
+
+
+def _overrides(section: Workers | Model) -> WorkerOverrides:
+    """What a section says of workers."""
+    said = {name: getattr(section, name) for name in WorkerOverrides.__struct_fields__}
+    sizes = said.pop("preferred_batch_sizes")
+    return WorkerOverrides(preferred_batch_sizes=None if sizes is None else tuple(sizes), **said)
 
 
 class Log(Section):
@@ -353,7 +390,7 @@ class Config(Section):
     def fleet_settings(self) -> FleetSettings:
         """What worker pools and assignments are told."""
         return FleetSettings(
-            workers=WorkerSettings(**self.workers.model_dump()),
+            workers=_overrides(self.workers).over(WorkerSettings()),
             models={name: model.overrides() for name, model in self.models.items()},
             assignments={name: model.assignment() for name, model in self.models.items()},
             linger_s=self.server.drain_grace,

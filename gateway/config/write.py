@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from gateway.config.schema import Config
-from gateway.config.units import BYTES, SECONDS, duration_s, size_bytes
+from gateway.controlplane.units import BYTES, SECONDS, duration_s, size_bytes
 
 BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -60,7 +60,7 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
 
 def _value(value: object) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
+        return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Path):
         return _text(str(value.absolute()))
     return _text(value) if isinstance(value, str) else json.dumps(value)

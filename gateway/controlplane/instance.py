@@ -52,7 +52,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     def arguments(self, socket: Path, status_fd: int) -> list[str]:
         """Command line of one worker, after the program."""
         arguments = ["--model", str(self.model_path), "--socket", str(socket), "--status-fd", str(status_fd)]
-        arguments += ["--threads", str(self.settings.threads), "--max-batch-rows", str(self.settings.max_batch_rows)]
+        arguments += ["--threads", str(self.settings.threads), "--max-batch-size", str(self.settings.max_batch_size)]
         return [*arguments, "--batching", self.settings.batching, *(["--idle"] if self.shadow else [])]
 
 

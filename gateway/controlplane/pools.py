@@ -102,7 +102,8 @@ class WorkerPool:
             inputs=status.inputs,
             outputs=status.outputs,
             batched=status.batched,
-            max_batch_rows=self.settings.max_batch_rows if status.batched else 1,
+            max_batch_size=self.settings.max_batch_size if status.batched else 1,
+            queueing=self.settings.queueing(),
         )
 
     def found(self, version: Version | None) -> None:

@@ -1,23 +1,52 @@
 """What the doing half is told by configuration: small frozen values, one per part."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from gateway.controlplane.units import duration_s, size_bytes
 from gateway.routing.link import Entrance, PeerLimits
-from gateway.routing.snapshot import Assignment
+from gateway.routing.snapshot import Assignment, Queueing
 
 Batching = Literal["auto", "off"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+MAX_PRIORITY_LEVELS: Final = 16
+Levels = Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY_LEVELS)]
+
+
+class Duration(float):
+    """Seconds; written with its unit, "250ms"."""
+
+
+class Size(int):
+    """Bytes; written with their unit, "512MiB"."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """How the workers of one version run."""
+    """How the workers of one version run, and how requests for it wait. 0 of a time or size: without."""
 
     instances: int = 1
     threads: int = 1
-    max_batch_rows: int = 64
+    max_batch_size: int = 64
     batching: Batching = "auto"
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay: float = 0.0
+    pad_ragged: bool = False
+    queue_timeout: float = 0.0
+    max_queue_wait: float = 1.0
+    priority_levels: int = 0
+    max_memory: int = 0
+
+    def queueing(self) -> Queueing:
+        """What proxies are told of it."""
+        return Queueing(
+            max_queue_delay_s=self.max_queue_delay,
+            preferred_batch_sizes=tuple(sorted(set(self.preferred_batch_sizes))),
+            pad_ragged=self.pad_ragged,
+            queue_timeout_s=self.queue_timeout,
+            max_queue_wait_s=self.max_queue_wait,
+            priority_levels=self.priority_levels,
+        )
 
 
 class WorkerOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,13 +54,30 @@ class WorkerOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     instances: Positive | None = None
     threads: Positive | None = None
-    max_batch_rows: Positive | None = None
+    max_batch_size: Positive | None = None
     batching: Batching | None = None
+    preferred_batch_sizes: tuple[Positive, ...] | None = None
+    max_queue_delay: Duration | None = None
+    pad_ragged: bool | None = None
+    queue_timeout: Duration | None = None
+    max_queue_wait: Duration | None = None
+    priority_levels: Levels | None = None
+    max_memory: Size | None = None
 
     def over(self, base: WorkerSettings) -> WorkerSettings:
         """`base`, with what is said here in its place."""
         said = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(base, **said)
+
+
+def read_overrides(written: object) -> WorkerOverrides:
+    """What `model.toml` says. Raises msgspec.ValidationError."""
+    return msgspec.convert(written, WorkerOverrides, dec_hook=_read)
+
+
+def _read(kind: type, written: object) -> object:
+    """msgspec's hook for what it has no notation for; its ValueError becomes a ValidationError with the place."""
+    return Duration(duration_s(written)) if kind is Duration else Size(size_bytes(written))
 
 
 class ProxySettings(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.controlplane.repository import MODEL_FILE, SETTINGS_FILE, Files, Key
-from gateway.controlplane.settings import WorkerOverrides
+from gateway.controlplane.settings import WorkerOverrides, read_overrides
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -66,7 +66,7 @@ def _settings(path: Path) -> tuple[WorkerOverrides, str]:
     known = ", ".join(WorkerOverrides.__struct_fields__)
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-        return msgspec.convert(content, WorkerOverrides), ""
+        return read_overrides(content), ""
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return WorkerOverrides(), f"not valid TOML: {error}; correct it or remove the file"
     except msgspec.ValidationError as error:

@@ -132,7 +132,7 @@ class Lane:
                 first = jobs[0].plan
                 if plan is not first and plan.signature != first.signature:
                     break
-                if job.alone or rows + plan.rows > self.pool.max_batch_rows or size + weight > MAX_BATCH_BYTES:
+                if job.alone or rows + plan.rows > self.pool.max_batch_size or size + weight > MAX_BATCH_BYTES:
                     break
             queue.popleft()
             jobs.append(job)

@@ -81,6 +81,17 @@ class Tensor(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
 
 
+class Queueing(msgspec.Struct, frozen=True):
+    """How requests for one version wait and are joined; README "Settings" explains each by its name. 0: without."""
+
+    max_queue_delay_s: float = 0.0
+    preferred_batch_sizes: tuple[int, ...] = ()
+    pad_ragged: bool = False
+    queue_timeout_s: float = 0.0
+    max_queue_wait_s: float = 1.0
+    priority_levels: int = 0
+
+
 class Pool(msgspec.Struct, frozen=True):
     """The worker processes of one version. Shadow copies have a pool of their own, at idle CPU priority."""
 
@@ -96,7 +107,8 @@ class Pool(msgspec.Struct, frozen=True):
     outputs: tuple[Tensor, ...] = ()
     batched: bool = False
     """Requests may be joined along axis 0, which every input and output then has."""
-    max_batch_rows: int = 1
+    max_batch_size: int = 1
+    queueing: Queueing = Queueing()
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -11,12 +11,12 @@ from workers import __main__ as module
 def test_the_supervisors_command_line_is_understood() -> None:
     options = module._parse(["--model", "m/model.onnx", "--socket", "s", "--status-fd", "7"])
     assert (options.model, options.socket, options.status_fd) == (Path("m/model.onnx"), Path("s"), 7)
-    assert (options.threads, options.max_batch_rows, options.batching, options.idle) == (1, 64, "auto", False)
+    assert (options.threads, options.max_batch_size, options.batching, options.idle) == (1, 64, "auto", False)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--threads", "0"], ["--max-batch-rows", "-1"], ["--batching", "on"], ["--status-fd", "x"], ["--unknown"]],
+    [["--threads", "0"], ["--max-batch-size", "-1"], ["--batching", "on"], ["--status-fd", "x"], ["--unknown"]],
 )
 def test_wrong_arguments_are_usage_errors(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

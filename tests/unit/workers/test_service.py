@@ -20,7 +20,7 @@ Make = Callable[[bytes], Service]
 def make(tmp_path: Path) -> Make:
     def service(content: bytes) -> Service:
         model = load(models.save(tmp_path, "m", 1, content), 1)
-        return Service(model, warm_up(model, batching=True, max_batch_rows=4))
+        return Service(model, warm_up(model, batching=True, max_batch_size=4))
 
     return service
 

@@ -14,7 +14,7 @@ from workers.warmup import MAX_INPUT_BYTES, WarmUp, warm_up
 
 
 def warm(directory: Path, content: bytes, *, batching: bool = True, rows: int = 8) -> WarmUp:
-    return warm_up(load(models.save(directory, "m", 1, content), 1), batching=batching, max_batch_rows=rows)
+    return warm_up(load(models.save(directory, "m", 1, content), 1), batching=batching, max_batch_size=rows)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_made_up_rows_differ_but_not_from_run_to_run(tmp_path: Path) -> None:
     path = models.save(tmp_path, "m", 1, models.identity("INT32", (-1, 4)))
     first, again = Spy(load(path, 1)), Spy(load(path, 1))
     for spy in (first, again):
-        assert warm_up(spy, batching=True, max_batch_rows=4).batched
+        assert warm_up(spy, batching=True, max_batch_size=4).batched
     assert set(np.unique(np.concatenate(first.seen))) == {1, 2}
     assert not np.array_equal(first.seen[0], first.seen[1])
     for a, b in zip(first.seen, again.seen, strict=True):
@@ -133,5 +133,5 @@ def test_made_up_rows_differ_but_not_from_run_to_run(tmp_path: Path) -> None:
 
 def test_the_largest_batch_is_run_once_and_bounded_in_bytes(tmp_path: Path) -> None:
     spy = Spy(load(models.save(tmp_path, "m", 1, models.identity("FP32", (-1, 1 << 20))), 1))
-    assert warm_up(spy, batching=True, max_batch_rows=1000).batched
+    assert warm_up(spy, batching=True, max_batch_size=1000).batched
     assert [len(array) for array in spy.seen] == [1, 1, 2, MAX_INPUT_BYTES >> 22]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from gateway.config.load import load
 from gateway.config.schema import Config, Limits, Log, Model, Server, Workers
-from gateway.config.units import duration_s, size_bytes
 from gateway.config.write import write, written_duration, written_size
+from gateway.controlplane.units import duration_s, size_bytes
 
 EVERYTHING = Config(
     server=Server.model_validate(

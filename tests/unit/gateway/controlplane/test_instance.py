@@ -121,7 +121,7 @@ def test_the_command_line_says_everything_a_worker_needs() -> None:
     spec = WorkerSpec("digits", 1, True, Path("/m/digits/1/model.onnx"), WorkerSettings(1, 2, 8, "off"))
     assert spec.arguments(Path("/run/w1.sock"), 5) == [
         *("--model", "/m/digits/1/model.onnx", "--socket", "/run/w1.sock", "--status-fd", "5"),
-        *("--threads", "2", "--max-batch-rows", "8", "--batching", "off", "--idle"),
+        *("--threads", "2", "--max-batch-size", "8", "--batching", "off", "--idle"),
     ]
 
 

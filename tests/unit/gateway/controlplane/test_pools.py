@@ -22,7 +22,7 @@ async def running(
 ) -> AsyncIterator[tuple[WorkerPool, Bell]]:
     put(tmp_path, "digits", 1, told)
     bell = Bell()
-    settings = WorkerSettings(instances=instances, max_batch_rows=32)
+    settings = WorkerSettings(instances=instances, max_batch_size=32)
     pool = WorkerPool(version_of(tmp_path), settings, worker_host(run_dir, book), bell.ring, shadow=False)
     try:
         yield pool, bell
@@ -37,7 +37,7 @@ async def test_a_prepared_pool_has_all_its_instances(tmp_path: Path, run_dir: Pa
         assert (pool.state, pool.settled, pool.kept, pool.was_ready) == ("ready", True, True, True)
         public = pool.snapshot()
         assert len(set(public.addresses)) == 2
-        assert (public.state, public.batched, public.max_batch_rows) == ("ready", True, 32)
+        assert (public.state, public.batched, public.max_batch_size) == ("ready", True, 32)
         assert public.inputs[0].name == "X"
 
 

@@ -29,7 +29,7 @@ def test_settings_are_read_from_the_file_beside_the_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("instancez = 2", "unknown field `instancez`; known settings: instances, threads, max_batch_rows, batching"),
+        ("instancez = 2", "unknown field `instancez`; known settings: instances, threads, max_batch_size, batching"),
         ("instances = 0", "Expected `int` >= 1"),
         ("instances = '2'", "Expected `int | null`, got `str`"),
         ("batching = 'maybe'", "Invalid enum value 'maybe'"),

@@ -253,7 +253,7 @@ def pool(**changes: Any) -> Pool:
         "inputs": (Tensor("X", "FP32", (-1, 2)),),
         "outputs": (Tensor("Y", "FP32", (-1, 2)),),
         "batched": True,
-        "max_batch_rows": 8,
+        "max_batch_size": 8,
     }
     return Pool(**(fields | changes))
 

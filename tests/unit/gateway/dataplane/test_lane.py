@@ -51,7 +51,7 @@ def test_an_idle_worker_is_preferred_to_a_busy_one() -> None:
 
 
 def test_a_batch_stays_within_the_rows_of_the_pool() -> None:
-    bench = LaneBench(max_batch_rows=4)
+    bench = LaneBench(max_batch_size=4)
     for _ in range(3):
         bench.submit((1, 2), (3, 4))
     bench.turn()
@@ -59,7 +59,7 @@ def test_a_batch_stays_within_the_rows_of_the_pool() -> None:
 
 
 def test_a_request_with_more_rows_than_the_pool_joins_goes_alone() -> None:
-    bench = LaneBench(max_batch_rows=4)
+    bench = LaneBench(max_batch_size=4)
     call = bench.submit(*[(row, row) for row in range(9)])
     bench.submit((1, 2))
     bench.turn()
@@ -112,7 +112,7 @@ def test_only_equal_signatures_are_joined_in_the_order_of_arrival() -> None:
 
 def test_without_a_batch_axis_requests_run_one_by_one() -> None:
     bench = LaneBench(
-        batched=False, inputs=(Tensor("X", "FP32", (1, 2)),), outputs=(Tensor("Y", "FP32", (1, 2)),), max_batch_rows=1
+        batched=False, inputs=(Tensor("X", "FP32", (1, 2)),), outputs=(Tensor("Y", "FP32", (1, 2)),), max_batch_size=1
     )
     for _ in range(3):
         bench.submit((1, 2))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.units import BYTES, SECONDS, duration_s, size_bytes
+from gateway.controlplane.units import BYTES, SECONDS, duration_s, size_bytes
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("250ms", 0.25), ("20s", 20.0), ("1.5m", 90.0), (" 1 h ", 3600.0)])
