@@ -1,5 +1,5 @@
 """The Open Inference Protocol in bytes, pure: read ModelInferRequest without copying tensors, write ModelInferResponse.
 
-`request` reads, `contents` turns typed contents into raw ones, `reply` writes, `stream` wraps replies for streams,
-`status` says what an error is. The fast path makes no protobuf object.
+`request` reads, `contents` turns typed contents into raw ones, `asked` reads what parameters ask of the gateway, `reply`
+writes, `stream` wraps replies for streams, `status` says what an error is. The fast path makes no protobuf object.
 """
