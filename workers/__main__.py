@@ -104,6 +104,7 @@ def _start(options: argparse.Namespace, status: Status) -> "Loop":
         "load_ms": round((loaded_s - started_s) * 1000, 1),
         "warmup_ms": round((perf_counter() - loaded_s) * 1000, 1),
         "note": warm.note,
+        "costs": warm.costs,
     }
     try:
         listener = listen(options.socket)

@@ -20,7 +20,7 @@ class Status:
         self._write({"state": "loading"})
 
     def ready(self, *, inputs: Iterable[Any], outputs: Iterable[Any], facts: Mapping[str, object]) -> None:
-        """The socket listens. `facts`: batched, load_ms, warmup_ms, note."""
+        """The socket listens. `facts`: batched, load_ms, warmup_ms, note, costs."""
         self._write({"state": "ready", "inputs": _rows(inputs), "outputs": _rows(outputs), **facts})
 
     def failed(self, error: str) -> None:

@@ -5,7 +5,9 @@ only where it was seen to change nothing: two rows together have to give what ea
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import prod
+from time import perf_counter_ns
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,11 +26,16 @@ Style = Callable[[Tensor, tuple[int, ...], int], Array]
 
 
 class WarmUp(NamedTuple):
-    """What warm-up found out. `outputs`: as declared, unknown ranks filled in; `note`: why not batched, else empty."""
+    """What warm-up found out.
+
+    outputs: as declared, unknown ranks filled in. note: why not batched, else empty.
+    costs: (rows, microseconds) of a single row, run before, and of the largest batch, where it was run.
+    """
 
     batched: bool
     outputs: tuple[Tensor, ...]
     note: str
+    costs: tuple[tuple[int, int], ...] = ()
 
 
 def warm_up(model: Model, *, batching: bool, max_batch_size: int) -> WarmUp:
@@ -41,12 +48,24 @@ def warm_up(model: Model, *, batching: bool, max_batch_size: int) -> WarmUp:
         output if output.shape or not array.ndim else output._replace(shape=(-1,) * array.ndim)
         for output, array in zip(model.outputs, arrays, strict=True)
     )
+    costs = [(1, _cost_us(model, _rows(model, style, inner, 0)))]
     if not batching:
-        return WarmUp(False, outputs, "requests run one by one: batching is off")
+        return WarmUp(False, outputs, "requests run one by one: batching is off", tuple(costs))
     obstacle = _fixed_axis(model.inputs, outputs) or _mixes_rows(model, style, inner, arrays)
     if not obstacle:
-        obstacle = _fails_large(model, style, inner, max_batch_size)
-    return WarmUp(not obstacle, outputs, f"requests run one by one: {obstacle}" if obstacle else "")
+        obstacle, cost = _try_large(model, _rows(model, style, inner, 0), max_batch_size)
+        costs.append(cost)
+    if obstacle:
+        return WarmUp(False, outputs, f"requests run one by one: {obstacle}", tuple(costs[:1]))
+    return WarmUp(True, outputs, "", tuple(costs))
+
+
+def _cost_us(model: Model, feed: Feed) -> int:
+    """How long a run takes, whatever comes of it."""
+    started_ns = perf_counter_ns()
+    with suppress(FrameError):
+        model.run(feed)
+    return max(1, (perf_counter_ns() - started_ns) // 1000)
 
 
 def _first_accepted(model: Model) -> tuple[Style, int, list[Array]]:
@@ -144,13 +163,19 @@ def _alike(datatype: str, a: Array, b: Array) -> bool:
     return bool(np.allclose(widened(a, datatype), widened(b, datatype), relative, absolute, equal_nan=True))
 
 
-def _fails_large(model: Model, style: Style, inner: int, max_batch_size: int) -> str:
-    """Runs the largest batch once; how that fails, in words, or empty."""
-    feed = _rows(model, style, inner, 0)
-    row_bytes = sum(array.nbytes for array in feed.values())
+def _try_large(model: Model, one: Feed, max_batch_size: int) -> tuple[str, tuple[int, int]]:
+    """Runs the largest batch once: (how that fails, in words, or empty; its rows and microseconds)."""
+    row_bytes = sum(array.nbytes for array in one.values())
     rows = max(2, min(max_batch_size, MAX_INPUT_BYTES // max(1, row_bytes)))
+    feed = {name: np.repeat(array, rows, axis=0) for name, array in one.items()}
+    started_ns = perf_counter_ns()
+    obstacle = _fails_large(model, feed, rows)
+    return obstacle, (rows, max(1, (perf_counter_ns() - started_ns) // 1000))
+
+
+def _fails_large(model: Model, feed: Feed, rows: int) -> str:
     try:
-        arrays = model.run({name: np.repeat(array, rows, axis=0) for name, array in feed.items()})
+        arrays = model.run(feed)
     except FrameError as error:
         return f"a batch of {rows} rows was refused: {error}"
     for output, array in zip(model.outputs, arrays, strict=True):

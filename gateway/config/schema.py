@@ -261,7 +261,7 @@ class Workers(Section):
     """Whether requests that differ in their last axis are padded with zeros and joined."""
     queue_timeout: Seconds = 0.0
     """How long a request may wait for a worker before DEADLINE_EXCEEDED; 0s: as long as its deadline allows."""
-    max_queue_wait: Seconds = 1.0
+    max_queue_wait: Seconds = 10.0
     """Requests that would wait longer are refused on arrival; 0s: never."""
     priority_levels: Levels = 0
     """Of the request parameter `priority`, 1 the first to be served; 0: it is ignored."""

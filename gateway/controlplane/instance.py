@@ -38,6 +38,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     load_ms: float = 0.0
     warmup_ms: float = 0.0
     note: str = ""
+    costs: tuple[tuple[int, int], ...] = ()
+    """(rows, microseconds) of batches that warm-up ran."""
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     max_queue_delay: float = 0.0
     pad_ragged: bool = False
     queue_timeout: float = 0.0
-    max_queue_wait: float = 1.0
+    max_queue_wait: float = 10.0
     priority_levels: int = 0
     max_memory: int = 0
 

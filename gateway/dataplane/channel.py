@@ -118,8 +118,9 @@ class Channel(asyncio.Protocol):
         if not self.in_flight:
             self._close_broken("an answer to nothing")
             return
-        self._progress_s = monotonic()
+        began_s, self._progress_s = self._progress_s, monotonic()
         batch = self.in_flight.popleft()
+        batch.took_us = (self._progress_s - began_s) * 1e6
         if number != batch.number:
             self.in_flight.appendleft(batch)
             self._close_broken(f"an answer to batch {number} instead of {batch.number}")

@@ -28,18 +28,35 @@ def next_number() -> int:
 class Load:
     """Requests of this proxy without an answer, against their limit; and how many were sent twice."""
 
-    __slots__ = ("in_flight", "limit", "retries")
+    __slots__ = ("in_flight", "limit", "minor", "retries")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
         self.retries = 0
+        self.minor: Callable[[], int] = lambda: 0
+        """How many of them wait for versions that are not stable ones."""
+
+    def admits(self, *, stable: bool) -> bool:
+        """Whether one more may come in. Half of the limit is kept for stable versions: one that was down and comes
+        back to a long queue, or that is slow, must not take the room of those who everybody needs.
+        """
+        if self.in_flight >= self.limit:
+            return False
+        return stable or self.in_flight * 2 < self.limit or self.minor() * 2 < self.limit
 
 
 class Job:
-    """One admitted request. `tensors` are raw, in the model's input order; `alone`: never joined with others again."""
+    """One admitted request. `tensors` are raw, in the model's input order; `alone`: never joined with others again.
 
-    __slots__ = ("alone", "attempts", "call", "done", "id", "plan", "series", "tensors", "trailers")
+    deadline_s: until when it must have been sent to a worker (monotonic); the call's own deadline or an earlier one.
+    level: its priority, from 0, the first to be served. who: who asks, once many wait; "": in the order of arrival.
+    """
+
+    __slots__ = (
+        "alone", "attempts", "call", "deadline_s", "done", "id", "level", "plan", "series", "tensors", "trailers",
+        "who",
+    )  # fmt: skip
 
     def __init__(
         self, call: Call, plan: Plan, tensors: Sequence[Raw], id_: bytes, series: Series, trailers: Trailers
@@ -50,6 +67,9 @@ class Job:
         self.id = id_
         self.series = series
         self.trailers = trailers
+        self.deadline_s = call.deadline_s
+        self.level = 0
+        self.who = ""
         self.attempts = 0
         self.alone = False
         self.done = False
@@ -81,7 +101,9 @@ class Job:
 class Batch:
     """Jobs that one worker runs at once, or copies (then without jobs). The frame is what went to the worker."""
 
-    __slots__ = ("exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows", "sent_s")
+    __slots__ = (
+        "exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows", "sent_s", "took_us",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +126,8 @@ class Batch:
         self.exclusive = False
         """Nothing else may be in flight at its worker."""
         self.sent_s = 0.0
+        self.took_us = 0.0
+        """For how long it kept the worker busy, as this proxy sees it."""
 
 
 def run_frame(jobs: list[Job], rows: int) -> bytes:

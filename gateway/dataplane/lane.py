@@ -1,35 +1,35 @@
 """A lane: the queue and batcher for one version in one proxy.
 
-Batching is work-conserving: an idle worker takes what is there at once; while it is busy, the next batch grows.
-Requests that were lost with their worker, or whose batch failed, run alone: the one that is to blame fails alone.
+Batching is work-conserving unless told otherwise: an idle worker takes what is there at once; while it is busy, the
+next batch grows. Who would wait too long is refused on arrival. Requests that were lost with their worker, or whose
+batch failed, run alone: the one that is to blame fails alone.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from math import inf
 from time import monotonic
-from typing import Final
 
 from gateway.dataplane import answer
+from gateway.dataplane.backlog import Backlog, pushback_ms
+from gateway.dataplane.batcher import Batcher
 from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Job, Load, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
+from gateway.dataplane.waiting import Waiting
 from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
 from workers import wire
-
-MAX_BATCH_BYTES: Final = 64 << 20
-PUSHBACK_MS: Final = 100
-"""What a refused client is told to wait before it retries."""
 
 
 class Lane:
     """Jobs for one live pool. `mirror(batch, data, start, stop)` sees every answered batch when it is set."""
 
     __slots__ = (
-        "_channels", "_down_since_s", "_load", "_loop", "_max_queue", "_queue", "_scheduled", "_wait_s", "mirror",
-        "plans", "pool", "tap",
+        "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load", "_loop",
+        "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded", "lowest",
+        "mirror", "plans", "pool", "tap",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
@@ -37,20 +37,48 @@ class Lane:
         self.plans = Plans(pool)
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
         self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
+        self.crowded = False
+        """So many wait that it matters who asks: `Job.who` is to be set."""
+        self.lowest = 0
+        """The level of requests that say nothing of priority."""
         self._load = load
         self._loop = loop
         self._max_queue = max_queue
         self._wait_s = wait_s
-        self._queue: deque[Job] = deque()
+        self._waiting = Waiting(max(1, pool.queueing.priority_levels))
+        self._backlog = Backlog(pool.max_batch_size, pool.costs)
         self._channels: tuple[Channel, ...] = ()
         self._scheduled = False
+        self._held: asyncio.TimerHandle | None = None
+        """Ends the time for which a batch may wait to grow."""
         self._down_since_s: float | None = None
         """Since when no worker is connected, as the sweep noticed it; None while one is."""
+        self._obey()
+
+    def _obey(self) -> None:
+        """Takes over what the pool says about queueing."""
+        pool, rules = self.pool, self.pool.queueing
+        self._backlog.limit(pool.max_batch_size)
+        self._batcher = Batcher(pool.max_batch_size, rules.preferred_batch_sizes, self._backlog.cost)
+        self._delay_s = rules.max_queue_delay_s
+        self._queue_timeout_s = rules.queue_timeout_s
+        self._max_wait_s = rules.max_queue_wait_s or inf
+        self._crowd = 2 * pool.max_batch_size
+        self._calm = min(self._crowd, self._max_queue)
+        levels = max(1, rules.priority_levels)
+        self.lowest = levels - 1
+        if levels != self._waiting.levels:
+            self._waiting.relevel(levels)
 
     @property
     def queued(self) -> int:
         """Jobs waiting for a worker."""
-        return len(self._queue)
+        return self._waiting.count
+
+    @property
+    def pending(self) -> int:
+        """Jobs without an answer."""
+        return self._waiting.count + sum(len(batch.jobs) for each in self._channels for batch in each.in_flight)
 
     @property
     def ready(self) -> bool:
@@ -60,7 +88,11 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is in flight."""
-        return not self._queue and not any(channel.in_flight for channel in self._channels)
+        return not self._waiting.count and not any(channel.in_flight for channel in self._channels)
+
+    def level(self, priority: int) -> int:
+        """Where a request of that priority waits: 1 is the first; 0, and what there is not, the last."""
+        return min(priority - 1, self.lowest) if priority else self.lowest
 
     def update(self, pool: Pool, channels: tuple[Channel, ...]) -> None:
         """Takes a new description of the same pool."""
@@ -68,43 +100,124 @@ class Lane:
             self.plans = Plans(pool)
         else:
             self.plans.pool = pool
+        if pool.costs != self.pool.costs:
+            self._backlog = Backlog(pool.max_batch_size, pool.costs)
         self.pool = pool
         self._channels = channels
+        self._obey()
         self.schedule()
 
     def submit(self, job: Job) -> None:
-        """Queues the job. Raises QueueFull, or NotReady when the pool has failed."""
-        if len(self._queue) >= self._max_queue:
-            raise QueueFull(
-                f"{self.pool.model} version {self.pool.version}: {self._max_queue} requests wait already", PUSHBACK_MS
-            )
+        """Queues the job.
+
+        Raises QueueFull when too many wait or it would wait too long, Late when longer than its deadline allows, and
+        NotReady when the pool has failed.
+        """
+        waiting = self._waiting
+        arrived_s = job.call.arrived_s
+        if self._queue_timeout_s:
+            job.deadline_s = min(job.deadline_s, arrived_s + self._queue_timeout_s)
+        wait_s = waiting.rows * self._backlog.row_s
+        if (
+            wait_s > self._max_wait_s
+            or arrived_s + wait_s > job.deadline_s
+            or waiting.count >= self._calm
+            or job.who
+            or self.lowest
+        ):
+            self._admit(job, waiting)
         if self.pool.state == "failed" and not self._channels:
             raise NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {self.pool.error}")
-        self._queue.append(job)
+        waiting.append(job)
         self._load.in_flight += 1
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
+    def _admit(self, job: Job, waiting: Waiting) -> None:
+        """Looks closely. Raises QueueFull or Late for a job that had better not wait."""
+        wait_s = waiting.rows_before(job) * self._backlog.row_s
+        if wait_s > self._max_wait_s:
+            text = f"requests would wait longer than {self._max_wait_s:g} s (max_queue_wait)"
+            raise QueueFull(f"{self._name}: {text}", pushback_ms(wait_s - self._max_wait_s))
+        if job.call.arrived_s + wait_s > job.deadline_s:
+            raise Late("the deadline would pass before a worker is free")
+        if waiting.count >= self._max_queue and not self._made_room(job):
+            raise self._full(f"{self._max_queue} requests wait already")
+        if job.who and not waiting.finds_room(job, self._max_queue):
+            raise self._full("too many of the waiting requests are yours")
+        if waiting.count >= self._crowd:
+            self.crowded = True
+
+    def _full(self, text: str) -> QueueFull:
+        return QueueFull(f"{self._name}: {text}", pushback_ms(self._waiting.rows * self._backlog.row_s / 2 or 0.1))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.pool.model} version {self.pool.version}"
+
+    def _made_room(self, job: Job) -> bool:
+        """Refuses a request of lower priority instead."""
+        spared = self._waiting.spare(job.level)
+        if spared is None:
+            return False
+        self._load.in_flight -= 1
+        spared.fail(self._full("requests of higher priority take its place"), monotonic())
+        return True
+
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
-        if self._queue and not self._scheduled:
+        if self._waiting.count and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._queue:
-            channel = self._free_channel(exclusive=self._queue[0].alone)
+        waiting = self._waiting
+        while waiting.count:
+            again = waiting.again
+            channel = self._free_channel(exclusive=bool(again) and again[0].alone)
             if channel is None:
                 return
             now_s = monotonic()
-            jobs, rows = self._take(now_s)
-            if not jobs:
+            if self._delay_s and self._holds_back(channel, now_s):
                 return
+            self._send(channel, now_s)
+
+    def _send(self, channel: Channel, now_s: float) -> None:
+        """Sends the next batch, if there is one."""
+        waiting, backlog = self._waiting, self._backlog
+        ahead_us = backlog.cost.run_us(channel.in_flight[-1].rows) if channel.in_flight else 0.0
+        taken = self._batcher.take(waiting, now_s, ahead_us)
+        jobs, rows = taken.jobs, taken.rows
+        if waiting.count:
+            backlog.cut(rows)
+        elif self.crowded:
+            self.crowded = False
+        if jobs:
             batch = Batch(run_frame(jobs, rows), rows, jobs, self._answered, self._failed, self._lost)
             batch.exclusive = jobs[0].alone
             channel.send(batch, now_s)
+        for job in taken.late:
+            self._expire(job, now_s)
+
+    def _holds_back(self, channel: Channel, now_s: float) -> bool:
+        """Whether the next batch may still wait to grow; then a timer ends that."""
+        waiting = self._waiting
+        oldest = next(iter(waiting))
+        if oldest.attempts or oldest.alone or waiting.rows >= self._batcher.full:
+            return False
+        in_time_s = oldest.call.deadline_s - self._backlog.cost.run_us(waiting.rows) / 1e6
+        until_s = min(oldest.call.arrived_s + self._delay_s, in_time_s)
+        if now_s >= until_s:
+            return False
+        if self._held is None:
+            self._held = self._loop.call_later(until_s - now_s, self._let_go)
+        return True
+
+    def _let_go(self) -> None:
+        self._held = None
+        self.schedule()
 
     def _free_channel(self, *, exclusive: bool) -> Channel | None:
         best = None
@@ -115,36 +228,14 @@ class Lane:
                 best = channel
         return best
 
-    def _take(self, now_s: float) -> tuple[list[Job], int]:
-        """The next jobs that may run together, and their rows; late and cancelled ones are answered instead."""
-        jobs: list[Job] = []
-        queue = self._queue
-        rows = size = 0
-        while queue:
-            job = queue[0]
-            if job.call.closed or job.call.deadline_s <= now_s:
-                queue.popleft()
-                self._expire(job, now_s)
-                continue
-            plan = job.plan
-            weight = plan.size or sum(map(len, job.tensors))
-            if jobs:
-                first = jobs[0].plan
-                if plan is not first and plan.signature != first.signature:
-                    break
-                if job.alone or rows + plan.rows > self.pool.max_batch_size or size + weight > MAX_BATCH_BYTES:
-                    break
-            queue.popleft()
-            jobs.append(job)
-            rows += plan.rows
-            size += weight
-            if job.alone or not plan.joinable:
-                break
-        return jobs, rows
-
     def _expire(self, job: Job, now_s: float) -> None:
         self._load.in_flight -= 1
-        job.fail(Late("the deadline passed before the request was run"), now_s)
+        if job.call.deadline_s <= now_s:
+            job.fail(Late("the deadline passed before the request was run"), now_s)
+        else:
+            job.fail(
+                Late("the request waited longer for a worker than it may (queue_timeout, or its own timeout)"), now_s
+            )
 
     def _answered(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
         self._load.in_flight -= len(batch.jobs)
@@ -152,6 +243,7 @@ class Lane:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
         self.tap.add(batch.rows, micros)
+        self._backlog.answered(batch.rows, batch.took_us, len(self._channels))
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
             self._loop.call_soon(self.mirror, batch, data, start, stop)
@@ -176,14 +268,14 @@ class Lane:
                 again.append(job)
                 continue
             self._load.in_flight -= 1
-            job.fail(NotReady(f"{self.pool.model} version {self.pool.version}: the worker died twice"), now_s)
+            job.fail(NotReady(f"{self._name}: the worker died twice"), now_s)
         self._load.retries += len(again)
         self._requeue(again)
 
     def _requeue(self, jobs: list[Job]) -> None:
-        for job in reversed(jobs):
+        for job in jobs:
             job.alone = True
-            self._queue.appendleft(job)
+        self._waiting.put_back(jobs)
         self.schedule()
 
     def _waited_s(self, job: Job, now_s: float) -> float:
@@ -197,19 +289,28 @@ class Lane:
             self._down_since_s = None
         elif self._down_since_s is None:
             self._down_since_s = now_s
-        kept: deque[Job] = deque()
-        for job in self._queue:
-            if job.call.closed or job.call.deadline_s <= now_s:
-                self._expire(job, now_s)
-            elif self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
-                self._load.in_flight -= 1
-                reason = self.pool.error or "no worker is up"
-                job.fail(NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {reason}"), now_s)
-            else:
-                kept.append(job)
-        self._queue = kept
+        self._sweep_queue(now_s)
         for channel in self._channels:
             for batch in channel.in_flight:
                 for job in batch.jobs:
                     if job.call.closed or job.call.deadline_s <= now_s:
                         job.fail(Late("the deadline passed while the request was run"), now_s)
+
+    def _sweep_queue(self, now_s: float) -> None:
+        over: list[Job] = []
+        stranded: list[Job] = []
+        for job in self._waiting:
+            if job.call.closed or job.deadline_s <= now_s:
+                over.append(job)
+            elif self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
+                stranded.append(job)
+        if not over and not stranded:
+            return
+        gone = {id(job) for job in (*over, *stranded)}
+        self._waiting.keep(lambda job: id(job) not in gone)
+        for job in over:
+            self._expire(job, now_s)
+        for job in stranded:
+            self._load.in_flight -= 1
+            reason = self.pool.error or "no worker is up"
+            job.fail(NotReady(f"{self._name} is not ready: {reason}"), now_s)

@@ -3,14 +3,18 @@
 from typing import Final
 
 from gateway.dataplane.job import Job, Load
+from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, QueueFull, RequestError
 from gateway.oip import request as oip
+from gateway.oip.asked import Asked, asked
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
+UNNAMED: Final = "?"
+"""Who asks, when neither a unit nor the peer's address is known."""
 
 
 class Pipeline:
@@ -30,7 +34,7 @@ class Pipeline:
         try:
             load = self.load
             if load.in_flight >= load.limit:
-                raise QueueFull(f"{load.limit} requests are in flight already", PUSHBACK_MS)
+                raise self._full()
             request = oip.read(call.message)
             route = self.routes.get(request.model)
             if route is None:
@@ -41,12 +45,31 @@ class Pipeline:
             trailers = arm.trailers[reason]
             if call.deadline_s <= call.arrived_s:
                 raise Late("the deadline passed before the request arrived")
+            if load.in_flight * 2 >= load.limit and not load.admits(stable=arm is route.stable):
+                raise self._full()
             lane = arm.lane
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
-            lane.submit(Job(call, plan, plan.arrange(request.raw), request.id, series, trailers))
+            job = Job(call, plan, plan.arrange(request.raw), request.id, series, trailers)
+            if request.parameters:
+                _heed(job, lane, asked(request.parameters))
+            elif lane.lowest:
+                job.level = lane.lowest
+            if lane.crowded:
+                job.who = route.unit(call.metadata.values, request) or call.peer.address or UNNAMED
+            lane.submit(job)
         except RequestError as error:
             series.refused(error.code)
             if trailers is None:
                 refuse(call, error)
             else:
                 refuse(call, error, trailers)
+
+    def _full(self) -> QueueFull:
+        return QueueFull(f"{self.load.limit} requests are in flight already", PUSHBACK_MS)
+
+
+def _heed(job: Job, lane: Lane, wish: Asked) -> None:
+    """Takes over what the request's parameters ask for."""
+    if wish.timeout_s:
+        job.deadline_s = min(job.deadline_s, job.call.arrived_s + wish.timeout_s)
+    job.level = lane.level(wish.priority)

@@ -46,6 +46,7 @@ class Plan:
     __slots__ = (
         "elements",
         "joinable",
+        "joins",
         "only_size",
         "order",
         "outputs",
@@ -55,6 +56,7 @@ class Plan:
         "signature",
         "size",
         "sizes",
+        "weight",
     )
 
     def __init__(self, head: Head, pool: Pool) -> None:
@@ -68,9 +70,13 @@ class Plan:
         self.rows = _rows(ordered) if pool.batched else 1
         if self.rows > MAX_ROWS:
             raise InvalidRequest(f"{self.rows} rows are more than one request can have ({MAX_ROWS})")
+        self.weight = self.rows or 1
+        """Rows for which a request counts where it waits."""
         self.joinable = pool.batched and self.rows > 0
         skip = 1 if pool.batched else 0
         self.signature = signature([(tensor.name, tensor.datatype, tensor.shape[skip:]) for tensor in ordered])
+        self.joins = self.signature
+        """Requests of which it is the same may be joined."""
         self.elements = tuple(prod(tensor.shape) for tensor in ordered)
         self.sizes = tuple(
             None if tensor.datatype == "BYTES" else count * ELEMENT_BYTES[tensor.datatype]

@@ -75,6 +75,7 @@ class Plane:
         for release in snapshot.releases:
             assignment = snapshot.assignments.get(release.model) or Assignment()
             routes[release.model.encode()] = self._route(release, assignment)
+        self._load.minor = self._minor(snapshot)
         for lane in self._lanes.values():
             lane.mirror = None
         for release in snapshot.releases:
@@ -83,6 +84,15 @@ class Plane:
         self.snapshot = snapshot
         self._started = self._started or not self._loading
         self.on_change()
+
+    def _minor(self, snapshot: Snapshot) -> Callable[[], int]:
+        """Counts requests without an answer in lanes of versions that are no stable ones."""
+        minor = [
+            self._lanes[release.model, version, False]
+            for release in snapshot.releases
+            for version in _live_versions(release) - {release.policy.stable}
+        ]
+        return lambda: sum(lane.pending for lane in minor)
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model

@@ -86,15 +86,15 @@ class Route:
         table = self._table
         if table is None:
             return self.stable, "stable"
-        unit = self._unit(metadata, request)
+        unit = self.unit(metadata, request)
         if unit is not None:
             return table[bucket(self._salt, unit)], "split"
         if self._assignment.no_unit == "stable":
             return self.stable, "no-unit"
         return table[int(random() * BUCKETS)], "per-request"  # noqa: S311 - a share of traffic, not a secret
 
-    def _unit(self, metadata: Mapping[str, str], request: oip.Request) -> str | None:
-        """An empty value counts as absent."""
+    def unit(self, metadata: Mapping[str, str], request: oip.Request) -> str | None:
+        """Who the request is for. An empty value counts as absent."""
         for key in self._assignment.unit_metadata:
             unit = metadata.get(key)
             if unit:

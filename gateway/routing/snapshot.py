@@ -88,7 +88,7 @@ class Queueing(msgspec.Struct, frozen=True):
     preferred_batch_sizes: tuple[int, ...] = ()
     pad_ragged: bool = False
     queue_timeout_s: float = 0.0
-    max_queue_wait_s: float = 1.0
+    max_queue_wait_s: float = 10.0
     priority_levels: int = 0
 
 
@@ -109,6 +109,8 @@ class Pool(msgspec.Struct, frozen=True):
     """Requests may be joined along axis 0, which every input and output then has."""
     max_batch_size: int = 1
     queueing: Queueing = Queueing()
+    costs: tuple[tuple[int, int], ...] = ()
+    """(rows, microseconds) of batches that warm-up ran: what a batch costs before requests have shown it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

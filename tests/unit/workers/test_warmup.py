@@ -126,7 +126,7 @@ def test_made_up_rows_differ_but_not_from_run_to_run(tmp_path: Path) -> None:
     for spy in (first, again):
         assert warm_up(spy, batching=True, max_batch_size=4).batched
     assert set(np.unique(np.concatenate(first.seen))) == {1, 2}
-    assert not np.array_equal(first.seen[0], first.seen[1])
+    assert not np.array_equal(first.seen[0], first.seen[2])
     for a, b in zip(first.seen, again.seen, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -134,4 +134,12 @@ def test_made_up_rows_differ_but_not_from_run_to_run(tmp_path: Path) -> None:
 def test_the_largest_batch_is_run_once_and_bounded_in_bytes(tmp_path: Path) -> None:
     spy = Spy(load(models.save(tmp_path, "m", 1, models.identity("FP32", (-1, 1 << 20))), 1))
     assert warm_up(spy, batching=True, max_batch_size=1000).batched
-    assert [len(array) for array in spy.seen] == [1, 1, 2, MAX_INPUT_BYTES >> 22]
+    assert [len(array) for array in spy.seen] == [1, 1, 1, 2, MAX_INPUT_BYTES >> 22]
+
+
+@pytest.mark.parametrize(("batching", "rows"), [(True, [1, 8]), (False, [1])])
+def test_what_a_batch_costs_is_found_out(tmp_path: Path, batching: bool, rows: list[int]) -> None:
+    model = load(models.save(tmp_path, "m", 1, models.identity("FP32", (-1, 4))), 1)
+    warm = warm_up(model, batching=batching, max_batch_size=8)
+    assert [n for n, _ in warm.costs] == rows
+    assert all(us >= 1 for _, us in warm.costs)

@@ -98,8 +98,9 @@ class ManualLoop:
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         self._soon.append((callback, args))
 
-    def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> None:
+    def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> object:
         self.later.append((delay_s, callback, args))
+        return object()
 
     def run(self) -> None:
         """Turns until nothing is due."""

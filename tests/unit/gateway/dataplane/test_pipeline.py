@@ -1,12 +1,13 @@
+from math import inf
 from typing import Any
 
 import pytest
 
-from gateway.dataplane.pipeline import PUSHBACK_MS, Pipeline
+from gateway.dataplane.pipeline import PUSHBACK_MS, UNNAMED, Pipeline
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
-from gateway.routing.snapshot import Assignment, Policy, Release
+from gateway.routing.snapshot import Assignment, Canary, Policy, Queueing, Range, Release
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, floats, infer
 
@@ -148,3 +149,52 @@ def test_routes_may_change_between_calls() -> None:
     made.bench.turn()
     made.bench.worker.answer()
     assert before.code == Code.OK, "what was admitted before finishes where it began"
+
+
+def parameters(**values: int | str) -> bytes:
+    message = pb.ModelInferRequest.FromString(infer((1, 2)))
+    for name, value in values.items():
+        if isinstance(value, int):
+            message.parameters[name].int64_param = value
+        else:
+            message.parameters[name].string_param = value
+    return message.SerializeToString()
+
+
+def test_a_request_may_shorten_its_wait_and_choose_its_priority() -> None:
+    made = PipelineBench(workers=0, queueing=Queueing(priority_levels=3))
+    made.infer(parameters(timeout=2_000_000, priority=1), arrived_s=10.0, deadline_s=11.0)
+    made.infer(parameters(timeout=2_000_000), arrived_s=10.0)
+    made.infer(arrived_s=10.0)
+    jobs = list(made.bench.lane._waiting)
+    assert [(job.deadline_s, job.level) for job in jobs] == [(11.0, 0), (12.0, 2), (inf, 2)]
+
+
+def test_what_a_request_must_not_ask_is_refused() -> None:
+    made = PipelineBench()
+    call = made.infer(parameters(sequence_id=7))
+    assert call.code == Code.INVALID_ARGUMENT
+    assert "stateless" in call.text
+
+
+def test_while_many_wait_jobs_say_who_asks() -> None:
+    made = PipelineBench(workers=0, max_batch_size=1)
+    for name in ("a", "b", "c", "d"):
+        made.infer(values={"x-user-id": name})
+    made.infer(parameters(user_id="e"))
+    made.infer()
+    assert sorted(job.who for job in made.bench.lane._waiting) == ["", "", "", UNNAMED, "d", "e"]
+
+
+def test_half_of_the_limit_is_kept_for_the_stable_version() -> None:
+    made = PipelineBench(limit=4)
+    canary = LaneBench(workers=0)
+    release = Release("m", 5, Policy(stable=1, canaries=(Canary(2, (Range(0, 10_000),)),), salt="m/2"))
+    lanes = {1: made.bench.lane, 2: canary.lane}
+    made.pipeline.routes = {b"m": Route(release, Assignment(), lanes.__getitem__, made._series_of)}
+    made.bench.load.minor = lambda: canary.lane.pending
+    canary.lane._load = made.bench.load
+    calls = [made.infer() for _ in range(3)]
+    assert [call.code for call in calls] == [None, None, Code.RESOURCE_EXHAUSTED]
+    stable = [made.infer(values={"cutover-arm": "stable"}) for _ in range(3)]
+    assert [call.code for call in stable] == [None, None, Code.RESOURCE_EXHAUSTED]

@@ -306,3 +306,15 @@ async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(
     assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
     assert apply(canary, good, version(2, state="failed"), failed)
     assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"
+
+
+async def test_requests_for_versions_that_are_not_stable_are_counted_apart(bench: PlaneBench) -> None:
+    canary = Canary(2, (Range(0, 10_000),))
+    bench.apply(Policy(1, canaries=(canary,), salt="s"), version(1), version(2))
+    for user in ("a", "b"):
+        bench.infer(user)
+    bench.plane.pipeline.infer(FakeCall(infer((1, 2)), {"cutover-arm": "stable"}))
+    assert (bench.plane.pipeline.load.minor(), bench.plane.in_flight) == (2, 3)
+    for lane in bench.plane._lanes.values():
+        lane.sweep(monotonic())
+        lane.sweep(monotonic() + 3600)

@@ -1,0 +1,133 @@
+"""Which jobs go next, together: of one signature, within rows and bytes, in time for the tightest deadline. Pure."""
+
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from typing import Final
+
+from gateway.dataplane.cost import Cost
+from gateway.dataplane.job import Job
+from gateway.dataplane.waiting import Waiting
+
+MAX_BATCH_BYTES: Final = 64 << 20
+LOOK_AHEAD: Final = 256
+"""How far behind a job that cannot be joined others are looked for that can."""
+
+
+class Taken:
+    """`jobs` to be run together, their `rows`, and the `late` in front of them that nobody waits for any more."""
+
+    __slots__ = ("_ahead_s", "_cost", "_most", "_size", "_tightest_s", "_wanted", "jobs", "late", "rows")
+
+    def __init__(self, most: int, wanted: int, cost: Cost, ahead_s: float) -> None:
+        """`most`: rows. `wanted`: rows that wait. `ahead_s`: when it can be begun (monotonic)."""
+        self.jobs: list[Job] = []
+        self.late: list[Job] = []
+        self.rows = 0
+        self._most: float = most
+        self._wanted = wanted
+        self._cost = cost
+        self._ahead_s = ahead_s
+        self._size = 0
+        self._tightest_s = inf
+
+    def take(self, line: deque[Job], allowance: float, now_s: float) -> tuple[int, int, bool]:
+        """Takes jobs from the front of a line until their rows reach the allowance.
+
+        (jobs taken out, their rows, whether more may be taken.) One loop, no calls: this runs for every request.
+        """
+        jobs, rows, size, most = self.jobs, self.rows, self._size, self._most
+        tightest_s = self._tightest_s
+        first = jobs[0].plan if jobs else None
+        count = given = 0
+        more = True
+        while more and line and given < allowance:
+            job = line[0]
+            plan, call = job.plan, job.call
+            if call.closed or job.deadline_s <= now_s:
+                self.late.append(job)
+            else:
+                if first is None:
+                    first = plan
+                elif (plan is not first and plan.joins != first.joins) or job.alone or not plan.joinable:
+                    more = False
+                    break
+                if call.deadline_s < tightest_s:
+                    tightest_s = call.deadline_s
+                    most = self._fitting(tightest_s, most)
+                weight_bytes = plan.size or sum(map(len, job.tensors))
+                if jobs and (rows + plan.rows > most or size + weight_bytes > MAX_BATCH_BYTES):
+                    more = False
+                    break
+                jobs.append(job)
+                rows += plan.rows
+                size += weight_bytes
+                more = plan.joinable and not job.alone
+            line.popleft()
+            count += 1
+            given += plan.weight
+        self.rows, self._size, self._most, self._tightest_s = rows, size, most, tightest_s
+        return count, given, more
+
+    def search(self, line: deque[Job], now_s: float) -> tuple[int, int]:
+        """Takes what can be joined from further behind in a line; (jobs taken out, their rows).
+
+        The order of those that stay is kept, and the one in front begins the next batch, so none waits for ever.
+        """
+        joins = self.jobs[0].plan.joins
+        near = [line.popleft() for _ in range(min(LOOK_AHEAD, len(line)))]
+        same = deque(job for job in near if job.plan.joins == joins)
+        count, rows, _ = self.take(same, inf, now_s)
+        stay = set(map(id, same))
+        line.extendleft(job for job in reversed(near) if job.plan.joins != joins or id(job) in stay)
+        return count, rows
+
+    def _fitting(self, deadline_s: float, most: float) -> float:
+        """Rows of a batch that meets the deadline, if it is the tightest in it.
+
+        All the same `most` when that would cost more than half of the rows that could be joined: while many wait,
+        small batches would make more of them late than they save. And when it is expected to be missed anyway.
+        """
+        fits = self._cost.rows_within((deadline_s - self._ahead_s) * 1e6)
+        return min(most, fits) if fits >= 1 and 2 * fits >= min(self._wanted, most) else most
+
+
+class Batcher:
+    """Takes batches for one lane. `preferred`: sizes in rows, ascending; none: any."""
+
+    __slots__ = ("cost", "most", "preferred")
+
+    def __init__(self, most: int, preferred: Sequence[int], cost: Cost) -> None:
+        self.most = most
+        self.preferred = tuple(size for size in preferred if size <= most)
+        self.cost = cost
+
+    @property
+    def full(self) -> int:
+        """Rows for which no batch need wait to grow."""
+        return self.preferred[-1] if self.preferred else self.most
+
+    def take(self, waiting: Waiting, now_s: float, ahead_us: float) -> Taken:
+        """The next batch, which can be begun in `ahead_us`. Late jobs in front of it are taken out, too.
+
+        What is taken out is the caller's to answer.
+        """
+        most = self.most
+        for size in self.preferred:
+            if size <= waiting.rows:
+                most = size
+        batch = Taken(most, waiting.rows, self.cost, now_s + ahead_us / 1e6)
+        more = True
+        while more and waiting.count:
+            line, allowance = waiting.turn()
+            count, rows, more = batch.take(line, allowance, now_s)
+            if not more and line and line is not waiting.again and self._differs(batch, line[0]):
+                further = batch.search(line, now_s)
+                count, rows = count + further[0], rows + further[1]
+            waiting.took(line, count, rows)
+        return batch
+
+    def _differs(self, batch: Taken, job: Job) -> bool:
+        """The batch ended because this job cannot be joined with it, though others may be."""
+        first = batch.jobs[0]
+        return not first.alone and first.plan.joinable and job.plan.joins != first.plan.joins

@@ -1,0 +1,234 @@
+"""Where the jobs of one lane wait: by priority, then in the order of arrival while few do, else fairly by who asks.
+
+Fair is start-time fair queueing (Goyal, Vin, Cheng 1996) by rows: of those who ask, the one who was given the fewest
+rows goes next, so that neither many requests nor large ones starve anybody. Pure; nothing is answered here.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import Final
+
+from gateway.dataplane.job import Job
+
+SHARE: Final = 8
+"""One who asks may have so many jobs waiting for each that still finds room: 8/9 of the queue, if alone. So the room
+left is never taken by those who have most (dynamic thresholds: Choudhury and Hahne 1998)."""
+
+Turn = tuple[deque[Job], float]
+"""A line of jobs, and how many rows it may give before others have their turn."""
+
+
+class Flow:
+    """Jobs of one who asks. `given`: rows, on the level's clock, that it was given so far."""
+
+    __slots__ = ("given", "jobs", "number", "rows", "who")
+
+    def __init__(self, who: str, given: float, number: int) -> None:
+        self.who = who
+        self.jobs: deque[Job] = deque()
+        self.rows = 0
+        self.given = given
+        self.number = number
+
+    def __lt__(self, other: "Flow") -> bool:
+        return (self.given, self.number) < (other.given, other.number)
+
+
+class Level:
+    """Jobs of one priority."""
+
+    __slots__ = ("_clock", "_heap", "_numbers", "first", "first_rows", "flow_rows", "flows")
+
+    def __init__(self) -> None:
+        self.first: deque[Job] = deque()
+        """Those that came while few waited, in the order of arrival; they go before the flows."""
+        self.first_rows = 0
+        self.flows: dict[str, Flow] = {}
+        self.flow_rows = 0
+        self._heap: list[Flow] = []
+        self._clock = 0.0
+        self._numbers = 0
+
+    def join(self, job: Job, rows: int) -> None:
+        """Puts a job last in the flow of who asks."""
+        flow = self.flows.get(job.who)
+        if flow is None:
+            self._numbers += 1
+            flow = self.flows[job.who] = Flow(job.who, self._clock, self._numbers)
+            heappush(self._heap, flow)
+        flow.jobs.append(job)
+        flow.rows += rows
+        self.flow_rows += rows
+
+    def turn(self) -> Turn:
+        """Whose turn it is."""
+        if self.first:
+            return self.first, inf
+        flow = self._heap[0]
+        others = min((other.given for other in self._heap[1:3]), default=inf)  # the smaller child of a heap's root
+        return flow.jobs, max(1.0, others - flow.given)
+
+    def took(self, line: deque[Job], rows: int) -> None:
+        """Jobs of so many rows were taken from the line that had the turn."""
+        if line is self.first:
+            self.first_rows -= rows
+            return
+        self.flow_rows -= rows
+        flow = heappop(self._heap)
+        self._clock = flow.given
+        flow.given += rows
+        flow.rows -= rows
+        if flow.jobs:
+            heappush(self._heap, flow)
+        else:
+            del self.flows[flow.who]
+
+    def spare(self) -> Job | None:
+        """Takes out the job that can best be spared: the newest of whoever has most waiting."""
+        if self._heap:
+            flow = max(self._heap, key=lambda flow: flow.rows)
+            job = flow.jobs.pop()
+        elif self.first:
+            job = self.first.pop()
+        else:
+            return None
+        self._count()
+        return job
+
+    def keep(self, wanted: Callable[[Job], bool]) -> None:
+        """Takes out what is not wanted."""
+        self.first = deque(filter(wanted, self.first))
+        for flow in self._heap:
+            flow.jobs = deque(filter(wanted, flow.jobs))
+        self._count()
+
+    def rows_before(self, who: str) -> int:
+        """Rows of this level that go before a job put in now."""
+        if not who:
+            return self.first_rows + self.flow_rows
+        flow = self.flows.get(who)
+        own = flow.rows * len(self.flows) if flow else 0
+        return self.first_rows + min(self.flow_rows, own)
+
+    def _count(self) -> None:
+        """Counts anew, and forgets flows without jobs."""
+        for flow in self._heap:
+            flow.rows = sum(job.plan.weight for job in flow.jobs)
+        self.flows = {who: flow for who, flow in self.flows.items() if flow.jobs}
+        self._heap = list(self.flows.values())
+        heapify(self._heap)
+        self.first_rows = sum(job.plan.weight for job in self.first)
+        self.flow_rows = sum(flow.rows for flow in self._heap)
+
+
+class Waiting:
+    """The jobs of one lane; its length is how many there are. `rows` are of all of them."""
+
+    __slots__ = ("_giving", "_levels", "again", "count", "rows")
+
+    def __init__(self, levels: int) -> None:
+        """`levels`: how many priorities there are, at least 1."""
+        self.again: deque[Job] = deque()
+        """Jobs that were sent before; they go first."""
+        self.count = 0
+        self.rows = 0
+        self._levels = [Level() for _ in range(levels)]
+        self._giving: Level | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Job]:
+        yield from self.again
+        for level in self._levels:
+            yield from level.first
+            for flow in level.flows.values():
+                yield from flow.jobs
+
+    @property
+    def levels(self) -> int:
+        """How many priorities there are."""
+        return len(self._levels)
+
+    @property
+    def fair(self) -> bool:
+        """Somebody waits in a flow of its own."""
+        return any(level.flows for level in self._levels)
+
+    def append(self, job: Job) -> None:
+        """Puts a job where its level and `who` say."""
+        rows = job.plan.weight
+        self.count += 1
+        self.rows += rows
+        level = self._levels[job.level]
+        if job.who:
+            level.join(job, rows)
+        else:
+            level.first.append(job)
+            level.first_rows += rows
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Puts jobs that were sent before in front of all others, in their order."""
+        for job in reversed(list(jobs)):
+            self.again.appendleft(job)
+            self.count += 1
+            self.rows += job.plan.weight
+
+    def turn(self) -> Turn:
+        """Whose turn it is. There must be a job; what is taken from the line is told to `took` before the next turn."""
+        self._giving = None
+        if self.again:
+            return self.again, inf
+        for level in self._levels:
+            if level.first or level.flows:
+                self._giving = level
+                return level.turn()
+        raise LookupError("nothing waits")
+
+    def took(self, line: deque[Job], count: int, rows: int) -> None:
+        """So many jobs and rows were taken from the line that had the turn."""
+        self.count -= count
+        self.rows -= rows
+        if count and self._giving is not None:
+            self._giving.took(line, rows)
+
+    def rows_before(self, job: Job) -> int:
+        """Rows that go before a job put in now."""
+        above = sum(level.rows_before("") for level in self._levels[: job.level])
+        return above + self._levels[job.level].rows_before(job.who)
+
+    def finds_room(self, job: Job, limit: int) -> bool:
+        """Whether who asks may have one more job waiting, of so many that may wait in all."""
+        flow = self._levels[job.level].flows.get(job.who)
+        return flow is None or len(flow.jobs) < SHARE * (limit - self.count)
+
+    def spare(self, level: int) -> Job | None:
+        """Takes out a job of a lower priority than `level`, to make room; None when there is none."""
+        for lower in reversed(self._levels[level + 1 :]):
+            job = lower.spare()
+            if job is not None:
+                self.count -= 1
+                self.rows -= job.plan.weight
+                return job
+        return None
+
+    def keep(self, wanted: Callable[[Job], bool]) -> None:
+        """Takes out what is not wanted."""
+        self.again = deque(filter(wanted, self.again))
+        for level in self._levels:
+            level.keep(wanted)
+        self.count = sum(1 for _ in self)
+        self.rows = sum(job.plan.weight for job in self)
+
+    def relevel(self, levels: int) -> None:
+        """The same jobs under another number of priorities."""
+        again, self.again = self.again, deque()
+        jobs = list(self)
+        self._levels = [Level() for _ in range(levels)]
+        self.count = self.rows = 0
+        for job in jobs:
+            job.level = min(job.level, levels - 1)
+            self.append(job)
+        self.put_back(again)
