@@ -66,8 +66,15 @@ class WorkerOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def over(self, base: WorkerSettings) -> WorkerSettings:
         """`base`, with what is said here in its place."""
-        said = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
+        said = {key: _plain(value) for key, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(base, **said)
+
+
+def _plain(value: object) -> object:
+    """The number in a Duration or Size: the link carries no other classes."""
+    if isinstance(value, Duration):
+        return float(value)
+    return int(value) if isinstance(value, Size) else value
 
 
 def read_overrides(written: object) -> WorkerOverrides:

@@ -17,7 +17,7 @@ class Backlog:
     `row_s`: seconds that each waiting row makes those behind it wait, all workers of the lane together; 0: unknown.
     """
 
-    __slots__ = ("_full", "_most", "cost", "row_s")
+    __slots__ = ("_full", "_most", "_workers", "cost", "row_s")
 
     def __init__(self, most: int, anchors: Iterable[tuple[int, int]] = ()) -> None:
         """`most`: rows of the largest batch. `anchors`: as of Cost."""
@@ -26,23 +26,29 @@ class Backlog:
         self._most = most
         self._full = float(most)
         """Rows of a batch when more wait than fit: fewer where requests differ in shape, or are large."""
+        self._workers = 1
+        self._price()
 
-    def limit(self, most: int) -> None:
-        """The largest batch has changed."""
+    def share(self, most: int, workers: int) -> None:
+        """The largest batch is of so many rows now, and so many workers share what waits."""
         if most != self._most:
             self._most = most
             self._full = float(most)
+        self._workers = max(1, workers)
+        self._price()
 
     def cut(self, rows: int) -> None:
         """A batch of so many rows was taken, and others were left behind."""
         self._full += LEARN * (rows - self._full)
 
-    def answered(self, rows: int, took_us: float, workers: int) -> None:
-        """A batch came back; so many workers share what waits."""
+    def answered(self, rows: int, took_us: float) -> None:
+        """A batch came back."""
+        self.cost.observe(rows, took_us)
+        self._price()
+
+    def _price(self) -> None:
         cost = self.cost
-        cost.observe(rows, took_us)
-        full = max(1.0, self._full)
-        self.row_s = (cost.row_us + cost.start_us / full) / 1e6 / max(1, workers)
+        self.row_s = (cost.row_us + cost.start_us / max(1.0, self._full)) / 1e6 / self._workers
 
 
 def pushback_ms(wait_s: float) -> int:

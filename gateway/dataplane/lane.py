@@ -58,7 +58,7 @@ class Lane:
     def _obey(self) -> None:
         """Takes over what the pool says about queueing."""
         pool, rules = self.pool, self.pool.queueing
-        self._backlog.limit(pool.max_batch_size)
+        self._backlog.share(pool.max_batch_size, len(self._channels))
         self._batcher = Batcher(pool.max_batch_size, rules.preferred_batch_sizes, self._backlog.cost)
         self._delay_s = rules.max_queue_delay_s
         self._queue_timeout_s = rules.queue_timeout_s
@@ -243,7 +243,7 @@ class Lane:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
         self.tap.add(batch.rows, micros)
-        self._backlog.answered(batch.rows, batch.took_us, len(self._channels))
+        self._backlog.answered(batch.rows, batch.took_us)
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
             self._loop.call_soon(self.mirror, batch, data, start, stop)

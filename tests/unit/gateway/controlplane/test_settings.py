@@ -16,6 +16,7 @@ def test_a_version_says_durations_and_sizes_with_their_units() -> None:
     settings = found.over(WorkerSettings())
     assert (settings.max_queue_delay, settings.max_memory) == (0.005, 1 << 30)
     assert settings.queueing() == Queueing(max_queue_delay_s=0.005, preferred_batch_sizes=(4, 8))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(settings.queueing()), type=Queueing) == settings.queueing()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@ import pytest
 from gateway.dataplane.backlog import PUSHBACKS_MS, Backlog, pushback_ms
 
 
-def answered(backlog: Backlog, workers: int = 1) -> None:
+def answered(backlog: Backlog) -> None:
     """Batches that cost 1 ms, and 0.1 ms for each row."""
     for rows in (1, 10, 64):
-        backlog.answered(rows, 1_000 + 100 * rows, workers)
+        backlog.answered(rows, 1_000 + 100 * rows)
 
 
-def test_nothing_is_known_before_the_first_answer() -> None:
+def test_without_a_warm_up_nothing_is_known_before_the_first_answer() -> None:
     assert Backlog(64).row_s == 0
 
 
@@ -21,8 +21,11 @@ def test_a_row_costs_its_share_of_a_full_batch() -> None:
 
 def test_workers_share_what_waits() -> None:
     backlog = Backlog(50)
-    answered(backlog, workers=4)
+    answered(backlog)
+    backlog.share(50, 4)
     assert backlog.row_s == pytest.approx((100 + 1_000 / 50) / 4e6)
+    backlog.share(50, 0)
+    assert backlog.row_s == pytest.approx((100 + 1_000 / 50) / 1e6), "none: it is not known how many will come"
 
 
 def test_batches_that_could_not_grow_make_rows_dearer() -> None:
@@ -35,14 +38,13 @@ def test_batches_that_could_not_grow_make_rows_dearer() -> None:
 
 def test_another_limit_of_the_batch_is_believed_at_once() -> None:
     backlog = Backlog(64)
-    backlog.limit(1)
+    backlog.share(1, 1)
     answered(backlog)
     assert backlog.row_s == pytest.approx(1_100 / 1e6)
 
 
-def test_what_warm_up_measured_counts_from_the_first_answer() -> None:
+def test_what_warm_up_measured_counts_at_once() -> None:
     backlog = Backlog(100, [(1, 1_100), (100, 11_000)])
-    backlog.answered(1, 1_100.0, 1)
     assert backlog.row_s == pytest.approx(110 / 1e6, rel=0.01)
 
 

@@ -41,7 +41,7 @@ class Crowd(LaneBench):
 
 def test_a_row_of_a_full_batch_is_what_each_row_costs_those_behind_it() -> None:
     bench = Crowd()
-    bench.lane._backlog.answered(4, 5 * SECOND_US, 1)
+    bench.lane._backlog.answered(4, 5 * SECOND_US)
     assert bench.lane._backlog.row_s == pytest.approx(1.25, rel=0.2)
 
 
