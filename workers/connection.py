@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from workers.errors import BadFrame
-from workers.service import frame_bytes
+from workers.service import cancel, frame_bytes
 from workers.tensors import Bytes
-from workers.wire import HEADER
+from workers.wire import CANCEL, HEADER, KIND_AT
 
 BUFFER_BYTES: Final = 256 << 10
 SPARE_FRAMES: Final = 64
 """A grown buffer goes back to BUFFER_BYTES after this many frames in a row that would have fitted there."""
+BEHIND_BYTES: Final = 4 << 10
+"""Of a grown buffer, for what follows the large frame: it may be cancelled by it."""
 MAX_PIECES: Final = 512
 """Of one sendmsg; Linux allows 1024."""
 
@@ -25,11 +27,18 @@ class Connection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # the kernel cuts this to what it allows
         self.fd = sock.fileno()
         self.queued = False
-        """In the loop's round; kept here so that asking is cheap."""
+        self.used_s = 0.0
         self.buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self.buffer)
         self._socket = sock
+        self._frames: deque[tuple[int, int]] = deque()
+        """Begin and end of every whole frame that has not been taken."""
+        self._broken: BadFrame | None = None
+        """What follows them is no frame."""
         self._start = 0
+        """Of the oldest of them, or of the frame that is being received."""
+        self._whole = 0
+        """Where that one begins."""
         self._end = 0
         self._spare = 0
         self._unsent: deque[memoryview] = deque()
@@ -40,9 +49,13 @@ class Connection:
         return bool(self._unsent)
 
     def receive(self) -> bool:
-        """Reads once what is there; False when the peer is gone. Raises BadFrame, also when memory is short."""
+        """Reads once what is there, while whole frames wait as far as the buffer reaches; False when the peer is gone.
+
+        Raises BadFrame when memory is short.
+        """
         try:
-            self._make_room()
+            if self._broken or not self._make_room():
+                return True
             count = self._socket.recv_into(self._view[self._end :])
         except BlockingIOError:
             return True
@@ -51,26 +64,51 @@ class Connection:
         except MemoryError as error:
             raise BadFrame("a frame larger than the memory that is left") from error
         self._end += count
+        self._find_frames()
         return count > 0
+
+    def _find_frames(self) -> None:
+        """Looks for whole frames in what has arrived. A CANCEL is obeyed at once: the frame it is about may wait."""
+        at, end, buffer, frames = self._whole, self._end, self.buffer, self._frames
+        try:
+            while end - at >= HEADER.size and (stop := at + frame_bytes(buffer, at)) <= end:
+                if buffer[at + KIND_AT] == CANCEL:
+                    self._cancel(HEADER.unpack_from(buffer, at)[1])
+                else:
+                    frames.append((at, stop))
+                at = stop
+        except BadFrame as error:
+            self._broken = error
+        self._whole = at
+        if not frames:
+            self._start = at
+
+    def _cancel(self, batch: int) -> None:
+        for start, _ in self._frames:
+            if HEADER.unpack_from(self.buffer, start)[1] == batch:
+                cancel(self.buffer, start)
 
     def frame(self) -> tuple[int, int] | None:
         """Begin and end in `buffer` of the next whole frame, which is thereby taken; None if there is none.
 
-        The bytes stay valid until the next `receive`. Raises BadFrame for a header that is none.
+        The bytes stay valid until the next `receive`. Raises BadFrame when something follows that is no frame.
         """
-        start = self._start
-        if self._end - start < HEADER.size:
+        frames = self._frames
+        if not frames:
+            if self._broken:
+                raise self._broken
             return None
-        stop = start + frame_bytes(self.buffer, start)
-        if stop > self._end:
-            return None
-        self._start = stop
-        return start, stop
+        span = frames.popleft()
+        self._start = frames[0][0] if frames else self._whole
+        return span
 
     def has_frame(self) -> bool:
         """Whether `frame` would give one. Raises BadFrame as `frame` does."""
-        start = self._start
-        return self._end - start >= HEADER.size and start + frame_bytes(self.buffer, start) <= self._end
+        if self._frames:
+            return True
+        if self._broken:
+            raise self._broken
+        return False
 
     def send(self, pieces: Sequence[Any]) -> bool:
         """Sends what the socket takes and keeps the rest; False when the peer is gone.
@@ -122,22 +160,27 @@ class Connection:
                 self._unsent.append(memoryview(whole)[sent:])
                 sent = 0
 
-    def _make_room(self) -> None:
-        """Makes place for at least one more byte of the frame that is being received.
+    def _make_room(self) -> bool:
+        """Makes place for at least one more byte of the frame that is being received; False when that has to wait.
 
-        A buffer grows only once it is full, so a length that lies costs no memory.
+        A buffer grows only once it is full, so a length that lies costs no memory; and not while whole frames wait.
         """
         start, end, capacity = self._start, self._end, len(self.buffer)
         held = end - start
-        wanted = frame_bytes(self.buffer, start) if held >= HEADER.size else HEADER.size
         if not held:
-            self._start = self._end = 0
+            self._start = self._whole = self._end = 0
             self._shrink(capacity)
-        elif held == capacity:
-            self._replace(min(wanted, 4 * capacity))
-        elif start + wanted > capacity or end == capacity:
-            self._view[:held] = self._view[start:end]
-            self._start, self._end = 0, held
+        elif self._frames:
+            if end == capacity and start:
+                self._move_to_front(self.buffer)
+            return self._end < capacity
+        else:
+            wanted = frame_bytes(self.buffer, start) if held >= HEADER.size else HEADER.size
+            if held == capacity:
+                self._replace(min(wanted + BEHIND_BYTES, 4 * capacity))
+            elif start + wanted > capacity or end == capacity:
+                self._move_to_front(self.buffer)
+        return True
 
     def _shrink(self, capacity: int) -> None:
         """Between frames: gives a grown buffer back once it has not been needed for a while."""
@@ -148,8 +191,14 @@ class Connection:
 
     def _replace(self, capacity: int) -> None:
         """A buffer of another size with the same unread bytes."""
-        buffer = bytearray(capacity)
-        held = self._end - self._start
-        buffer[:held] = self._view[self._start : self._end]
-        self.buffer, self._view = buffer, memoryview(buffer)
-        self._start, self._end, self._spare = 0, held, 0
+        self._move_to_front(bytearray(capacity))
+        self._spare = 0
+
+    def _move_to_front(self, buffer: bytearray) -> None:
+        """Makes the unread bytes the first ones of a buffer, which may be the same one."""
+        start, held = self._start, self._end - self._start
+        view = memoryview(buffer)
+        view[:held] = self._view[start : self._end]
+        self.buffer, self._view = buffer, view
+        self._frames = deque([(begin - start, stop - start) for begin, stop in self._frames])
+        self._start, self._whole, self._end = 0, self._whole - start, held

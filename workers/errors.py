@@ -27,6 +27,18 @@ class ModelFailed(FrameError):
     """The model failed while it ran."""
 
 
+class Cancelled(FrameError):
+    """Nobody waits for the answer any more; it was not run."""
+
+    code = 1
+
+
+class Late(FrameError):
+    """The deadline had passed when its turn came; it was not run."""
+
+    code = 4
+
+
 def place(path: Path) -> str:
     """`<model>/<version>/model.onnx`: how errors name a file. Clients read them, too, and need not know more."""
     return str(Path(*path.parts[-3:]))

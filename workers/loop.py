@@ -1,6 +1,9 @@
 """The worker's loop: one thread, one frame at a time, any number of proxies, none of whom can make another wait.
 
-A proxy that stops half-way through a frame or does not take its answer keeps only its own connection from being served.
+A proxy that stops half-way through a frame or does not take its answer keeps only its own connection from being served;
+one with large batches gets no more of the time than one with small ones.
+
+Before every run the loop looks once at what has arrived, so that a frame that was cancelled meanwhile is not run.
 """
 
 import contextlib
@@ -8,19 +11,18 @@ import os
 import select
 import signal
 import socket
-from collections import deque
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from types import FrameType
 from typing import Final
 
 from workers.connection import Connection
 from workers.errors import BadFrame
-from workers.service import Service
+from workers.service import Service, begun
+from workers.turns import Turns
+from workers.wire import FLAGS_AT
 
 MAX_CONNECTIONS: Final = 256
-MAX_FRAMES_PER_TURN: Final = 8
-"""Of a connection that is alone, before the loop looks for others."""
 FLUSH_S: Final = 2.0
 """How long an answered frame may take to leave after SIGTERM."""
 ORPHAN_CHECK_S: Final = 10.0
@@ -62,7 +64,7 @@ class Loop:
         self._orphan = False
         self._stopping = False
         self._connections: dict[int, Connection] = {}
-        self._round: deque[Connection] = deque()
+        self._turns: Turns[Connection] = Turns()
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._wake_fd, self._stop_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,41 +88,39 @@ class Loop:
 
     def run(self) -> None:
         """Returns once stopped, when the frame being run has been answered, or when nobody is left to serve."""
-        poll, turns = self._epoll.poll, self._round
+        poll, waiting = self._epoll.poll, self._turns.waiting
         while not self._stopping:
-            events = poll(0 if turns else self._idle_timeout_s())
+            events = poll(0 if waiting else self._idle_timeout_s())
             for fd, event in events:
                 self._handle(fd, event)
-            if turns:
-                self._serve(turns.popleft())
+            if waiting:
+                self._serve(self._turns.take())
             elif not events and self._abandoned():
                 break
         self._close()
 
     def _serve(self, connection: Connection) -> None:
-        """Answers one frame, and a few more if nobody else is there to wait for it."""
-        connection.queued = False
+        """Answers one frame."""
         if self._connections.get(connection.fd) is not connection:
             return
-        left = 1 if len(self._connections) > 1 else MAX_FRAMES_PER_TURN
         try:
-            while left and (span := connection.frame()) is not None:
-                if not connection.send(self._service.answer(connection.buffer, *span)):
-                    self._drop(connection)
-                    return
-                if connection.draining:
-                    self._epoll.modify(connection.fd, select.EPOLLOUT)
-                    return
-                left = 0 if self._stopping else left - 1
-            self._enqueue(connection)
+            span = connection.frame()
+            if span is None:
+                return
+            buffer = connection.buffer
+            if buffer[span[0] + FLAGS_AT]:
+                connection.send(begun(buffer, span[0]))  # that a proxy is gone shows with the answer
+            started_s = perf_counter()
+            pieces = self._service.answer(buffer, *span)
+            connection.used_s += perf_counter() - started_s
+            if not connection.send(pieces):
+                self._drop(connection)
+            elif connection.draining:
+                self._epoll.modify(connection.fd, select.EPOLLOUT)
+            elif connection.has_frame():
+                self._turns.enter(connection)
         except BadFrame as error:
             self._reject(connection, error)
-
-    def _enqueue(self, connection: Connection) -> None:
-        """Puts a connection with a whole frame at the end of the round. Raises BadFrame."""
-        if not connection.queued and connection.has_frame():
-            connection.queued = True
-            self._round.append(connection)
 
     def _handle(self, fd: int, event: int) -> None:
         connection = self._connections.get(fd)
@@ -130,12 +130,12 @@ class Loop:
             self._drop(connection)
         elif event & select.EPOLLOUT:
             self._flush(connection)
-        elif not connection.queued:
+        else:
             try:
-                if connection.receive():
-                    self._enqueue(connection)
-                else:
+                if not connection.receive():
                     self._drop(connection)
+                elif connection.has_frame():
+                    self._turns.enter(connection)
             except BadFrame as error:
                 self._reject(connection, error)
 
@@ -145,7 +145,8 @@ class Loop:
         elif not connection.draining:
             self._epoll.modify(connection.fd, select.EPOLLIN)
             try:
-                self._enqueue(connection)
+                if connection.has_frame():
+                    self._turns.enter(connection)
             except BadFrame as error:
                 self._reject(connection, error)
 

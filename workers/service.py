@@ -1,15 +1,28 @@
 """Answers frames: bytes in, pieces of bytes out. No socket."""
 
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 from workers.compare import Given, compare
-from workers.errors import BadFrame, FrameError
+from workers.errors import BadFrame, Cancelled, FrameError, Late
 from workers.sections import Reader, Section, Writer
 from workers.session import Model
 from workers.tensors import Array, Bytes
 from workers.warmup import WarmUp
-from workers.wire import COMPARE, COMPARED, COMPARISON, ERROR, HEADER, RUN, SECTION
+from workers.wire import (
+    BEGUN,
+    CANCEL,
+    COMPARE,
+    COMPARED,
+    COMPARISON,
+    ERROR,
+    HEADER,
+    KIND_AT,
+    RUN,
+    SECTION,
+    TELL,
+    is_late,
+)
 
 MAX_MICROS = 0xFFFF_FFFF
 
@@ -17,11 +30,27 @@ MAX_MICROS = 0xFFFF_FFFF
 def frame_bytes(buffer: Bytes, start: int) -> int:
     """The size of the frame whose HEADER is at buffer[start:], HEADER included. Raises BadFrame."""
     length, _, kind, flags, zero, _ = HEADER.unpack_from(buffer, start)
+    if kind == CANCEL:
+        if length or flags or zero:
+            raise BadFrame("a malformed frame header")
+        return HEADER.size
     if kind not in (RUN, COMPARE):
         raise BadFrame(f"a frame of unknown kind {kind}")
-    if flags or zero or length < SECTION.size:
+    if (flags and (flags & ~TELL or kind != RUN)) or zero or length < SECTION.size:
         raise BadFrame("a malformed frame header")
     return HEADER.size + int(length)
+
+
+def cancel(buffer: bytearray, start: int) -> None:
+    """Makes the RUN frame at buffer[start:] one that `answer` does not run; a COMPARE stays what it is."""
+    if buffer[start + KIND_AT] == RUN:
+        buffer[start + KIND_AT] = CANCEL
+
+
+def begun(buffer: Bytes, start: int) -> list[bytes]:
+    """What is to be sent before the frame at buffer[start:] is run, if anything."""
+    _, batch, kind, flags, _, _ = HEADER.unpack_from(buffer, start)
+    return [HEADER.pack(0, batch, BEGUN, 0, 0, 0)] if kind == RUN and flags & TELL else []
 
 
 class Service:
@@ -41,8 +70,12 @@ class Service:
 
         Raises BadFrame when the bytes make no sense; anything else that goes wrong becomes an ERROR frame.
         """
-        _, batch, kind, _, _, _ = HEADER.unpack_from(buffer, start)
+        _, batch, kind, _, _, deadline_ms = HEADER.unpack_from(buffer, start)
         try:
+            if kind == CANCEL:
+                raise Cancelled("nobody waits for the answer")
+            if deadline_ms and is_late(deadline_ms, monotonic()):
+                raise Late("the deadline passed before the request was run")
             section = self._inputs.read(buffer, start + HEADER.size, stop)
             if kind == COMPARE:
                 return self._compare(batch, section, buffer, stop)

@@ -10,13 +10,18 @@ bytes, so that both sides parse each only once. It may end in spaces: a sender t
 a multiple of 8 saves the receiver a copy. Tensors are row-major little-endian; BOOL is one byte; BYTES elements are u32
 length + payload.
 
-    RUN        proxy -> worker   one section: inputs
+    RUN        proxy -> worker   one section: inputs; `micros` is the deadline, see `deadline_ms`; flag TELL: see BEGUN
     COMPARE    proxy -> worker   two sections: inputs, and what production answered to them (all outputs it sent)
+    CANCEL     proxy -> worker   nothing; nobody waits for the RUN of this number any more: if it has not begun, the
+                                 worker answers it with an ERROR of code 1 instead; else nothing happens
     RESULT     worker -> proxy   one section: all outputs, in the model's order; `micros` inside ONNX Runtime
     COMPARED   worker -> proxy   a COMPARISON
-    ERROR      worker -> proxy   UTF-8 text for the caller; `flags` is the gRPC code (3 input refused, 13 model failed)
+    ERROR      worker -> proxy   UTF-8 text for the caller; `flags` is the gRPC code (3 input refused, 13 model failed;
+                                 not run: 1 cancelled, 4 its deadline had passed)
+    BEGUN      worker -> proxy   nothing; the RUN of this number, which had the flag TELL, is about to be run: if the
+                                 worker dies now, of this one
 
-Frames of one connection are answered in order, each with its own `batch` number.
+Frames of one connection are answered in order, each with its own `batch` number. CANCEL has no answer.
 """
 
 import struct
@@ -24,6 +29,9 @@ from typing import Final
 
 HEADER: Final = struct.Struct("<IIBBHI")
 """length of what follows, batch, kind, flags, zero, micros"""
+KIND_AT: Final = 8
+FLAGS_AT: Final = 9
+"""Where in a HEADER these are."""
 SECTION: Final = struct.Struct("<III")
 """signature size, tensor count, rows"""
 SIZE: Final = struct.Struct("<I")
@@ -36,6 +44,11 @@ COMPARE: Final = 2
 RESULT: Final = 3
 COMPARED: Final = 4
 ERROR: Final = 5
+CANCEL: Final = 6
+BEGUN: Final = 7
+
+TELL: Final = 0x80
+"""Flag of a RUN: answer with BEGUN before it is run."""
 
 MAX_FRAME_BYTES: Final = 0xFFFF_FFFF
 
@@ -55,6 +68,25 @@ FIXED_SIZES: Final[dict[str, int]] = {
     "FP64": 8,
 }
 """Bytes per element; BYTES has none."""
+
+_WRAP: Final = 1 << 32
+_FAR_MS: Final = 1 << 31
+"""Half of what the field holds, 24 days: a deadline that is further away is none."""
+
+
+def deadline_ms(deadline_s: float, now_s: float) -> int:
+    """Until when an answer is wanted, as RUN carries it: CLOCK_MONOTONIC in ms modulo 2**32; 0: for ever.
+
+    Rounded up: what is late by it is late by the clock.
+    """
+    if not deadline_s - now_s < _FAR_MS / 1000:
+        return 0
+    return (int(deadline_s * 1000) + 1) % _WRAP or 1
+
+
+def is_late(deadline_ms: int, now_s: float) -> bool:
+    """Whether that time has come."""
+    return deadline_ms != 0 and (int(now_s * 1000) - deadline_ms) % _WRAP < _FAR_MS
 
 
 def section(signature: bytes, rows: int, tensors: list[bytes]) -> list[bytes]:

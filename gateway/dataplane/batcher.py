@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.dataplane.cost import Cost
 from gateway.dataplane.job import Job
+from gateway.dataplane.plan import Plan
 from gateway.dataplane.waiting import Waiting
 
 MAX_BATCH_BYTES: Final = 64 << 20
@@ -49,7 +50,7 @@ class Taken:
             else:
                 if first is None:
                     first = plan
-                elif (plan is not first and plan.joins != first.joins) or job.alone or not plan.joinable:
+                elif (plan is not first and plan.joins != first.joins) or not plan.joinable:
                     more = False
                     break
                 if call.deadline_s < tightest_s:
@@ -62,7 +63,7 @@ class Taken:
                 jobs.append(job)
                 rows += plan.rows
                 size += weight_bytes
-                more = plan.joinable and not job.alone
+                more = plan.joinable
             line.popleft()
             count += 1
             given += plan.weight
@@ -121,13 +122,13 @@ class Batcher:
         while more and waiting.count:
             line, allowance = waiting.turn()
             count, rows, more = batch.take(line, allowance, now_s)
-            if not more and line and line is not waiting.again and self._differs(batch, line[0]):
+            if not more and line and _differs(batch.jobs[0].plan, line[0].plan):
                 further = batch.search(line, now_s)
                 count, rows = count + further[0], rows + further[1]
             waiting.took(line, count, rows)
         return batch
 
-    def _differs(self, batch: Taken, job: Job) -> bool:
-        """The batch ended because this job cannot be joined with it, though others may be."""
-        first = batch.jobs[0]
-        return not first.alone and first.plan.joinable and job.plan.joins != first.plan.joins
+
+def _differs(first: Plan, plan: Plan) -> bool:
+    """The batch ended because this request cannot be joined with it, though others may be."""
+    return first.joinable and plan.joins != first.joins

@@ -53,10 +53,16 @@ class Channel(asyncio.Protocol):
         """Puts the batch on the wire."""
         assert self._transport is not None  # noqa: S101 - has_room said so
         batch.sent_s = now_s
+        batch.channel = self
         if not self.in_flight:
             self._progress_s = now_s
         self.in_flight.append(batch)
         self._transport.write(batch.frame)
+
+    def cancel(self, batch: Batch) -> None:
+        """Nobody waits for the batch any more: the worker need not run it. It is answered in its turn all the same."""
+        if self._transport is not None and batch in self.in_flight:
+            self._transport.write(wire.HEADER.pack(0, batch.number, wire.CANCEL, 0, 0, 0))
 
     def hangs(self, now_s: float, limit_s: float) -> bool:
         """The worker has had a batch for longer than the limit; 0: never."""
@@ -124,6 +130,10 @@ class Channel(asyncio.Protocol):
         if number != batch.number:
             self.in_flight.appendleft(batch)
             self._close_broken(f"an answer to batch {number} instead of {batch.number}")
+            return
+        if kind == wire.BEGUN:
+            batch.begun = True
+            self.in_flight.appendleft(batch)
             return
         if kind != wire.ERROR:
             self._depth = DEPTH if micros < SLOW_US else 1

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from gateway.dataplane.refusal import refuse
 from gateway.errors import Code, NotReady
 from gateway.oip import stream as wire
-from gateway.transport.call import NO_TRAILERS, Call, Metadata, Peer, ReplyOptions, Stream, Trailers
+from gateway.transport.call import NO_TRAILERS, Call, Metadata, OnCancel, Peer, ReplyOptions, Stream, Trailers
 
 STRICT: Final = "triton_grpc_error"
 """Stream metadata; "true": the first error ends the stream with its gRPC status."""
@@ -80,8 +80,6 @@ class Exchange:
         self._waiting.append(call)
         self._hold(len(message))
         self._unanswered += 1
-        # Jobs notice by `closed` that the caller has left. Until then the stream is to count as one at work.
-        self.stream.on_cancel = None
         try:
             self._infer(call)
         except Exception:
@@ -97,9 +95,14 @@ class Exchange:
         self._blocked = False
         self._send()
 
-    def _on_cancel(self) -> None:
-        """Nobody works on anything: the last answer was sent, or the caller does not read it."""
+    def _on_cancel(self) -> bool:
+        """The caller left: whoever works on a request hears of it. The stream counts as one at work until all end."""
+        for call in [call for call in self._waiting if not call.done]:
+            call.left()
+        if self._unanswered:
+            return True
         self._forget()
+        return False
 
     def drain(self) -> None:
         """Reads no more; ends when what was read is answered."""
@@ -141,8 +144,6 @@ class Exchange:
         if not self._waiting and (self._ended or self._draining):
             self._finish()
             return
-        if not self._unanswered:
-            stream.on_cancel = self._on_cancel
         if not self._draining:
             self._throttle()
 
@@ -178,7 +179,7 @@ class Exchange:
 class StreamedCall:
     """One request of a stream, as a `Call`. What would be trailers become parameters of the response.
 
-    `on_cancel` is not called: whoever works on it looks at `closed`. Options of a reply have no meaning here.
+    Options of a reply have no meaning here.
     """
 
     __slots__ = (
@@ -190,7 +191,7 @@ class StreamedCall:
         self.message = message
         self.arrived_s = arrived_s
         self.deadline_s = exchange.stream.deadline_s
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
         self.done = False
         self.answer = b""
         """The encoded ModelStreamInferResponse."""
@@ -211,6 +212,7 @@ class StreamedCall:
         """Answers the request; `trailers` become parameters."""
         if not self.done:
             self.done = True
+            self.on_cancel = None
             if not self._exchange.stream.closed:
                 self.answer = wire.answer(message, _parameters(trailers))
             self._exchange.answered(self)
@@ -219,11 +221,18 @@ class StreamedCall:
         """Answers the request with an error; the stream goes on unless its opener wished otherwise."""
         if not self.done:
             self.done = True
+            self.on_cancel = None
             self.failure = (code, message, trailers)
             if not self._exchange.stream.closed:
                 pairs = (*_texts(trailers), ("grpc-status", str(int(code))))
                 self.answer = wire.failure(message, self.message, wire.parameters(pairs))
             self._exchange.answered(self)
+
+    def left(self) -> None:
+        """The stream has ended before the answer: who works on the request hears of it."""
+        on_cancel, self.on_cancel = self.on_cancel, None
+        if on_cancel is not None and not on_cancel():
+            self.fail(Code.CANCELLED, "the caller left")
 
 
 def _parameters(trailers: Trailers) -> bytes:

@@ -3,18 +3,18 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.tap import Series
-from gateway.errors import Code, RequestError
+from gateway.errors import Code, Late, RequestError
 from gateway.oip.request import Raw
 from gateway.transport.call import Call, Trailers
 from workers import wire
 
-MAX_ATTEMPTS: Final = 2
-"""A request whose worker died is sent once more."""
+if TYPE_CHECKING:
+    from gateway.dataplane.channel import Channel
 
 _NUMBER: Final = struct.Struct("<I")
 _numbers = itertools.count(1)
@@ -47,15 +47,14 @@ class Load:
 
 
 class Job:
-    """One admitted request. `tensors` are raw, in the model's input order; `alone`: never joined with others again.
+    """One admitted request. `tensors` are raw, in the model's input order; `losses`: workers that died with it.
 
     deadline_s: until when it must have been sent to a worker (monotonic); the call's own deadline or an earlier one.
     level: its priority, from 0, the first to be served. who: who asks, once many wait; "": in the order of arrival.
     """
 
     __slots__ = (
-        "alone", "attempts", "call", "deadline_s", "done", "id", "level", "plan", "series", "tensors", "trailers",
-        "who",
+        "call", "deadline_s", "done", "id", "level", "losses", "plan", "series", "tensors", "trailers", "who",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +69,7 @@ class Job:
         self.deadline_s = call.deadline_s
         self.level = 0
         self.who = ""
-        self.attempts = 0
-        self.alone = False
+        self.losses = 0
         self.done = False
         """Counted; it may still be in flight at a worker."""
 
@@ -102,7 +100,8 @@ class Batch:
     """Jobs that one worker runs at once, or copies (then without jobs). The frame is what went to the worker."""
 
     __slots__ = (
-        "exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows", "sent_s", "took_us",
+        "begun", "channel", "exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows",
+        "sent_s", "took_us", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -125,13 +124,49 @@ class Batch:
         (self.number,) = _NUMBER.unpack_from(frame, 4)
         self.exclusive = False
         """Nothing else may be in flight at its worker."""
+        self.begun = False
+        """The worker said that it runs it now; said only of those that are `exclusive`."""
         self.sent_s = 0.0
         self.took_us = 0.0
         """For how long it kept the worker busy, as this proxy sees it."""
+        self.channel: Channel | None = None
+        """Where it was sent."""
+        self.waiting = len(jobs)
+        """Callers that are still there."""
+
+    def listen(self) -> None:
+        """From now on hears of callers that leave."""
+        heard = self.caller_left
+        for job in self.jobs:
+            job.call.on_cancel = heard
+
+    def caller_left(self) -> bool:
+        """One caller fewer waits; after the last one the worker is told. The work goes on until it answers."""
+        self.waiting -= 1
+        if self.waiting <= 0 and self.channel is not None:
+            self.channel.cancel(self)
+        return True
+
+    def drop_late(self, now_s: float) -> None:
+        """Answers those whose deadline has passed, and forgets callers that left, while the worker still has them."""
+        for job in self.jobs:
+            if job.call.closed:
+                job.left(now_s)
+            elif job.call.deadline_s <= now_s:
+                job.fail(Late("the deadline passed while the request was run"), now_s)
+                self.caller_left()
 
 
-def run_frame(jobs: list[Job], rows: int) -> bytes:
-    """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input."""
+def latest_deadline_s(jobs: Sequence[Job]) -> float:
+    """When the last of the jobs is late: until then somebody waits for the batch."""
+    return max([job.call.deadline_s for job in jobs])
+
+
+def run_frame(jobs: list[Job], rows: int, deadline_ms: int = 0, flags: int = 0) -> bytes:
+    """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input.
+
+    `deadline_ms` and `flags` are those of `workers.wire`.
+    """
     first = jobs[0]
     signature = first.plan.signature
     if len(jobs) == 1:
@@ -146,5 +181,5 @@ def run_frame(jobs: list[Job], rows: int) -> bytes:
         sizes = [sum(map(len, column)) for column in columns]
     table = b"".join([wire.SIZE.pack(size) for size in sizes])
     length = wire.SECTION.size + len(table) + len(signature) + sum(sizes)
-    header = wire.HEADER.pack(length, next_number(), wire.RUN, 0, 0, 0)
+    header = wire.HEADER.pack(length, next_number(), wire.RUN, flags, 0, deadline_ms)
     return b"".join([header, wire.SECTION.pack(len(signature), len(sizes), rows), table, signature, *tensors])

@@ -2,19 +2,21 @@
 
 Batching is work-conserving unless told otherwise: an idle worker takes what is there at once; while it is busy, the
 next batch grows. Who would wait too long is refused on arrival. Requests that were lost with their worker, or whose
-batch failed, run alone: the one that is to blame fails alone.
+batch failed, are run again, apart from each other: the one that is to blame fails alone (see `again`).
 """
 
 import asyncio
 from collections.abc import Callable
 from math import inf
 from time import monotonic
+from typing import Final
 
 from gateway.dataplane import answer
+from gateway.dataplane.again import MAX_LOSSES, Again
 from gateway.dataplane.backlog import Backlog, pushback_ms
 from gateway.dataplane.batcher import Batcher
 from gateway.dataplane.channel import Channel
-from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Job, Load, run_frame
+from gateway.dataplane.job import Batch, Job, Load, latest_deadline_s, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
 from gateway.dataplane.waiting import Waiting
@@ -22,14 +24,17 @@ from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady
 from gateway.routing.snapshot import Pool
 from workers import wire
 
+NOT_RUN: Final = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
+"""A worker that gives one of these has not run the batch: it thinks that nobody waits for it any more."""
+
 
 class Lane:
     """Jobs for one live pool. `mirror(batch, data, start, stop)` sees every answered batch when it is set."""
 
     __slots__ = (
-        "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load", "_loop",
-        "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded", "lowest",
-        "mirror", "plans", "pool", "tap",
+        "_again", "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load",
+        "_loop", "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded",
+        "lowest", "mirror", "plans", "pool", "tap",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
@@ -47,6 +52,7 @@ class Lane:
         self._wait_s = wait_s
         self._waiting = Waiting(max(1, pool.queueing.priority_levels))
         self._backlog = Backlog(pool.max_batch_size, pool.costs)
+        self._again = Again()
         self._channels: tuple[Channel, ...] = ()
         self._scheduled = False
         self._held: asyncio.TimerHandle | None = None
@@ -73,12 +79,12 @@ class Lane:
     @property
     def queued(self) -> int:
         """Jobs waiting for a worker."""
-        return self._waiting.count
+        return self._waiting.count + len(self._again)
 
     @property
     def pending(self) -> int:
         """Jobs without an answer."""
-        return self._waiting.count + sum(len(batch.jobs) for each in self._channels for batch in each.in_flight)
+        return self.queued + sum(len(batch.jobs) for each in self._channels for batch in each.in_flight)
 
     @property
     def ready(self) -> bool:
@@ -88,7 +94,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is in flight."""
-        return not self._waiting.count and not any(channel.in_flight for channel in self._channels)
+        return not self.queued and not any(channel.in_flight for channel in self._channels)
 
     def level(self, priority: int) -> int:
         """Where a request of that priority waits: 1 is the first; 0, and what there is not, the last."""
@@ -127,7 +133,7 @@ class Lane:
         ):
             self._admit(job, waiting)
         if self.pool.state == "failed" and not self._channels:
-            raise NotReady(f"{self.pool.model} version {self.pool.version} is not ready: {self.pool.error}")
+            raise NotReady(f"{self._name} is not ready: {self.pool.error}")
         waiting.append(job)
         self._load.in_flight += 1
         if not self._scheduled:
@@ -167,46 +173,55 @@ class Lane:
 
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
-        if self._waiting.count and not self._scheduled:
+        if self.queued and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        waiting = self._waiting
-        while waiting.count:
-            again = waiting.again
-            channel = self._free_channel(exclusive=bool(again) and again[0].alone)
+        waiting, again = self._waiting, self._again
+        while waiting.count or again:
+            suspect = again.next_is_suspect
+            channel = self._free_channel(exclusive=suspect)
             if channel is None:
                 return
             now_s = monotonic()
-            if self._delay_s and self._holds_back(channel, now_s):
+            if again:
+                jobs, rows = self._take_again(now_s)
+            elif self._delay_s and self._holds_back(channel, now_s):
                 return
-            self._send(channel, now_s)
+            else:
+                jobs, rows = self._take(channel, now_s)
+            if jobs:
+                self._send(channel, jobs, rows, now_s, suspect=suspect)
 
-    def _send(self, channel: Channel, now_s: float) -> None:
-        """Sends the next batch, if there is one."""
+    def _send(self, channel: Channel, jobs: list[Job], rows: int, now_s: float, *, suspect: bool) -> None:
+        deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
+        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0)
+        batch = Batch(frame, rows, jobs, self._answered, self._failed, self._lost)
+        batch.exclusive = suspect
+        batch.listen()
+        channel.send(batch, now_s)
+
+    def _take(self, channel: Channel, now_s: float) -> tuple[list[Job], int]:
+        """The next batch from the queue, and its rows; late jobs in front of it are answered."""
         waiting, backlog = self._waiting, self._backlog
         ahead_us = backlog.cost.run_us(channel.in_flight[-1].rows) if channel.in_flight else 0.0
         taken = self._batcher.take(waiting, now_s, ahead_us)
-        jobs, rows = taken.jobs, taken.rows
         if waiting.count:
-            backlog.cut(rows)
+            backlog.cut(taken.rows)
         elif self.crowded:
             self.crowded = False
-        if jobs:
-            batch = Batch(run_frame(jobs, rows), rows, jobs, self._answered, self._failed, self._lost)
-            batch.exclusive = jobs[0].alone
-            channel.send(batch, now_s)
         for job in taken.late:
             self._expire(job, now_s)
+        return taken.jobs, taken.rows
 
     def _holds_back(self, channel: Channel, now_s: float) -> bool:
         """Whether the next batch may still wait to grow; then a timer ends that."""
         waiting = self._waiting
-        oldest = next(iter(waiting))
-        if oldest.attempts or oldest.alone or waiting.rows >= self._batcher.full:
+        if waiting.rows >= self._batcher.full:
             return False
+        oldest = next(iter(waiting))
         in_time_s = oldest.call.deadline_s - self._backlog.cost.run_us(waiting.rows) / 1e6
         until_s = min(oldest.call.arrived_s + self._delay_s, in_time_s)
         if now_s >= until_s:
@@ -227,6 +242,22 @@ class Lane:
                     return channel
                 best = channel
         return best
+
+    def _take_again(self, now_s: float) -> tuple[list[Job], int]:
+        """The next party of jobs to be run again, and their rows; none when nobody waits for them any more."""
+        jobs = self._wanted(self._again.take(), now_s)
+        return jobs, sum(job.plan.rows for job in jobs)
+
+    def _wanted(self, jobs: list[Job], now_s: float) -> list[Job]:
+        """Those for whom somebody still waits; the others are answered instead."""
+        wanted = []
+        for job in jobs:
+            if job.call.closed or job.call.deadline_s <= now_s:
+                self._expire(job, now_s)
+            else:
+                job.deadline_s = job.call.deadline_s  # it was sent in time once
+                wanted.append(job)
+        return wanted
 
     def _expire(self, job: Job, now_s: float) -> None:
         self._load.in_flight -= 1
@@ -249,38 +280,54 @@ class Lane:
             self._loop.call_soon(self.mirror, batch, data, start, stop)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
-        """The model raised. Whoever shared the batch is innocent until run alone."""
-        if len(batch.jobs) > 1:
-            self._requeue(batch.jobs)
-            return
-        (job,) = batch.jobs
-        self._load.in_flight -= 1
-        error = InvalidRequest(text) if code == Code.INVALID_ARGUMENT else InferenceFailed(text)
-        job.fail(error, monotonic())
+        """The model raised, and whoever shared the batch may be innocent; or the worker has not run the batch."""
+        now_s = monotonic()
+        if code in NOT_RUN:
+            batch.begun = False
+            self._again.together(self._spared(batch, "the worker did not run it", now_s))
+        elif len(batch.jobs) > 1:
+            self._again.halves(self._wanted(batch.jobs, now_s))
+        else:
+            (job,) = batch.jobs
+            self._load.in_flight -= 1
+            job.fail(InvalidRequest(text) if code == Code.INVALID_ARGUMENT else InferenceFailed(text), now_s)
+        self.schedule()
 
     def _lost(self, batch: Batch) -> None:
-        """The worker died. Each request gets one more attempt, alone."""
-        again = []
-        now_s = monotonic()
-        for job in batch.jobs:
-            job.attempts += 1
-            if job.attempts < MAX_ATTEMPTS:
-                again.append(job)
+        """The worker died. Each request is run again, alone, unless it is to blame."""
+        again = self._spared(batch, "the worker died", monotonic())
+        self._load.retries += len(again)
+        self._again.singles(again)
+        self.schedule()
+
+    def _spared(self, batch: Batch, what: str, now_s: float) -> list[Job]:
+        """Of a batch that has come to nothing, the jobs that have one more chance; the others are answered."""
+        spared = []
+        for job in self._wanted(batch.jobs, now_s):
+            job.losses += 1
+            if not batch.begun and job.losses < MAX_LOSSES:
+                spared.append(job)
                 continue
             self._load.in_flight -= 1
-            job.fail(NotReady(f"{self._name}: the worker died twice"), now_s)
-        self._load.retries += len(again)
-        self._requeue(again)
-
-    def _requeue(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            job.alone = True
-        self._waiting.put_back(jobs)
-        self.schedule()
+            times = {2: "twice"}.get(job.losses, f"{job.losses} times")
+            job.fail(NotReady(f"{self._name}: {what} {times}"), now_s)
+        return spared
 
     def _waited_s(self, job: Job, now_s: float) -> float:
         """How long the job has waited for a worker to come back; time in which it was run does not count."""
         return now_s - max(job.call.arrived_s, self._down_since_s or 0.0)
+
+    def _waits(self, job: Job, now_s: float) -> bool:
+        """Whether a job still waits for a worker; else it is answered."""
+        if job.call.closed or job.deadline_s <= now_s:
+            self._expire(job, now_s)
+            return False
+        if self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
+            self._load.in_flight -= 1
+            reason = self.pool.error or "no worker is up"
+            job.fail(NotReady(f"{self._name} is not ready: {reason}"), now_s)
+            return False
+        return True
 
     def sweep(self, now_s: float) -> None:
         """Answers what waited too long, in the queue or in flight, and forgets callers that left."""
@@ -289,28 +336,8 @@ class Lane:
             self._down_since_s = None
         elif self._down_since_s is None:
             self._down_since_s = now_s
-        self._sweep_queue(now_s)
+        self._again.sift(lambda job: self._waits(job, now_s))
+        self._waiting.sift(lambda job: self._waits(job, now_s))
         for channel in self._channels:
-            for batch in channel.in_flight:
-                for job in batch.jobs:
-                    if job.call.closed or job.call.deadline_s <= now_s:
-                        job.fail(Late("the deadline passed while the request was run"), now_s)
-
-    def _sweep_queue(self, now_s: float) -> None:
-        over: list[Job] = []
-        stranded: list[Job] = []
-        for job in self._waiting:
-            if job.call.closed or job.deadline_s <= now_s:
-                over.append(job)
-            elif self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
-                stranded.append(job)
-        if not over and not stranded:
-            return
-        gone = {id(job) for job in (*over, *stranded)}
-        self._waiting.keep(lambda job: id(job) not in gone)
-        for job in over:
-            self._expire(job, now_s)
-        for job in stranded:
-            self._load.in_flight -= 1
-            reason = self.pool.error or "no worker is up"
-            job.fail(NotReady(f"{self._name} is not ready: {reason}"), now_s)
+            for batch in list(channel.in_flight):
+                batch.drop_late(now_s)

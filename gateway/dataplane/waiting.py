@@ -5,7 +5,7 @@ rows goes next, so that neither many requests nor large ones starve anybody. Pur
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final
@@ -97,11 +97,11 @@ class Level:
         self._count()
         return job
 
-    def keep(self, wanted: Callable[[Job], bool]) -> None:
-        """Takes out what is not wanted."""
-        self.first = deque(filter(wanted, self.first))
+    def sift(self, waits: Callable[[Job], bool]) -> None:
+        """Forgets every job for which `waits` is false."""
+        self.first = deque(filter(waits, self.first))
         for flow in self._heap:
-            flow.jobs = deque(filter(wanted, flow.jobs))
+            flow.jobs = deque(filter(waits, flow.jobs))
         self._count()
 
     def rows_before(self, who: str) -> int:
@@ -126,12 +126,10 @@ class Level:
 class Waiting:
     """The jobs of one lane; its length is how many there are. `rows` are of all of them."""
 
-    __slots__ = ("_giving", "_levels", "again", "count", "rows")
+    __slots__ = ("_giving", "_levels", "count", "rows")
 
     def __init__(self, levels: int) -> None:
         """`levels`: how many priorities there are, at least 1."""
-        self.again: deque[Job] = deque()
-        """Jobs that were sent before; they go first."""
         self.count = 0
         self.rows = 0
         self._levels = [Level() for _ in range(levels)]
@@ -141,7 +139,6 @@ class Waiting:
         return self.count
 
     def __iter__(self) -> Iterator[Job]:
-        yield from self.again
         for level in self._levels:
             yield from level.first
             for flow in level.flows.values():
@@ -169,18 +166,8 @@ class Waiting:
             level.first.append(job)
             level.first_rows += rows
 
-    def put_back(self, jobs: Iterable[Job]) -> None:
-        """Puts jobs that were sent before in front of all others, in their order."""
-        for job in reversed(list(jobs)):
-            self.again.appendleft(job)
-            self.count += 1
-            self.rows += job.plan.weight
-
     def turn(self) -> Turn:
         """Whose turn it is. There must be a job; what is taken from the line is told to `took` before the next turn."""
-        self._giving = None
-        if self.again:
-            return self.again, inf
         for level in self._levels:
             if level.first or level.flows:
                 self._giving = level
@@ -214,21 +201,18 @@ class Waiting:
                 return job
         return None
 
-    def keep(self, wanted: Callable[[Job], bool]) -> None:
-        """Takes out what is not wanted."""
-        self.again = deque(filter(wanted, self.again))
+    def sift(self, waits: Callable[[Job], bool]) -> None:
+        """Forgets every job for which `waits` is false."""
         for level in self._levels:
-            level.keep(wanted)
+            level.sift(waits)
         self.count = sum(1 for _ in self)
         self.rows = sum(job.plan.weight for job in self)
 
     def relevel(self, levels: int) -> None:
         """The same jobs under another number of priorities."""
-        again, self.again = self.again, deque()
         jobs = list(self)
         self._levels = [Level() for _ in range(levels)]
         self.count = self.rows = 0
         for job in jobs:
             job.level = min(job.level, levels - 1)
             self.append(job)
-        self.put_back(again)

@@ -101,13 +101,18 @@ class ReplyOptions:
     compress: bool = False
 
 
+OnCancel = Callable[[], bool | None]
+"""Hears that the caller of a call or stream has left. True: work on it goes on until it is answered or ended. Anything
+else: when it returns, nobody works on it any more, and nobody has to answer it."""
+
+
 class Call(Protocol):
     """One unary call whose request message has arrived.
 
     All times are `time.monotonic()` seconds. Exactly one of `reply` and `fail` is to be called, once, at any later
     time, on the loop's thread. After the caller left (`closed`) both send nothing, but one of them is still to be
     called: until then the call counts as work under way, so that callers who leave cannot have ever more of it. Only
-    `on_cancel` replaces that: when it returns, nobody works on the call any more.
+    `on_cancel` may replace that, see there.
     """
 
     metadata: Metadata
@@ -115,8 +120,8 @@ class Call(Protocol):
     arrived_s: float
     deadline_s: float
     """Infinity when the caller gave none."""
-    on_cancel: Callable[[], None] | None
-    """Called once when the caller leaves before an answer; ends the work on the call."""
+    on_cancel: OnCancel | None
+    """Called once when the caller leaves before an answer."""
 
     @property
     def closed(self) -> bool:
@@ -152,8 +157,8 @@ class Stream(Protocol):
     """One whole request message, decompressed."""
     on_end: Callable[[], None]
     """The caller sends no more (half-closed); replies may still go out."""
-    on_cancel: Callable[[], None] | None
-    """Called once when the caller leaves before the end; ends the work on the stream."""
+    on_cancel: OnCancel | None
+    """Called once when the caller leaves before the end."""
     on_writable: Callable[[], None] | None
     """The peer has taken what made `send` return False; not called before that."""
 

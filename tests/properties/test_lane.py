@@ -1,4 +1,7 @@
-"""Whatever happens to callers and workers: each call is answered once, with its own rows, and nothing is left."""
+"""Whatever happens to callers and workers: each call is answered once, with its own rows, and nothing is left.
+
+And whatever requests do to workers: only those that are to blame fail, also those of other proxies.
+"""
 
 from math import inf
 from time import monotonic
@@ -22,7 +25,9 @@ pick = st.integers(0, 9)
 steps = st.one_of(
     submit,
     submit,
-    st.tuples(st.sampled_from(["answer", "answer", "turn", "cancel", "die", "join", "sweep", "garbage"]), pick),
+    st.tuples(
+        st.sampled_from(["answer", "answer", "turn", "cancel", "die", "die idle", "join", "sweep", "garbage"]), pick
+    ),
 )
 
 
@@ -59,10 +64,12 @@ class Story:
     def _work(self, worker: FakeWorker, what: str) -> None:
         frames = worker.frames()
         assert len(frames) <= DEPTH
-        if what == "die":
-            worker.die()
+        if what.startswith("die"):
+            worker.die(idle=what == "die idle")
         elif what == "answer" and frames:
-            if POISON in _values(frames[0]):
+            if frames[0].number in worker.cancelled:
+                worker.answer(lambda asked: error(asked.number, "not run", Code.CANCELLED))
+            elif POISON in _values(frames[0]):
                 worker.die()
             else:
                 worker.answer(lambda asked: error(asked.number) if RAISES in _values(asked) else echo(asked))
@@ -86,6 +93,7 @@ class Story:
         assert self.bench.load.in_flight == 0
         for call, values in self.calls:
             assert call.answers == (0 if call.cancelled else 1)
+            assert not call.worked_on
             if call.code == Code.OK:
                 assert call.array() == [[value, value] for value in values]
                 assert POISON not in values
@@ -106,3 +114,66 @@ def test_each_call_of_any_story_is_answered_exactly_once(story: list[tuple[Any, 
         told.tell(step)
     told.finish()
     told.check()
+
+
+class Shared:
+    """Two proxies at one worker, which runs what either has sent in any order and dies of every POISON."""
+
+    def __init__(self) -> None:
+        self.benches = [LaneBench(max_queue=100), LaneBench(max_queue=100)]
+        self.calls: list[tuple[FakeCall, list[float]]] = []
+        self.deaths = 0
+        self.runs = 0
+
+    def submit(self, proxy: int, values: list[float]) -> None:
+        self.calls.append((self.benches[proxy].submit(*[(value, value) for value in values]), values))
+
+    def run(self, proxy: int) -> None:
+        """The oldest frame of that proxy, or of the other one."""
+        bench = next((b for b in (self.benches[proxy], self.benches[1 - proxy]) if b.worker.frames()), None)
+        if bench is None:
+            return
+        self.runs += 1
+        values = _values(bench.worker.frames()[0])
+        if POISON in values:
+            self.deaths += 1
+            for each in self.benches:
+                each.worker.die(idle=each is not bench)
+                each.add_worker()
+        else:
+            bench.worker.answer(lambda asked: error(asked.number) if RAISES in values else echo(asked))
+        for each in self.benches:
+            each.turn()
+
+
+innocent = st.lists(st.sampled_from([1.0, 2.0, 3.0]), max_size=3)
+either = st.integers(0, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(either, innocent), max_size=20),
+    st.lists(st.tuples(st.integers(0, 20), either, st.sampled_from([POISON, RAISES])), max_size=3),
+    st.lists(either, max_size=30),
+    st.data(),
+)
+def test_only_the_requests_that_are_to_blame_fail(
+    asked: list[tuple[int, list[float]]], culprits: list[tuple[int, int, float]], turns: list[int], data: st.DataObject
+) -> None:
+    shared = Shared()
+    for at, proxy, value in culprits:
+        asked.insert(at, (proxy, [1.0, value]))
+    for proxy, values in asked:
+        shared.submit(proxy, values)
+        if data.draw(st.booleans()):
+            shared.benches[proxy].turn()
+    for bench in shared.benches:
+        bench.turn()
+    order = iter(turns)
+    while any(bench.worker.frames() for bench in shared.benches):
+        assert shared.runs < 1000, "it does not end"
+        shared.run(next(order, 0))
+    for call, values in shared.calls:
+        expected = Code.UNAVAILABLE if POISON in values else Code.INTERNAL if RAISES in values else Code.OK
+        assert (call.code, call.answers) == (expected, 1)
+    assert shared.deaths <= 2 * sum(value == POISON for _, _, value in culprits)

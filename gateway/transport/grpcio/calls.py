@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, Handler, Metadata, Peer, ReplyOptions, Trailers
+from gateway.transport.call import NO_TRAILERS, Handler, Metadata, OnCancel, Peer, ReplyOptions, Trailers
 from gateway.transport.grpcio.metadata import Pairs, pairs
 from gateway.transport.grpcio.rpc import Backlog, Rpc
 
@@ -52,7 +51,7 @@ class GrpcioCall:
         self.arrived_s = monotonic()
         self.deadline_s = deadline_s
         self.closed = False
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
 
     @property
     def peer(self) -> Peer:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, Metadata, Peer, Streaming, Trailers
+from gateway.transport.call import NO_TRAILERS, Metadata, OnCancel, Peer, Streaming, Trailers
 from gateway.transport.grpcio.calls import Answer
 from gateway.transport.grpcio.idle import Idle
 from gateway.transport.grpcio.metadata import Pairs, pairs
@@ -70,7 +70,7 @@ class GrpcioStream:
         self.closed = False
         self.on_message: Callable[[bytes], None] = _ignore
         self.on_end: Callable[[], None] = _ignore
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
         self.on_writable: Callable[[], None] | None = None
 
     @property

@@ -2,12 +2,11 @@
 
 import logging
 import struct
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import Code
 from gateway.transport import compression
-from gateway.transport.call import NO_TRAILERS, Metadata, Peer, ReplyOptions, Trailers
+from gateway.transport.call import NO_TRAILERS, Metadata, OnCancel, Peer, ReplyOptions, Trailers
 from gateway.transport.h2.frames import END_HEADERS, END_STREAM, HEADER, FrameType
 from gateway.transport.h2.grpc import HEADERS_BLOCK, PREFIX_BYTES, failure_block, headers_block, trailers_block
 
@@ -49,7 +48,7 @@ class H2Call:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.closed = False
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
 
     @property
     def peer(self) -> Peer:
@@ -112,17 +111,23 @@ class H2Call:
     def cancel(self) -> None:
         """The caller left: nothing is sent any more, and whoever works on the call hears of it, once.
 
-        Who does not listen works on: the call keeps its place among the connection's streams until it is answered.
+        Who does not listen, or says so, works on: the call keeps its place among the connection's streams until it is
+        answered.
         """
         self.closed = True
         on_cancel, self.on_cancel = self.on_cancel, None
-        if on_cancel is None:
-            self.sender.abandoned.add(self.stream_id)
-            return
-        try:
-            on_cancel()
-        except Exception:
-            logger.exception("on_cancel of %s failed", self.metadata.path)
+        self.sender.abandoned.add(self.stream_id)  # first: it may be answered by whoever hears of it
+        if on_cancel is not None and not goes_on(on_cancel, self.metadata.path):
+            self.sender.abandoned.discard(self.stream_id)
+
+
+def goes_on(on_cancel: OnCancel, path: str) -> bool:
+    """Tells that the caller has left; whether work goes on. One that raises has given up, and the log says so."""
+    try:
+        return bool(on_cancel())
+    except Exception:
+        logger.exception("on_cancel of %s failed", path)
+        return False
 
 
 class LargeCall(H2Call):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import Code
 from gateway.transport import compression
-from gateway.transport.call import NO_TRAILERS, Metadata, Peer, Trailers
+from gateway.transport.call import NO_TRAILERS, Metadata, OnCancel, Peer, Trailers
+from gateway.transport.h2.calls import goes_on
 from gateway.transport.h2.errors import Refusal
 from gateway.transport.h2.grpc import headers_block, status_block, trailers_block
 from gateway.transport.h2.inbox import Inbox
@@ -62,7 +63,7 @@ class H2Stream:
         self.closed = False
         self.on_message: Callable[[bytes], None] = _ignore
         self.on_end: Callable[[], None] = _nothing
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
         self.on_writable: Callable[[], None] | None = None
         self._ended = False
         """`on_end` was called."""
@@ -134,17 +135,13 @@ class H2Stream:
     def cancel(self) -> None:
         """The caller left: nothing is sent any more, and the service hears of it, once.
 
-        A service that does not listen works on: the stream keeps its place until it is finished.
+        A service that does not listen, or says so, works on: the stream keeps its place until it is finished.
         """
         on_cancel = self.on_cancel
         self._release()
-        if on_cancel is None:
-            self._sender.abandoned.add(self.stream_id)
-            return
-        try:
-            on_cancel()
-        except Exception:
-            logger.exception("on_cancel of %s failed", self.metadata.path)
+        self._sender.abandoned.add(self.stream_id)  # first: it may be ended by whoever hears of it
+        if on_cancel is not None and not goes_on(on_cancel, self.metadata.path):
+            self._sender.abandoned.discard(self.stream_id)
 
     def deliver(self, most: int) -> int:
         """Hands over what has arrived, as long as the service wants it; at most so many messages. How many those were.

@@ -72,6 +72,93 @@ def test_several_frames_in_one_piece_come_out_in_order(pair: tuple[Connection, s
     assert taken(connection) == [big(number, 50) for number in range(10)]
 
 
+def kinds(data: list[bytes]) -> list[tuple[int, int]]:
+    return [(wire.HEADER.unpack_from(each)[1], each[wire.KIND_AT]) for each in data]
+
+
+def cancel(batch: int) -> bytes:
+    return frames.frame(wire.CANCEL, batch)
+
+
+def test_a_frame_that_waits_is_cancelled_and_stays_in_its_place(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    theirs.send(big(1, 10) + big(2, 10) + big(3, 10))
+    connection.receive()
+    theirs.send(cancel(2)[:7])
+    connection.receive()
+    theirs.send(cancel(2)[7:] + big(4, 10))
+    connection.receive()
+    assert kinds(taken(connection)) == [(1, wire.RUN), (2, wire.CANCEL), (3, wire.RUN), (4, wire.RUN)]
+
+
+def test_a_cancel_of_what_has_begun_or_never_came_is_nothing(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    theirs.send(big(1, 10) + big(2, 10))
+    connection.receive()
+    begin, stop = connection.frame() or (0, 0)
+    theirs.send(cancel(1) + cancel(99) + cancel(3))
+    connection.receive()
+    assert connection.buffer[begin:stop] == big(1, 10)
+    theirs.send(big(3, 10))
+    connection.receive()
+    assert kinds(taken(connection)) == [(2, wire.RUN), (3, wire.RUN)]
+    assert not connection.has_frame()
+
+
+def test_cancels_alone_are_no_frames(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    theirs.send(cancel(1) * 3)
+    connection.receive()
+    assert not connection.has_frame()
+    theirs.send(big(2, 10))
+    connection.receive()
+    assert taken(connection) == [big(2, 10)]
+
+
+def test_while_frames_wait_no_more_is_read_than_the_buffer_holds(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    stream = b"".join(big(number, 60_000) for number in range(12))
+    sent = 0
+    for _ in range(100):
+        with contextlib.suppress(BlockingIOError):
+            sent += theirs.send(stream[sent:])
+        assert connection.receive()
+    assert len(connection.buffer) == BUFFER_BYTES
+    assert sent < len(stream)
+    found = taken(connection)
+    assert len(found) == BUFFER_BYTES // len(big(0, 60_000))
+    while len(found) < 12:
+        with contextlib.suppress(BlockingIOError):
+            sent += theirs.send(stream[sent:])
+        assert connection.receive()
+        found += taken(connection)
+    assert found == [big(number, 60_000) for number in range(12)]
+
+
+def test_a_cancel_behind_a_large_frame_is_seen_before_that_is_run(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    data = big(1, 3 * BUFFER_BYTES) + cancel(1)
+    view = memoryview(data)
+    while not connection.has_frame():
+        with contextlib.suppress(BlockingIOError):
+            view = view[theirs.send(view) :] if view else view
+        connection.receive()
+    connection.receive()  # the loop's look before it runs
+    assert kinds(taken(connection)) == [(1, wire.CANCEL)]
+
+
+def test_frames_before_garbage_come_out(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    theirs.send(big(1, 10) + bytes(64))
+    assert connection.receive()
+    assert connection.receive(), "nothing more is read"
+    assert connection.has_frame()
+    assert connection.frame() is not None
+    for look in (connection.has_frame, connection.frame):
+        with pytest.raises(BadFrame):
+            look()
+
+
 def test_nothing_to_read_is_not_the_end(pair: tuple[Connection, socket.socket]) -> None:
     connection, theirs = pair
     assert connection.receive()

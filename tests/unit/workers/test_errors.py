@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import BadFrame, FrameError, LoadFailed, ModelFailed, Refused, place
+from workers.errors import BadFrame, Cancelled, FrameError, Late, LoadFailed, ModelFailed, Refused, place
 
 
 def test_codes_are_those_of_grpc() -> None:
-    assert (Refused.code, ModelFailed.code, FrameError.code) == (3, 13, 13)
+    codes = [error.code for error in (Cancelled, Refused, Late, ModelFailed, FrameError)]
+    assert codes == [1, 3, 4, 13, 13]
 
 
 def test_only_frame_errors_are_answered() -> None:

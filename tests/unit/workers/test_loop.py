@@ -4,7 +4,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ class Echo(Service):
         self.entered.set()
         self.gate.wait()
         batch = wire.HEADER.unpack_from(buffer, start)[1]
+        if buffer[start + wire.KIND_AT] == wire.CANCEL:
+            return [wire.HEADER.pack(0, batch, wire.ERROR, 1, 0, 0)]
         if batch == 666:
             raise BadFrame("six hundred threescore and six")
         self.batches.append(batch)
@@ -87,19 +88,47 @@ def test_frames_of_one_connection_are_answered_in_order(running: Running) -> Non
         assert [client.receive().batch for _ in range(100)] == list(range(100))
 
 
-def test_two_connections_take_turns(running: Running) -> None:
-    running.service.gate.clear()
-    with running.connect() as first, running.connect() as second:
-        second.send(message(1000))  # the loop knows both from here on, and stands at the gate
-        first.send(b"".join(message(batch) for batch in range(20)))
-        second.send(b"".join(message(1000 + batch) for batch in range(1, 20)))
-        running.service.gate.set()
-        for client in (first, second):
-            for _ in range(20):
+def test_two_connections_get_half_of_the_time_each(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sends batches that take 16 units of time, the other such that take one."""
+    service = running.service
+    monkeypatch.setattr(module, "perf_counter", lambda: sum(16.0 if batch < 1000 else 1.0 for batch in service.batches))
+    service.gate.clear()
+    with running.connect() as large, running.connect() as small:
+        small.send(message(1000))  # the loop knows both from here on, and stands at the gate
+        large.send(b"".join(message(batch) for batch in range(20)))
+        small.send(b"".join(message(1000 + batch) for batch in range(1, 200)))
+        service.gate.set()
+        for client, count in ((large, 20), (small, 200)):
+            for _ in range(count):
                 client.receive()
-    first_ones = [index for index, batch in enumerate(running.service.batches) if batch < 1000]
-    # `first` began at most a few frames later and then had every second turn.
-    assert max(b - a for a, b in pairwise(first_ones)) <= 2
+    behind = [sum(-16 if batch < 1000 else 1 for batch in service.batches[:end]) for end in range(200)]
+    assert all(-20 <= ahead <= 20 for ahead in behind)
+
+
+def test_frames_cancelled_while_another_is_run_are_not_run(running: Running) -> None:
+    running.service.gate.clear()
+    with running.connect() as client, running.connect() as other:
+        client.send(message(1))
+        assert running.service.entered.wait(30)
+        client.send(message(2) + message(3) + frames.frame(wire.CANCEL, 2))
+        other.send(message(10) + message(11) + frames.frame(wire.CANCEL, 11) + frames.frame(wire.CANCEL, 3))
+        client.send(frames.frame(wire.CANCEL, 1))
+        running.service.gate.set()
+        assert [client.receive().batch for _ in range(3)] == [1, 2, 3]
+        assert [other.receive().batch for _ in range(2)] == [10, 11]
+    assert sorted(running.service.batches) == [1, 3, 10]
+
+
+def test_who_asks_hears_that_a_frame_begins_before_it_is_run(running: Running) -> None:
+    running.service.gate.clear()
+    asked = bytearray(message(5))
+    asked[wire.FLAGS_AT] = wire.TELL
+    with running.connect() as client:
+        client.send(bytes(asked))
+        begun = client.receive()
+        assert (begun.kind, begun.batch) == (wire.BEGUN, 5)
+        running.service.gate.set()
+        assert (client.receive().batch, running.service.batches) == (5, [5])
 
 
 def test_half_a_frame_makes_nobody_wait(running: Running) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests import frames, models
 from workers import wire
 from workers.errors import BadFrame, Refused
-from workers.service import Service, error_frame, frame_bytes
+from workers.service import Service, begun, cancel, error_frame, frame_bytes
 from workers.session import Model, load
 from workers.warmup import warm_up
 
@@ -122,14 +123,75 @@ def test_bytes_behind_the_last_section_are_no_frame(make: Make) -> None:
         (8, 1, 0, 0, 0, 0),
         (8, 1, wire.RESULT, 0, 0, 0),
         (8, 1, 255, 0, 0, 0),
-        (8, 1, wire.RUN, 1, 0, 0),
-        (8, 1, wire.RUN, 0, 1, 0),
+        (12, 1, wire.RUN, 1, 0, 0),
+        (12, 1, wire.RUN, 0, 1, 0),
+        (12, 1, wire.RUN, wire.TELL | 1, 0, 0),
+        (12, 1, wire.COMPARE, wire.TELL, 0, 0),
+        (12, 1, wire.CANCEL, 0, 0, 0),
+        (0, 1, wire.CANCEL, wire.TELL, 0, 0),
+        (0, 1, wire.CANCEL, 0, 1, 0),
+        (0, 1, wire.BEGUN, 0, 0, 0),
         (7, 1, wire.RUN, 0, 0, 0),
     ],
 )
 def test_headers_that_are_none(header: tuple[int, ...]) -> None:
     with pytest.raises(BadFrame):
         frame_bytes(wire.HEADER.pack(*header), 0)
+
+
+def test_headers_that_are_whole_frames_or_their_beginning() -> None:
+    assert frame_bytes(wire.HEADER.pack(12, 1, wire.RUN, wire.TELL, 0, 77), 0) == 28
+    assert frame_bytes(wire.HEADER.pack(0, 1, wire.CANCEL, 0, 0, 0), 0) == 16
+
+
+def with_deadline(data: bytes, deadline_ms: int) -> bytes:
+    return data[:12] + deadline_ms.to_bytes(4, "little") + data[16:]
+
+
+def test_what_is_late_when_its_turn_comes_is_not_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make(models.classifier())
+    ran: list[object] = []
+    run = Model.run
+
+    def noted(model: Model, feed: dict[str, frames.Array]) -> list[frames.Array]:
+        ran.append(feed)
+        return run(model, feed)
+
+    monkeypatch.setattr(Model, "run", noted)
+    asked = frames.run(5, {"X": np.zeros((1, 30), np.float32)})
+    now_s = monotonic()
+    late = ask(service, with_deadline(asked, wire.deadline_ms(now_s - 1, now_s)))
+    assert (late.kind, late.batch, late.flags, ran) == (wire.ERROR, 5, 4, [])
+    assert "deadline" in late.text
+    in_time = ask(service, with_deadline(asked, wire.deadline_ms(now_s + 1000, now_s)))
+    assert (in_time.kind, len(ran)) == (wire.RESULT, 1)
+
+
+def test_what_was_cancelled_is_not_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make(models.classifier())
+    monkeypatch.setattr(Model, "run", lambda *_: pytest.fail("run"))
+    data = bytearray(frames.run(5, {"X": np.zeros((1, 30), np.float32)}))
+    cancel(data, 0)
+    answer = ask(service, bytes(data))
+    assert (answer.kind, answer.batch, answer.flags) == (wire.ERROR, 5, 1)
+
+
+def test_a_comparison_is_never_cancelled() -> None:
+    data = bytearray(frames.frame(wire.COMPARE, 1, bytes(12)))
+    before = bytes(data)
+    cancel(data, 0)
+    assert data == before
+
+
+def test_who_asks_is_told_when_a_frame_begins() -> None:
+    asked = frames.frame(wire.RUN, 7, bytes(12))
+    assert begun(asked, 0) == []
+    told = bytearray(asked)
+    told[wire.FLAGS_AT] = wire.TELL
+    (data,) = begun(told, 0)
+    assert frames.parse(data)[:3] == (wire.BEGUN, 7, 0)
+    cancel(told, 0)
+    assert begun(told, 0) == [], "it is not going to be run"
 
 
 def test_an_error_is_one_line() -> None:

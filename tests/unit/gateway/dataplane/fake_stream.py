@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import inf
 
 from gateway.errors import Code
-from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, Trailers
+from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, OnCancel, Trailers
 
 
 class FakeStream:
@@ -21,7 +21,7 @@ class FakeStream:
         self.closed = False
         self.on_message: Callable[[bytes], None] = lambda _: None
         self.on_end: Callable[[], None] = lambda: None
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
         self.on_writable: Callable[[], None] | None = None
         self.peer = UNKNOWN_PEER
         self.paused = False
@@ -104,9 +104,8 @@ class FakeStream:
         """The caller leaves."""
         on_cancel = self.on_cancel
         self._close()
-        if on_cancel is not None:
+        if on_cancel is not None and not on_cancel():
             self.released = True
-            on_cancel()
 
     def read(self) -> None:
         """The caller takes everything that was sent."""

@@ -19,7 +19,7 @@ from gateway.dataplane.tap import Series
 from gateway.errors import Code
 from gateway.oip import request as oip
 from gateway.routing.snapshot import Pool, Tensor
-from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, ReplyOptions, Trailers
+from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, OnCancel, ReplyOptions, Trailers
 from protos import inference_pb2 as pb
 from workers import wire
 
@@ -39,8 +39,10 @@ class FakeCall:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.closed = False
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: OnCancel | None = None
         self.cancelled = False
+        self.worked_on = False
+        """The caller has left, and work on the call goes on."""
         self.code: Code | None = None
         self.text = ""
         self.body = b""
@@ -58,17 +60,22 @@ class FakeCall:
 
     def _answer(self, code: Code, trailers: Trailers) -> None:
         if self.cancelled:
+            self.worked_on = False
             return
         self.answers += 1
         assert self.answers == 1, "answered twice"
         self.closed = True
+        self.on_cancel = None
         self.code = code
         self.trailers = dict(trailers.pairs)
 
     def cancel(self) -> None:
         """The caller leaves."""
         if not self.closed:
-            self.closed = self.cancelled = True
+            self.closed = self.cancelled = self.worked_on = True
+            on_cancel, self.on_cancel = self.on_cancel, None
+            if on_cancel is not None and not on_cancel():
+                self.worked_on = False
 
     @property
     def words(self) -> dict[str, str]:
@@ -129,6 +136,8 @@ class Frame:
     number: int
     kind: int
     sections: list[Section]
+    flags: int = 0
+    deadline_ms: int = 0
 
     @property
     def rows(self) -> int:
@@ -139,10 +148,11 @@ def parse(data: bytes) -> list[Frame]:
     """Every frame in the bytes, which must be whole frames."""
     frames, position = [], 0
     while position < len(data):
-        length, number, kind, flags, zero, micros = wire.HEADER.unpack_from(data, position)
-        assert (flags, zero, micros) == (0, 0, 0)
+        length, number, kind, flags, zero, deadline_ms = wire.HEADER.unpack_from(data, position)
+        assert (flags & ~wire.TELL, zero) == (0, 0)
+        assert kind == wire.RUN or (flags, deadline_ms) == (0, 0)
         position += wire.HEADER.size
-        frames.append(Frame(number, kind, _sections(data[position : position + length])))
+        frames.append(Frame(number, kind, _sections(data[position : position + length]), flags, deadline_ms))
         position += length
     assert position == len(data)
     return frames
@@ -185,6 +195,10 @@ def error(number: int, text: str = "the model raised", code: int = Code.INTERNAL
     return frame(number, wire.ERROR, text.encode(), flags=code)
 
 
+def begun(number: int) -> bytes:
+    return frame(number, wire.BEGUN, b"")
+
+
 def compared(number: int, rows: int, agreed: int, incomparable: int = 0, difference: float = 0.0) -> bytes:
     return frame(number, wire.COMPARED, wire.COMPARISON.pack(rows, agreed, incomparable, 0, difference), micros=5)
 
@@ -223,22 +237,36 @@ class FakeWorker:
         self.channel = Channel("worker", on_free, on_gone)
         self.transport = FakeTransport()
         self.waiting: deque[Frame] = deque()
+        self.cancelled: list[int] = []
+        """The numbers for which CANCEL has come."""
         if up:
             self.channel.connection_made(self.transport)
 
     def frames(self) -> list[Frame]:
         """Everything in flight at this worker, oldest first."""
-        self.waiting += self.transport.take()
+        for found in self.transport.take():
+            if found.kind == wire.CANCEL:
+                self.cancelled.append(found.number)
+            else:
+                self.waiting.append(found)
         return list(self.waiting)
 
     def answer(self, make: Callable[[Frame], bytes] = echo) -> Frame:
         """Answers the oldest frame."""
-        self.frames()
+        self.begin()
         asked = self.waiting.popleft()
         self.channel.data_received(make(asked))
         return asked
 
-    def die(self) -> None:
+    def begin(self) -> None:
+        """Begins to run the oldest frame, and says so where that is asked for."""
+        if self.frames() and self.waiting[0].flags & wire.TELL:
+            self.channel.data_received(begun(self.waiting[0].number))
+
+    def die(self, *, idle: bool = False) -> None:
+        """Of the oldest frame; `idle`: before it was begun, of what another proxy has sent."""
+        if not idle:
+            self.begin()
         self.transport.take()
         self.waiting.clear()
         self.channel.connection_lost(None)
@@ -362,7 +390,11 @@ class SocketWorker:
             while True:
                 header = await reader.readexactly(wire.HEADER.size)
                 asked = parse(header + await reader.readexactly(wire.HEADER.unpack(header)[0]))[0]
+                if asked.kind == wire.CANCEL:
+                    continue
                 self.seen.append(asked)
+                if asked.flags & wire.TELL:
+                    writer.write(begun(asked.number))
                 answer = self.answer(asked)
                 if answer == b"":
                     break

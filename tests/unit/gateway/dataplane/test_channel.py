@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.dataplane.channel import DEPTH, SLOW_US, Channel
 from gateway.dataplane.job import Batch
-from tests.unit.gateway.dataplane.fakes import FakeTransport, SocketWorker, error, frame, until
+from tests.unit.gateway.dataplane.fakes import FakeTransport, SocketWorker, begun, error, frame, until
 from workers import wire
 
 
@@ -212,3 +212,42 @@ def test_a_worker_hangs_that_has_work_and_gives_no_answer() -> None:
     assert not spy.channel.hangs(monotonic(), 60.0), "an answer is progress"
     spy.channel.abort()
     assert not spy.channel.has_room(exclusive=False)
+
+
+def test_a_batch_in_flight_can_be_cancelled_and_is_answered_all_the_same() -> None:
+    spy = Spy()
+    first, second = spy.send(1), spy.send(2)
+    spy.transport.written.clear()
+    spy.channel.cancel(second)
+    assert bytes(spy.transport.written) == frame(2, wire.CANCEL, b"")
+    spy.channel.data_received(frame(1, wire.RESULT, b"") + error(2, "not run", 1))
+    assert spy.told == [(1, wire.RESULT, 0, b""), (2, 1, "not run")]
+    spy.transport.written.clear()
+    spy.channel.cancel(first)
+    spy.channel.cancel(second)
+    assert not spy.transport.written, "neither is in flight any more"
+
+
+def test_without_a_worker_nothing_is_cancelled() -> None:
+    spy = Spy()
+    sent = spy.send(1)
+    spy.channel.connection_lost(None)
+    spy.channel.cancel(sent)
+    assert spy.told == [(1, "lost")]
+
+
+def test_a_batch_that_has_begun_is_still_in_flight() -> None:
+    spy = Spy()
+    sent = spy.send(1, exclusive=True)
+    spy.channel.data_received(begun(1))
+    assert (sent.begun, spy.told, list(spy.channel.in_flight)) == (True, [], [sent])
+    spy.channel.data_received(frame(1, wire.RESULT, b""))
+    assert spy.told == [(1, wire.RESULT, 0, b"")]
+
+
+def test_another_batch_than_the_oldest_cannot_begin() -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.send(2)
+    spy.channel.data_received(begun(2))
+    assert spy.transport.is_closing()

@@ -289,6 +289,35 @@ def test_a_cancelled_stream_counts_until_its_last_job_has_ended() -> None:
     assert made.codes() == {"stable": {Code.CANCELLED: 2}}
 
 
+def test_when_a_stream_is_cancelled_the_worker_hears_of_what_it_has_of_it() -> None:
+    made = StreamBench()
+    stream, other = made.open(), made.open()
+    other.push(request(1))
+    made.bench.turn()
+    stream.push(request(2), request(3))
+    made.bench.turn()
+    waiting = made.bench.worker.frames()[1]
+    stream.cancel()
+    made.bench.worker.frames()
+    assert made.bench.worker.cancelled == [waiting.number]
+    assert not stream.released, "the worker has it still"
+    made.work()
+    assert (stream.released, values(other)) == (True, [1])
+
+
+def test_work_on_a_stream_s_requests_may_end_when_it_is_cancelled() -> None:
+    calls: list[Call] = []
+    stream = FakeStream()
+    Exchanges(calls.append).start(stream)
+    stream.push(b"0", b"1", b"2")
+    heard: list[str] = []
+    calls[0].on_cancel = lambda: heard.append("stops at once")
+    calls[1].on_cancel = lambda: calls[1].fail(Code.CANCELLED, "")
+    calls[2].reply(b"", NO_TRAILERS)
+    stream.cancel()
+    assert (heard, stream.released, calls[0].closed) == (["stops at once"], True, True)
+
+
 def test_who_leaves_between_requests_holds_no_place() -> None:
     made = StreamBench()
     stream = made.open()

@@ -1,11 +1,13 @@
-from gateway.dataplane.job import Batch, Job, run_frame
+from math import inf
+
+from gateway.dataplane.job import Batch, Job, latest_deadline_s, run_frame
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.tap import Series
 from gateway.errors import Code, InferenceFailed, Late
 from gateway.oip.request import Head, Input, Raw
 from gateway.routing.snapshot import Pool, Tensor
 from gateway.transport.call import Trailers
-from tests.unit.gateway.dataplane.fakes import FakeCall, parse, pool
+from tests.unit.gateway.dataplane.fakes import FakeCall, FakeWorker, parse, pool
 from workers import wire
 
 TRAILERS = Trailers(("cutover-arm", "stable"))
@@ -74,3 +76,74 @@ def test_a_caller_that_left_counts_as_cancelled_whatever_went_wrong() -> None:
     report = series.take()
     assert report is not None
     assert report.codes == {Code.CANCELLED: 1}
+
+
+def test_a_frame_says_until_when_it_is_wanted_and_what_it_asks_for() -> None:
+    (frame,) = parse(run_frame([job(PAIR, 0, b"", b"")], 0, 77, wire.TELL))
+    assert (frame.deadline_ms, frame.flags) == (77, wire.TELL)
+
+
+def test_a_batch_is_wanted_until_its_last_job_is_late() -> None:
+    jobs = [job(PAIR, 0, b"", b"") for _ in range(3)]
+    for each, deadline_s in zip(jobs, (3.0, 7.0, 5.0), strict=True):
+        each.call.deadline_s = deadline_s
+    assert latest_deadline_s(jobs) == 7.0
+    jobs[0].call.deadline_s = inf
+    assert latest_deadline_s(jobs) == inf
+
+
+class Sent:
+    """A batch of two at a worker."""
+
+    def __init__(self) -> None:
+        self.series = Series("m", 1, "stable")
+        self.jobs = [job(PAIR, 0, b"", b"", series=self.series) for _ in range(2)]
+        self.calls = [each.call for each in self.jobs]
+        ignore = [lambda *_: None] * 3
+        self.batch = Batch(run_frame(self.jobs, 0), 0, self.jobs, *ignore)
+        self.worker = FakeWorker(lambda: None, lambda _: None)
+        self.batch.listen()
+        self.worker.channel.send(self.batch, 1.0)
+
+    def leave(self, index: int) -> None:
+        call = self.calls[index]
+        assert isinstance(call, FakeCall)
+        call.cancel()
+        assert call.worked_on
+
+    @property
+    def cancelled(self) -> list[int]:
+        self.worker.frames()
+        return self.worker.cancelled
+
+
+def test_when_the_last_caller_has_left_the_worker_is_told_once() -> None:
+    sent = Sent()
+    sent.leave(0)
+    assert sent.cancelled == []
+    sent.leave(1)
+    assert sent.cancelled == [sent.batch.number]
+    sent.batch.drop_late(9.0)
+    assert sent.cancelled == [sent.batch.number]
+    report = sent.series.take()
+    assert report is not None
+    assert report.codes == {Code.CANCELLED: 2}
+
+
+def test_who_is_late_waits_no_longer() -> None:
+    sent = Sent()
+    sent.calls[0].deadline_s = 5.0
+    sent.batch.drop_late(4.0)
+    sent.batch.drop_late(6.0)
+    sent.batch.drop_late(7.0)
+    assert sent.cancelled == []
+    sent.leave(1)
+    assert sent.cancelled == [sent.batch.number]
+
+
+def test_after_the_answer_nobody_is_told() -> None:
+    sent = Sent()
+    sent.worker.answer()
+    for index in (0, 1):
+        sent.leave(index)
+    assert sent.cancelled == []

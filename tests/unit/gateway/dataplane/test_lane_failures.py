@@ -2,9 +2,11 @@
 
 from time import monotonic
 
+from gateway.dataplane.again import MAX_LOSSES
 from gateway.dataplane.channel import SLOW_US
 from gateway.errors import Code
 from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, LaneBench, echo, error, floats
+from workers import wire
 
 
 def test_late_work_is_dropped_before_it_is_run() -> None:
@@ -199,23 +201,38 @@ def _run_with_poison(bench: LaneBench, poison: bytes) -> None:
         bench.turn()
 
 
-def test_when_a_batch_raises_each_of_it_is_run_alone() -> None:
+def test_when_a_batch_raises_its_halves_are_run_until_the_culprit_is_alone() -> None:
     bench = LaneBench()
-    good, bad, late = bench.submit((1, 1)), bench.submit((0, 0)), bench.submit((2, 2))
+    calls = [bench.submit((value, value)) for value in (1, 2, 3, 0, 5, 6, 7, 8)]
+    bench.turn()
+    behind = bench.submit((9, 9))
     bench.turn()
 
     def model(asked: Frame) -> bytes:
         return error(asked.number) if floats(0, 0) in asked.sections[0].tensors[0] else echo(asked)
 
+    ran = []
     while bench.worker.frames():
-        bench.worker.answer(model)
+        ran.append(bench.worker.answer(model).rows)
         bench.turn()
-    assert good.array() == [[1, 1]]
-    assert late.array() == [[2, 2]]
-    assert bad.code == Code.INTERNAL
-    assert bad.text == "the model raised"
+    assert ran == [8, 1, 4, 4, 2, 2, 1, 1], "the one behind was at the worker already"
+    assert [call.array() for call in calls if call is not calls[3]] == [[[v, v]] for v in (1, 2, 3, 5, 6, 7, 8)]
+    assert behind.array() == [[9, 9]]
+    assert (calls[3].code, calls[3].text) == (Code.INTERNAL, "the model raised")
     assert bench.load.in_flight == 0
     assert bench.load.retries == 0, "nobody died"
+
+
+def test_who_left_is_in_no_half() -> None:
+    bench = LaneBench()
+    calls = [bench.submit((value, value)) for value in range(4)]
+    bench.turn()
+    for call in calls[:2]:
+        call.cancel()
+    bench.worker.answer(lambda asked: error(asked.number))
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [1, 1]
+    assert not any(call.worked_on for call in calls[:2])
 
 
 def test_a_worker_may_refuse_an_input() -> None:
@@ -273,3 +290,130 @@ def test_outcomes_are_counted_by_code() -> None:
     assert report.codes == {Code.OK: 1, Code.INTERNAL: 1}
     assert sum(report.latency.values()) == 2
     assert sum(report.queue.values()) == 1
+
+
+def test_a_frame_carries_the_latest_deadline_of_its_jobs() -> None:
+    bench = LaneBench()
+    now_s = monotonic()
+    bench.submit((1, 1), deadline_s=now_s + 50)
+    bench.submit((2, 2), deadline_s=now_s + 90)
+    bench.turn()
+    bench.submit((3, 3))
+    bench.turn()
+    both, endless = bench.worker.frames()
+    assert both.deadline_ms == wire.deadline_ms(now_s + 90, now_s)
+    assert endless.deadline_ms == 0
+
+
+def test_when_nobody_waits_for_a_batch_its_worker_is_told() -> None:
+    bench = LaneBench()
+    bench.submit((1, 1))
+    bench.turn()
+    gone = [bench.submit((2, 2)), bench.submit((3, 3))]
+    bench.turn()
+    waiting = bench.worker.frames()[1]
+    for call in gone:
+        assert bench.worker.cancelled == []
+        call.cancel()
+        bench.worker.frames()
+    assert bench.worker.cancelled == [waiting.number]
+    assert all(call.worked_on for call in gone)
+    bench.worker.answer()
+    bench.worker.answer(lambda asked: error(asked.number, "not run", Code.CANCELLED))
+    assert not any(call.worked_on for call in gone)
+    assert bench.load.in_flight == 0
+    report = bench.series.take()
+    assert report is not None
+    assert report.codes == {Code.OK: 1, Code.CANCELLED: 2}
+
+
+def test_callers_answered_by_the_sweep_wait_no_longer() -> None:
+    bench = LaneBench()
+    late, gone = bench.submit((1, 1), deadline_s=monotonic() + 50), bench.submit((2, 2))
+    bench.turn()
+    (asked,) = bench.worker.frames()
+    bench.lane.sweep(monotonic() + 60)
+    gone.cancel()
+    bench.worker.frames()
+    assert (late.code, bench.worker.cancelled) == (Code.DEADLINE_EXCEEDED, [asked.number])
+
+
+def test_what_a_worker_found_late_is_late() -> None:
+    bench = LaneBench()
+    calls = [bench.submit((1, 1), deadline_s=monotonic() + 0.001), bench.submit((2, 2), deadline_s=monotonic() + 0.001)]
+    bench.turn()
+    calls[1].cancel()
+    while monotonic() <= calls[0].deadline_s:
+        pass
+    if bench.worker.frames():  # else it was late before it was sent
+        bench.worker.answer(lambda asked: error(asked.number, "late", Code.DEADLINE_EXCEEDED))
+    assert (calls[0].code, calls[1].worked_on) == (Code.DEADLINE_EXCEEDED, False)
+    assert bench.load.in_flight == 0
+
+
+def test_what_was_not_run_although_somebody_waits_is_run_again() -> None:
+    bench = LaneBench()
+    calls = [bench.submit((1, 1)), bench.submit((2, 2))]
+    bench.turn()
+    bench.worker.answer(lambda asked: error(asked.number, "not run", Code.CANCELLED))
+    bench.turn()
+    (asked,) = bench.worker.frames()
+    assert (asked.rows, asked.flags) == (2, 0)
+    bench.worker.answer()
+    assert [call.array() for call in calls] == [[[1, 1]], [[2, 2]]]
+
+
+def test_a_worker_that_never_runs_it_is_not_asked_for_ever() -> None:
+    bench = LaneBench()
+    call = bench.submit((1, 1))
+    bench.turn()
+    asked = 0
+    while bench.worker.frames():
+        bench.worker.answer(lambda asked: error(asked.number, "not run", Code.CANCELLED))
+        bench.turn()
+        asked += 1
+    assert (asked, call.code) == (MAX_LOSSES, Code.UNAVAILABLE)
+    assert call.text == f"m version 1: the worker did not run it {MAX_LOSSES} times"
+    assert bench.load.in_flight == 0
+
+
+def test_who_never_began_is_not_to_blame_for_a_death() -> None:
+    bench = LaneBench()
+    call = bench.submit((1, 1))
+    for _ in range(MAX_LOSSES - 1):
+        bench.turn()
+        bench.worker.die(idle=True)  # of what another proxy has sent
+        bench.add_worker()
+    bench.turn()
+    (asked,) = bench.worker.frames()
+    assert asked.flags == wire.TELL
+    bench.worker.answer()
+    assert call.array() == [[1, 1]]
+
+
+def test_chances_end_some_time() -> None:
+    bench = LaneBench()
+    call = bench.submit((1, 1))
+    for _ in range(MAX_LOSSES):
+        bench.turn()
+        bench.worker.die(idle=True)
+        bench.add_worker()
+    bench.turn()
+    assert call.text == f"m version 1: the worker died {MAX_LOSSES} times"
+    assert bench.load.in_flight == 0
+
+
+def test_a_caller_that_leaves_while_its_request_waits_to_be_run_again_is_forgotten() -> None:
+    bench = LaneBench()
+    calls = [bench.submit((value, value)) for value in range(2)]
+    bench.turn()
+    bench.worker.die()
+    calls[0].cancel()
+    bench.lane.sweep(0.0)
+    assert (bench.lane.queued, calls[0].worked_on) == (1, False)
+    calls[1].cancel()
+    bench.add_worker()
+    bench.turn()
+    assert bench.worker.frames() == []
+    assert bench.load.in_flight == 0
+    assert bench.lane.idle

@@ -68,13 +68,12 @@ def test_who_comes_back_saves_no_credit_up() -> None:
     assert Counter(one(waiting).who for _ in range(10)) == {"guest": 5, "steady": 5}
 
 
-def test_the_higher_priority_goes_first_and_what_was_sent_before_even_earlier() -> None:
+def test_the_higher_priority_goes_first() -> None:
     waiting = Waiting(3)
-    low, high, again = job(level=2), job(level=0), job(level=2)
-    waiting.append(low)
-    waiting.append(high)
-    waiting.put_back([again])
-    assert [one(waiting) for _ in range(3)] == [again, high, low]
+    low, high, middle = job(level=2), job(level=0), job(level=1)
+    for each in (low, high, middle):
+        waiting.append(each)
+    assert [one(waiting) for _ in range(3)] == [high, middle, low]
 
 
 def test_rows_before_a_job_are_those_of_its_level_and_above() -> None:
@@ -129,7 +128,7 @@ names = st.sampled_from(["", "a", "b", "c"])
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("append"), names, st.integers(0, 3), st.integers(0, 2)),
-        st.tuples(st.sampled_from(["take", "spare", "keep", "back"]), names, st.integers(0, 3), st.integers(0, 2)),
+        st.tuples(st.sampled_from(["take", "spare", "sift"]), names, st.integers(0, 3), st.integers(0, 2)),
     ),
     max_size=60,
 )
@@ -153,14 +152,10 @@ def test_whatever_happens_each_job_comes_out_once(
         elif what == "spare" and (spared := waiting.spare(level)) is not None:
             assert spared.level > level
             inside.remove(id(spared))
-        elif what == "keep":
+        elif what == "sift":
             gone = {id(each) for each in waiting if each.who == who}
             inside -= gone
-            waiting.keep(lambda each: id(each) not in gone)  # noqa: B023 - called at once
-        elif what == "back" and out:
-            back = out.pop()
-            inside.add(id(back))
-            waiting.put_back([back])
+            waiting.sift(lambda each: id(each) not in gone)  # noqa: B023 - called at once
         assert {id(each) for each in waiting} == inside
         assert (len(waiting), waiting.rows) == (len(inside), sum(each.plan.weight for each in waiting))
         assert bool(len(waiting)) == bool(waiting.rows)

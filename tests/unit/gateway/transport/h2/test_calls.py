@@ -5,6 +5,7 @@ import pytest
 from gateway.errors import Code
 from gateway.transport.call import NO_TRAILERS, Trailers
 from gateway.transport.h2.frames import FrameType
+from gateway.transport.h2.limits import Limits
 from tests.unit.gateway.transport.h2.peer import Peer, kinds, only, reset
 
 
@@ -63,6 +64,29 @@ def test_a_cancelled_call_hears_of_it_once_and_says_nothing() -> None:
     call.reply(b"late", NO_TRAILERS)
     call.fail(Code.INTERNAL, "late")
     assert peer.frames() == []
+
+
+def test_work_that_goes_on_keeps_the_place_of_its_call() -> None:
+    peer = Peer(Limits(max_streams=1))
+    call = peer.keep(1)
+    call.on_cancel = lambda: True
+    peer.send(reset(1))
+    assert only(peer.send(peer.request(3)), FrameType.RST_STREAM).code == 7
+    call.fail(Code.CANCELLED, "ended")
+    assert peer.works(5)
+
+
+def test_who_hears_of_it_may_answer_at_once() -> None:
+    peer = Peer(Limits(max_streams=1))
+    call = peer.keep(1)
+
+    def heard() -> bool:
+        call.fail(Code.CANCELLED, "ended")
+        return True
+
+    call.on_cancel = heard
+    peer.send(reset(1))
+    assert peer.works(3)
 
 
 def test_an_answered_call_is_not_cancelled() -> None:

@@ -171,6 +171,16 @@ def test_a_stream_whose_work_goes_on_keeps_its_place() -> None:
     assert peer.works(5)
 
 
+def test_a_stream_whose_service_says_so_keeps_its_place() -> None:
+    peer = Peer(Limits(max_streams=1))
+    stream = listen(peer)
+    stream.on_cancel = lambda: True
+    peer.send(reset(1))
+    assert only(peer.send(peer.request(3)), FrameType.RST_STREAM).code == 7
+    stream.fail(Code.CANCELLED, "")
+    assert peer.works(5)
+
+
 def test_streams_count_against_concurrency() -> None:
     peer = Peer(Limits(max_streams=1))
     stream = listen(peer)

@@ -1,0 +1,74 @@
+"""What is run again: requests whose batch failed or whose worker died, so that the one that is to blame fails alone.
+
+A batch that failed cost nobody anything but time: its halves are run, and the halves of those that fail again, until
+the culprit is alone. A death costs every proxy a worker: whoever was there is run alone, with nothing else of this
+proxy in flight, and the worker says when it begins. A request that had begun, alone, when its worker died is to blame.
+One that had not may have died with the requests of another proxy, and has more chances.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.dataplane.job import Job
+
+MAX_LOSSES: Final = 8
+"""How often a request may come to nothing before its turn comes."""
+
+
+class Party:
+    """Jobs that are run together, and with nobody else. `suspect`: its worker died with one of them."""
+
+    __slots__ = ("jobs", "suspect")
+
+    def __init__(self, jobs: list[Job], *, suspect: bool) -> None:
+        self.jobs = jobs
+        self.suspect = suspect
+
+
+class Again:
+    """The parties of one lane, in the order of their arrival. They come before what has not been run yet."""
+
+    __slots__ = ("_parties",)
+
+    def __init__(self) -> None:
+        self._parties: deque[Party] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._parties)
+
+    def __len__(self) -> int:
+        """Jobs that wait."""
+        return sum(len(party.jobs) for party in self._parties)
+
+    def halves(self, jobs: Sequence[Job]) -> None:
+        """Their batch failed: each half is run before everything else."""
+        middle = (len(jobs) + 1) // 2
+        for half in (jobs[middle:], jobs[:middle]):
+            if half:
+                self._parties.appendleft(Party(list(half), suspect=False))
+
+    def singles(self, jobs: Sequence[Job]) -> None:
+        """Their worker died: each is run alone, before everything else."""
+        for job in reversed(jobs):
+            self._parties.appendleft(Party([job], suspect=True))
+
+    def together(self, jobs: Sequence[Job]) -> None:
+        """Nothing happened to them yet: they are run as they were, before everything else."""
+        if jobs:
+            self._parties.appendleft(Party(list(jobs), suspect=False))
+
+    @property
+    def next_is_suspect(self) -> bool:
+        """Whether the next party may kill its worker. False when there is none."""
+        return bool(self._parties) and self._parties[0].suspect
+
+    def take(self) -> list[Job]:
+        """The jobs of the next party. Raises IndexError."""
+        return self._parties.popleft().jobs
+
+    def sift(self, waits: Callable[[Job], bool]) -> None:
+        """Forgets every job for which `waits` is false."""
+        for party in self._parties:
+            party.jobs = [job for job in party.jobs if waits(job)]
+        self._parties = deque(party for party in self._parties if party.jobs)
