@@ -109,6 +109,20 @@ class Pool(msgspec.Struct, frozen=True):
     """Requests may be joined along axis 0, which every input and output then has."""
     max_batch_size: int = 1
     queueing: Queueing = Queueing()
+    labels: dict[str, tuple[str, ...]] = {}
+    """By output: the names of its classes, in order; an empty one is none."""
+
+
+class Region(msgspec.Struct, frozen=True):
+    """A region of system shared memory that a client has registered, in bytes. The object is named by `key`."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+    device: int = 0
+    inode: int = 0
+    """With `device`: which object it was, whatever the key names later."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -119,6 +133,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     assignments: dict[str, Assignment] = {}
     """By model; absent: the default `Assignment()`."""
     pools: tuple[Pool, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 def canary_arm(version: int) -> str:
