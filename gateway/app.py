@@ -20,6 +20,7 @@ from gateway.config import Config
 from gateway.config.schema import is_loopback
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.clientsocket import ClientSocket
+from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
@@ -116,6 +117,9 @@ class Gateway:
         proxies = Proxies(
             config.proxy_settings(grpc_port), launcher, python_module("gateway.dataplane"), lifetime.run_dir, statistics
         )
+        errands = Errands()
+        self._parts.push_async_callback(errands.close)
+        proxies.on_errand = errands.take
         if self._client_socket is not None:
             proxies.client_socket = self._client_socket.fileno()
         host = WorkerHost(launcher, python_module("workers"), lifetime.run_dir)

@@ -6,10 +6,12 @@ objects.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
+from gateway.dataplane.errands import Errands
 from gateway.dataplane.exchange import Exchanges
 from gateway.dataplane.health import Health
 from gateway.dataplane.plane import Plane
@@ -29,20 +31,26 @@ HEALTH: Final = "/grpc.health.v1.Health/"
 FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflection_v1alpha.DESCRIPTOR)
 """The schema of the data port."""
 PLATFORM: Final = "onnxruntime_onnx"
-EXTENSIONS: Final = ("binary_tensor_data",)
-"""Only what is served (Triton's names)."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What ServerMetadata says. `extensions`: Triton's names of what is served."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...] = ()
 
 
 class DataService:
     """Finds the handler of a path."""
 
     def __init__(
-        self, plane: Plane, name: str, version: str, loop: asyncio.AbstractEventLoop, *, reflect: bool = True
+        self, plane: Plane, errands: Errands, about: About, loop: asyncio.AbstractEventLoop, *, reflect: bool = True
     ) -> None:
-        """`name` and `version` are what ServerMetadata says; without `reflect` nobody is told the schema."""
+        """`errands` ask the control process; without `reflect` nobody is told the schema."""
         self._plane = plane
-        self._name = name
-        self._version = version
+        self._about = about
         self._health = Health(plane, loop)
         plane.on_change = self._health.changed
         self._exchanges = Exchanges(plane.pipeline.infer)
@@ -86,7 +94,8 @@ class DataService:
         return pb.ModelReadyResponse(ready=arm.lane.ready and not self._health.draining)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> Message:
-        return pb.ServerMetadataResponse(name=self._name, version=self._version, extensions=EXTENSIONS)
+        about = self._about
+        return pb.ServerMetadataResponse(name=about.name, version=about.version, extensions=about.extensions)
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> Message:
         route, arm = self._arm(request.name, request.version)

@@ -76,3 +76,5 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """Gauge: when the certificate ends, in Unix seconds; 0: there is none."""
     tls_reloads: dict[str, int] = {}
     """New certificate files, by what became of them: `ok` or `failed`."""
+    answers: int = 0
+    """Number of the Survey that asked for it; 0: it came by itself."""

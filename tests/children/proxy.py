@@ -1,7 +1,8 @@
 """A stand-in for a proxy process: speaks the link, listens on its port, serves nobody.
 
 Its first argument says how it behaves: `good`; `deaf` (applies nothing after the first snapshot); `broken` (fails);
-`garbage` (sends what nobody can read, once it listens); `mute` (hangs before it says a word).
+`garbage` (sends what nobody can read, once it listens); `mute` (hangs before it says a word); `asking` (sends an errand
+whenever something is published after the first snapshot, and reports the answer as the name of a queue).
 """
 
 import os
@@ -40,10 +41,16 @@ def main() -> int:
                         connection.sendall(link.encode(link.Listening(server.getsockname()[1])))
                     elif manner == "deaf":
                         continue
+                    elif manner == "asking":
+                        connection.sendall(link.encode(link.Errand(7, "Echo", b"hello", "ada")))
                     elif manner == "garbage":
                         connection.sendall(b"\x03\0\0\0abc")
                     connection.sendall(link.encode(link.Applied(snapshot.epoch)))
                     connection.sendall(link.encode(Report(connections=1)))
+                case link.Survey(number) if manner != "deaf":
+                    connection.sendall(link.encode(Report(connections=1, answers=number)))
+                case link.ErrandDone(number, message):
+                    connection.sendall(link.encode(Report(queued={message.decode(): number})))
                 case link.Drain():
                     return 0
     threading.Event().wait()  # without a link it serves on
