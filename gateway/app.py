@@ -31,6 +31,7 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.statistics import StatisticsErrand
 from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
 from gateway.observe.http import create_app, start_http
@@ -126,6 +127,7 @@ class Gateway:
         fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
+        errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Errands:
-    """Runs each errand beside the others. What was begun is carried out, whatever becomes of the proxy and the caller."""
+    """Runs each errand beside the others. What was begun is carried out, whatever becomes of proxy and caller."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handle] = {}

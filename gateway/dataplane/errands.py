@@ -1,7 +1,7 @@
 """Calls that one proxy cannot answer alone: sent to the control process, answered when it answers.
 
-Rare by nature (statistics, repository, settings), and bounded: whoever asks too much at once is refused, and nobody waits
-for a control process that is gone or keeps silent. A client that leaves does not end what it asked for.
+Rare by nature (statistics, repository, settings), and bounded: whoever asks too much at once is refused, and nobody
+waits for a control process that is gone or keeps silent. A client that leaves does not end what it asked for.
 """
 
 from collections.abc import Callable

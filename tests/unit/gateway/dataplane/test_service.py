@@ -7,7 +7,7 @@ import pytest
 
 from gateway.dataplane.errands import Errands
 from gateway.dataplane.plane import Plane, Settings
-from gateway.dataplane.service import FILES, About, DataService
+from gateway.dataplane.service import ERRANDS, FILES, About, DataService
 from gateway.errors import Code
 from gateway.routing import link
 from gateway.routing.snapshot import Canary, Policy, Pool, Release, Snapshot
@@ -21,7 +21,7 @@ OIP = "/inference.GRPCInferenceService/"
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 NOT_THERE = {
-    *("ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    *("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
     *("TraceSetting", "LogSettings"),
     *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
 }
@@ -88,7 +88,7 @@ async def test_only_what_is_served_resolves() -> None:
     for path in (
         "",
         "/",
-        f"{OIP}ModelConfig",
+        f"{OIP}CudaSharedMemoryStatus",
         f"{OIP}modelinfer",
         "/inference.GRPCInferenceService",
         "ModelInfer",
@@ -214,8 +214,21 @@ async def test_a_model_says_what_it_takes_and_gives(bench: ServiceBench) -> None
     assert [(t.name, t.datatype, list(t.shape)) for t in answer.outputs] == [("Y", "FP32", [-1, 2])]
 
 
-async def test_a_version_that_loads_has_no_metadata_yet(bench: ServiceBench) -> None:
-    assert bench.refused("ModelMetadata", pb.ModelMetadataRequest(name="m", version="2")) == (
+async def test_a_model_says_how_it_runs(bench: ServiceBench) -> None:
+    config = bench.ask("ModelConfig", pb.ModelConfigRequest(name="m"), pb.ModelConfigResponse).config
+    assert (config.name, list(config.version_policy.specific.versions)) == ("m", [1, 2])
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == Settings().max_queue
+
+
+async def test_what_one_proxy_cannot_know_is_asked_of_the_control_process(bench: ServiceBench) -> None:
+    for kind in ERRANDS:
+        assert bench.call(OIP + kind, b"as it came").code is None
+    assert [(errand.kind, errand.message) for errand in bench.errands] == [(kind, b"as it came") for kind in ERRANDS]
+
+
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig"])
+async def test_a_version_that_loads_says_nothing_yet(bench: ServiceBench, method: str) -> None:
+    assert bench.refused(method, pb.ModelMetadataRequest(name="m", version="2")) == (
         Code.UNAVAILABLE,
         "m version 2 is not ready: it is loading",
     )
