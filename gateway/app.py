@@ -20,6 +20,7 @@ from gateway.config import Config
 from gateway.config.schema import is_loopback
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.clientsocket import ClientSocket
+from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
@@ -30,6 +31,7 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.statistics import StatisticsErrand
 from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
 from gateway.observe.http import create_app, start_http
@@ -116,12 +118,16 @@ class Gateway:
         proxies = Proxies(
             config.proxy_settings(grpc_port), launcher, python_module("gateway.dataplane"), lifetime.run_dir, statistics
         )
+        errands = Errands()
+        self._parts.push_async_callback(errands.close)
+        proxies.on_errand = errands.take
         if self._client_socket is not None:
             proxies.client_socket = self._client_socket.fileno()
         host = WorkerHost(launcher, python_module("workers"), lifetime.run_dir)
         fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
+        errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)

@@ -117,6 +117,7 @@ class WorkerPool:
             batched=status.batched,
             max_batch_size=self.settings.max_batch_size if status.batched else 1,
             queueing=self.settings.queueing(),
+            instances=self.settings.instances,
             labels=self._labels,
         )
 

@@ -106,6 +106,8 @@ class ProxySettings(msgspec.Struct, frozen=True):
     """How long a connection without calls stays; 0: for ever."""
     peers: PeerLimits = PeerLimits()
     entrance: Entrance = Entrance()
+    extensions: tuple[str, ...] = ("binary_tensor_data",)
+    """Of the protocol, as ServerMetadata names them."""
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""

@@ -151,7 +151,7 @@ class Lane:
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
-        self.tap.add(batch.rows, micros)
+        self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
             self._loop.call_soon(self.mirror, batch, data, start, stop)

@@ -183,6 +183,11 @@ class Plane:
         return lane.pool if lane is not None else None
 
     @property
+    def max_queue(self) -> int:
+        """How many requests may wait for one version."""
+        return self._settings.max_queue
+
+    @property
     def settled(self) -> bool:
         """What was released at the start has loaded or failed; if anything is released, a stable version can answer.
 
@@ -225,8 +230,10 @@ class Plane:
         """The increments since the last report; what it is given is the transport's."""
         batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
         queued: dict[str, int] = {}
-        for (model, _, _), lane in self._lanes.items():
+        waiting: dict[str, dict[int, int]] = {}
+        for (model, version, _), lane in self._lanes.items():
             queued[model] = queued.get(model, 0) + lane.queued
+            waiting.setdefault(model, {})[version] = lane.queued
         retries, self._load.retries = self._load.retries, 0
         shadows = [lane.tap.take() for lane in self._shadows.values()]
         self._retire()
@@ -237,6 +244,7 @@ class Plane:
             retries=retries,
             in_flight=self._load.in_flight,
             queued=queued,
+            waiting=waiting,
             connections=connections,
             transport=refusals or {},
             held_bytes=held_bytes,

@@ -48,6 +48,12 @@ class Policy(msgspec.Struct, frozen=True):
     standby: int | None = None
     salt: str = ""
 
+    @property
+    def live(self) -> tuple[int, ...]:
+        """The versions that may answer, ascending."""
+        standby = () if self.standby is None else (self.standby,)
+        return tuple(sorted({self.stable, *(canary.version for canary in self.canaries), *standby}))
+
 
 class Release(msgspec.Struct, frozen=True):
     """A model's routing policy with its revision. `rollback` is what stood before the last flip."""
@@ -109,6 +115,8 @@ class Pool(msgspec.Struct, frozen=True):
     """Requests may be joined along axis 0, which every input and output then has."""
     max_batch_size: int = 1
     queueing: Queueing = Queueing()
+    instances: int = 1
+    """Worker processes wanted."""
     labels: dict[str, tuple[str, ...]] = {}
     """By output: the names of its classes, in order; an empty one is none."""
 
