@@ -31,6 +31,7 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.regions import Regions
 from gateway.controlplane.triton.statistics import StatisticsErrand
 from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
@@ -128,6 +129,10 @@ class Gateway:
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
         errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
+        regions = Regions(fleet.share, allowed=config.triton.shared_memory)
+        errands.add("SystemSharedMemoryRegister", regions.register)
+        errands.add("SystemSharedMemoryUnregister", regions.unregister)
+        errands.add("SystemSharedMemoryStatus", regions.status)
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)

@@ -17,7 +17,7 @@ from gateway.controlplane.settings import FleetSettings, WorkerOverrides
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
 from gateway.errors import NotFound, Refused
-from gateway.routing.snapshot import Policy, Pool, Release, Snapshot
+from gateway.routing.snapshot import Policy, Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
 
@@ -48,6 +48,7 @@ class LocalFleet:
         self._host = host
         self._settings = settings
         self._releases: dict[str, Release] = {}
+        self._regions: tuple[Region, ...] = ()
         self._pools: dict[PoolKey, WorkerPool] = {}
         self._leaving: dict[PoolKey, asyncio.Task[None]] = {}
         self._ending: set[WorkerPool] = set()
@@ -83,6 +84,11 @@ class LocalFleet:
     async def serve(self, releases: Mapping[str, Release]) -> None:
         self._releases = dict(releases)
         self._reconcile()
+        await self._publish()
+
+    async def share(self, regions: tuple[Region, ...]) -> None:
+        """Makes these the regions of shared memory. Returns as `serve` does."""
+        self._regions = regions
         await self._publish()
 
     def _replace_hung(self, address: str) -> None:
@@ -263,6 +269,7 @@ class LocalFleet:
             releases=tuple(self._releases.values()),
             assignments=self._settings.assignments,
             pools=tuple(sorted(pools, key=lambda pool: (pool.model, pool.version, pool.shadow))),
+            regions=self._regions,
         )
 
     def _absent(self, key: PoolKey) -> Pool:

@@ -13,6 +13,7 @@ from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.mirror import Mirror, ShadowLane
 from gateway.dataplane.pipeline import Pipeline
+from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.routing.outcome import Report
@@ -51,6 +52,7 @@ class Plane:
         self._on_hung = on_hung
         self._loop = loop
         self._load = Load(settings.max_in_flight)
+        self._regions = Regions()
         self._series: dict[tuple[str, int, str], Series] = {}
         self._lanes: dict[PoolKey, Lane] = {}
         self._shadows: dict[PoolKey, ShadowLane] = {}
@@ -63,6 +65,7 @@ class Plane:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Every request admitted after the return sees this snapshot."""
+        self._regions.update(snapshot.regions)
         pools = {(pool.model, pool.version, pool.shadow): pool for pool in snapshot.pools}
         for key, pool in pools.items():
             self._update_pool(key, pool)
@@ -128,6 +131,8 @@ class Plane:
             if address not in channels:
                 channels[address] = self._open(key, lane, address)
         lane.update(pool, tuple(channels.values()))
+        if isinstance(lane, Lane):
+            lane.plans.regions = self._regions
 
     def _open(self, key: PoolKey, lane: Lane | ShadowLane, address: str) -> Channel:
         channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone))

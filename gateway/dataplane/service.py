@@ -32,7 +32,12 @@ INFERENCE: Final = "/inference.GRPCInferenceService/"
 HEALTH: Final = "/grpc.health.v1.Health/"
 FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflection_v1alpha.DESCRIPTOR)
 """The schema of the data port."""
-ERRANDS: Final = {"ModelStatistics": QUICK_S}
+ERRANDS: Final = {
+    "ModelStatistics": QUICK_S,
+    "SystemSharedMemoryRegister": QUICK_S,
+    "SystemSharedMemoryUnregister": QUICK_S,
+    "SystemSharedMemoryStatus": QUICK_S,
+}
 """Methods that the control process answers, and how long it may take."""
 
 

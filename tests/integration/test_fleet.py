@@ -20,7 +20,7 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.settings import FleetSettings, ProxySettings
 from gateway.errors import NotFound, Refused
-from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Shadow
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow
 from tests.children.world import Book, Reported, proxy, put, release, worker_host
 
 
@@ -277,3 +277,14 @@ async def test_a_version_that_never_loaded_starts_over_with_other_files(world: W
     assert world.fleet.statuses()[0].error == "truncated"
     await world.put(1, "ok")
     await until(lambda: world.states() == {1: "ready"})
+
+
+async def test_regions_of_shared_memory_stay_in_every_snapshot(world: World) -> None:
+    await world.put(1)
+    region = Region("r", "/object", 0, 8, 1, 2)
+    await world.fleet.share((region,))
+    assert world.proxies.snapshot.regions == (region,)
+    await world.fleet.serve({"digits": release()})
+    assert world.proxies.snapshot.regions == (region,)
+    await world.fleet.share(())
+    assert world.proxies.snapshot.regions == ()

@@ -8,9 +8,11 @@ import pytest
 
 from gateway.dataplane import plane as planes
 from gateway.dataplane.plane import Plane, Settings
+from gateway.dataplane.regions import Regions
 from gateway.errors import Code
-from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Release, Shadow, Snapshot
-from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, SocketWorker, compared, echo, infer, pool, until
+from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Region, Release, Shadow, Snapshot
+from protos import inference_pb2 as pb
+from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, SocketWorker, compared, echo, floats, infer, pool, until
 from workers import wire
 
 
@@ -306,3 +308,30 @@ async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(
     assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
     assert apply(canary, good, version(2, state="failed"), failed)
     assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"
+
+
+def shared_input(region: str) -> FakeCall:
+    message = pb.ModelInferRequest(model_name="m")
+    tensor = message.inputs.add(name="X", datatype="FP32", shape=[1, 2])
+    tensor.parameters["shared_memory_region"].string_param = region
+    tensor.parameters["shared_memory_byte_size"].int64_param = 8
+    return FakeCall(message.SerializeToString(), {}, monotonic())
+
+
+async def test_shared_memory_is_what_the_snapshot_says(bench: PlaneBench, tmp_path: Path) -> None:
+    bench.plane._regions = Regions(tmp_path)
+    (tmp_path / "object").write_bytes(floats(3, 4))
+    status = (tmp_path / "object").stat()
+    region = Region("r", "/object", 0, 8, status.st_dev, status.st_ino)
+    address = await bench.start("one")
+    loading = version(1, state="loading", inputs=(), outputs=())
+    for pools in ((loading,), (version(1, address),)):  # a version's tensors become known later
+        bench.apply(Policy(1), *pools, regions=(region,))
+    call = shared_input("r")
+    bench.plane.pipeline.infer(call)
+    assert await bench.answered(call) == Code.OK
+    assert call.array() == [[3, 4]]
+    bench.apply(Policy(1), version(1, address))
+    gone = shared_input("r")
+    bench.plane.pipeline.infer(gone)
+    assert (gone.code, "'r' is not registered" in gone.text) == (Code.INVALID_ARGUMENT, True)
