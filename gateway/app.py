@@ -31,6 +31,7 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.models import Models
 from gateway.controlplane.triton.statistics import StatisticsErrand
 from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
@@ -128,6 +129,11 @@ class Gateway:
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
         errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
+        triton = config.triton_settings()
+        models = Models(registry, releases, fleet, may_control=triton.model_control == "explicit")
+        errands.add("RepositoryIndex", models.index)
+        errands.add("RepositoryModelLoad", models.load)
+        errands.add("RepositoryModelUnload", models.unload)
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)

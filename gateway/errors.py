@@ -9,6 +9,7 @@ CutoverError
 |   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
+|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings do not allow it
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
 |   +-- Stale             ABORTED              the etag names another state; read again
 |   +-- StoreFailed       UNAVAILABLE          the store did not answer
@@ -111,6 +112,12 @@ class InferenceFailed(RequestError):
     """The model raised while it ran."""
 
     code = Code.INTERNAL
+
+
+class Forbidden(RequestError):
+    """The gateway's settings do not allow this to clients; the text says which one would."""
+
+    code = Code.PERMISSION_DENIED
 
 
 class Refused(RequestError):

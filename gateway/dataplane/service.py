@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
-from gateway.dataplane.errands import QUICK_S, Errands
+from gateway.dataplane.errands import LONG_S, QUICK_S, Errands
 from gateway.dataplane.exchange import Exchanges
 from gateway.dataplane.health import Health
 from gateway.dataplane.modelconfig import PLATFORM, model_config
@@ -32,7 +32,14 @@ INFERENCE: Final = "/inference.GRPCInferenceService/"
 HEALTH: Final = "/grpc.health.v1.Health/"
 FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflection_v1alpha.DESCRIPTOR)
 """The schema of the data port."""
-ERRANDS: Final = {"ModelStatistics": QUICK_S}
+ERRANDS: Final = {
+    "ModelStatistics": QUICK_S,
+    "RepositoryIndex": QUICK_S,
+    "RepositoryModelLoad": LONG_S,
+    "RepositoryModelUnload": LONG_S,
+    "TraceSetting": QUICK_S,
+    "LogSettings": QUICK_S,
+}
 """Methods that the control process answers, and how long it may take."""
 
 
