@@ -31,6 +31,7 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.models import Models
 from gateway.controlplane.triton.regions import Regions
 from gateway.controlplane.triton.statistics import StatisticsErrand
 from gateway.dataplane.entrance import tls_files
@@ -129,7 +130,12 @@ class Gateway:
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
         errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
-        regions = Regions(fleet.share, allowed=config.triton.shared_memory)
+        triton = config.triton_settings()
+        models = Models(registry, releases, fleet, may_control=triton.model_control == "explicit")
+        errands.add("RepositoryIndex", models.index)
+        errands.add("RepositoryModelLoad", models.load)
+        errands.add("RepositoryModelUnload", models.unload)
+        regions = Regions(fleet.share, allowed=triton.shared_memory)
         errands.add("SystemSharedMemoryRegister", regions.register)
         errands.add("SystemSharedMemoryUnregister", regions.unregister)
         errands.add("SystemSharedMemoryStatus", regions.status)

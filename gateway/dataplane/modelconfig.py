@@ -58,9 +58,9 @@ def _dims(pool: Pool, spec: Tensor) -> tuple[int, ...]:
     return spec.shape[1:] if pool.batched else spec.shape
 
 
-def _type(spec: Tensor) -> pb.DataType:
+def _type(spec: Tensor) -> str:
     """TYPE_FP32 for FP32; BYTES is called TYPE_STRING."""
-    return pb.DataType.Value("TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}")
+    return "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
 
 
 def _us(seconds: float) -> int:

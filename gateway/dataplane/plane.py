@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 PoolKey = tuple[str, int, bool]
 
+CONNECT_S: Final = 1.0
+"""How long somebody waits for calls to workers; a socket that is there answers at once."""
+UNLOADED: Final = "unloaded"
 RECONNECT_S: Final = 1.0
 """Pause before a worker is called again whose connection ended while the snapshot still names it."""
 
@@ -92,9 +95,17 @@ class Plane:
         return Route(
             release,
             assignment,
-            lambda version: self._lanes[model, version, False],
+            lambda version: self._open_lane(model, version),
             lambda version, arm: self._series_of(model, version, arm),
         )
+
+    def _open_lane(self, model: str, version: int) -> Lane:
+        """The lane for new requests. That of an unloaded model answers what it holds; a closed one takes its place."""
+        lane = self._lanes[model, version, False]
+        if lane.pool.state != UNLOADED:
+            return lane
+        closed = Pool(model, version, shadow=False, state=UNLOADED, error=lane.pool.error)
+        return Lane(closed, self._load, self._loop, self._settings.max_queue, self._settings.worker_wait_s)
 
     def _mirror(self, release: Release) -> Mirror | None:
         targets = []
@@ -150,6 +161,11 @@ class Plane:
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
             channel.connection_lost(error)
 
+    async def until_connected(self) -> None:
+        """Returns when the workers that were named have been called, or soon."""
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=CONNECT_S)
+
     def _forget(self, key: PoolKey, channel: Channel) -> None:
         channels = self._channels.get(key, {})
         if channels.get(channel.address) is channel:
@@ -180,7 +196,7 @@ class Plane:
     def ready(self, model: str, version: int) -> bool:
         """Whether a worker of the live version is connected."""
         lane = self._lanes.get((model, version, False))
-        return lane is not None and lane.ready
+        return lane is not None and _serves(lane)
 
     def pool(self, model: str, version: int) -> Pool | None:
         """What is known of a live version."""
@@ -198,10 +214,11 @@ class Plane:
 
         Says of this proxy what `/health/ready` says of the gateway.
         """
-        releases = self.snapshot.releases
         if not self._started:
             return False
-        return not releases or any(self._lanes[r.model, r.policy.stable, False].ready for r in releases)
+        lanes = [self._lanes[r.model, r.policy.stable, False] for r in self.snapshot.releases]
+        lanes = [lane for lane in lanes if lane.pool.state != UNLOADED]
+        return not lanes or any(lane.ready for lane in lanes)
 
     @property
     def _loading(self) -> bool:
@@ -254,6 +271,10 @@ class Plane:
             transport=refusals or {},
             held_bytes=held_bytes,
         )
+
+
+def _serves(lane: Lane) -> bool:
+    return lane.ready and lane.pool.state != UNLOADED
 
 
 def _live_versions(release: Release) -> set[int]:

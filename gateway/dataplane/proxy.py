@@ -109,6 +109,7 @@ class Proxy:
                 self._errands.done(message)
             case link.Survey(number):
                 if self._plane is not None and self._server is not None:
+                    await self._plane.until_connected()
                     self._send(msgspec.structs.replace(self._told(self._plane, self._server), answers=number))
             case link.Drain(grace_ms):
                 self._begin_drain(grace_ms)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
-from gateway.dataplane.errands import QUICK_S, Errands
+from gateway.dataplane.errands import LONG_S, QUICK_S, Errands
 from gateway.dataplane.exchange import Exchanges
 from gateway.dataplane.health import Health
 from gateway.dataplane.modelconfig import PLATFORM, model_config
@@ -34,6 +34,11 @@ FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflect
 """The schema of the data port."""
 ERRANDS: Final = {
     "ModelStatistics": QUICK_S,
+    "RepositoryIndex": QUICK_S,
+    "RepositoryModelLoad": LONG_S,
+    "RepositoryModelUnload": LONG_S,
+    "TraceSetting": QUICK_S,
+    "LogSettings": QUICK_S,
     "SystemSharedMemoryRegister": QUICK_S,
     "SystemSharedMemoryUnregister": QUICK_S,
     "SystemSharedMemoryStatus": QUICK_S,

@@ -105,7 +105,8 @@ class Pool(msgspec.Struct, frozen=True):
     version: int
     shadow: bool
     state: str
-    """`loading`, `ready` or `failed`."""
+    """`loading`, `ready`, `failed` or `unloaded`: a client took the model out of service; workers that are still there
+    answer what was admitted before."""
     error: str = ""
     addresses: tuple[str, ...] = ()
     """Unix socket paths of the workers that are ready now; a restarted worker gets a new path."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.dataplane import plane as planes
@@ -308,6 +309,37 @@ async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(
     assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
     assert apply(canary, good, version(2, state="failed"), failed)
     assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"
+
+
+async def test_an_unloaded_model_answers_what_it_holds_and_nobody_else(bench: PlaneBench) -> None:
+    hold: list[Frame] = []
+
+    def keep(asked: Frame) -> None:
+        hold.append(asked)
+
+    address = await bench.start("a", answer=keep)
+    loaded = version(1, address)
+    bench.apply(Policy(1), loaded)
+    await until(lambda: bench.plane.ready("m", 1))
+    running = bench.infer()
+    await until(lambda: hold)
+    bench.workers["a"].answer = echo
+    waiting = [bench.infer() for _ in range(3)]
+    bench.apply(Policy(1), msgspec.structs.replace(loaded, state="unloaded", error="unloaded; load it"))
+    late = bench.infer()
+    assert (late.code, late.text) == (Code.UNAVAILABLE, "m version 1 is not ready: unloaded; load it")
+    assert not bench.plane.ready("m", 1)
+    assert bench.plane.settled, "nobody wants it to be ready"
+    for writer in bench.workers["a"]._writers:
+        writer.write(echo(hold[0]))
+    await until(lambda: running.closed and all(call.closed for call in waiting))
+    assert {call.code for call in (running, *waiting)} == {Code.OK}
+    bench.apply(Policy(1), Pool("m", 1, shadow=False, state="unloaded", error="unloaded; load it"))
+    assert bench.infer().code == Code.UNAVAILABLE
+    bench.apply(Policy(1), version(1, await bench.start("b")))
+    await bench.plane.until_connected()
+    assert bench.plane.ready("m", 1)
+    assert await bench.answered(bench.infer()) == Code.OK
 
 
 def shared_input(region: str) -> FakeCall:
