@@ -17,7 +17,7 @@ from tests import models
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway, serving
 
-DIRECTORY = Path("/dev/shm")  # noqa: S108 - where shm_open keeps its objects
+DIRECTORY = Path("/dev/shm")
 KEY = f"cutover_test_{os.getpid()}"
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 OUT = 64
@@ -283,8 +283,8 @@ def test_it_is_off_unless_the_operator_says_otherwise(shared: Gateway) -> None:
     with triton.InferenceServerClient(shared.target) as client:
         calls = (
             lambda: client.register_system_shared_memory("r", KEY, 1),
-            lambda: client.unregister_system_shared_memory(),
-            lambda: client.get_system_shared_memory_status(),
+            client.unregister_system_shared_memory,
+            client.get_system_shared_memory_status,
         )
         for call in calls:
             with pytest.raises(InferenceServerException) as caught:
