@@ -6,7 +6,7 @@ CutoverError
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
-|   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer may hold
+|   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer, or a table, may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
 |   +-- Forbidden         PERMISSION_DENIED    the gateway's settings do not allow it
@@ -98,7 +98,7 @@ class QueueFull(RequestError):
 
 
 class TooMany(RequestError):
-    """The answer would hold more than is allowed; asking for less helps."""
+    """More than is allowed: one answer would hold, or is registered already; asking for less helps."""
 
     code = Code.RESOURCE_EXHAUSTED
 

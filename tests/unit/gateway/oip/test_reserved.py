@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.oip.reserved import Place, input_place, output_wish
@@ -68,3 +70,31 @@ def test_what_is_wrong_is_named(parameters: Parameters, text: str) -> None:
 def test_inputs_are_not_classified() -> None:
     with pytest.raises(InvalidRequest, match="input 'X': 'classification' is for outputs"):
         input_place("X", {"classification": ONE})
+
+
+any_parameter = st.one_of(
+    st.builds(pb.InferParameter, bool_param=st.booleans()),
+    st.builds(pb.InferParameter, int64_param=st.integers(-(2**63), 2**63 - 1)),
+    st.builds(pb.InferParameter, string_param=st.text(max_size=3)),
+    st.builds(pb.InferParameter, double_param=st.floats()),
+    st.builds(pb.InferParameter, uint64_param=st.integers(0, 2**64 - 1)),
+    st.just(pb.InferParameter()),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["own", "classification", *shared(offset=0)]), any_parameter))
+def test_whatever_is_asked_the_answer_is_a_wish_or_an_error(parameters: Parameters) -> None:
+    for read in (input_place, output_wish):
+        try:
+            wish = read("T", parameters)
+        except InvalidRequest as error:
+            assert "'T': '" in str(error)
+            continue
+        match wish:
+            case None:
+                assert set(parameters) <= {"own"}
+            case Place(region, size, offset):
+                assert region
+                assert min(size, offset) >= 0
+            case classes:
+                assert classes >= 1
