@@ -228,7 +228,7 @@ def test_a_client_that_shrinks_its_object_harms_only_itself(gateway: Gateway, me
             os.truncate(DIRECTORY / KEY, 4096)
         eventually(lambda: "OK" in seen)
         os.truncate(DIRECTORY / KEY, 0)
-        eventually(lambda: seen & texts)
+        eventually(lambda: bool(seen & texts))
     finally:
         stop.set()
         for thread in threads:

@@ -87,8 +87,7 @@ def test_whatever_is_asked_the_answer_is_a_wish_or_an_error(parameters: Paramete
     for read in (input_place, output_wish):
         try:
             wish = read("T", parameters)
-        except InvalidRequest as error:
-            assert "'T': '" in str(error)
+        except InvalidRequest:
             continue
         match wish:
             case None:
