@@ -28,7 +28,9 @@ def open_key(key: str, directory: Path = DIRECTORY) -> int:
         number = os.open(directory / name, _FLAGS)
     except OSError as error:
         raise _not_usable(key) from error
-    if stat.S_ISREG(os.fstat(number).st_mode):
+    status = os.fstat(number)
+    # Another file system may be mounted there, by a client at that (FUSE): whoever reads from it could wait for ever.
+    if stat.S_ISREG(status.st_mode) and status.st_dev == directory.stat().st_dev:
         return number
     os.close(number)
     raise _not_usable(key)

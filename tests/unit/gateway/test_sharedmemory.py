@@ -57,3 +57,11 @@ def test_refused_objects_leave_nothing_open(tmp_path: Path) -> None:
     refused("pipe", tmp_path)
     files = list(Path("/proc/self/fd").iterdir())
     assert tmp_path / "pipe" not in [file.readlink() for file in files if file.is_symlink()]
+
+
+def test_an_object_lies_on_the_file_system_of_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may mount one of its own over a file, and then keep readers waiting."""
+    (tmp_path / "object").write_bytes(b"content")
+    elsewhere = Path("/proc").stat()
+    monkeypatch.setattr(Path, "stat", lambda _: elsewhere)
+    assert "there is no such object of shm_open" in refused("object", tmp_path)
