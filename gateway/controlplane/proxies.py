@@ -24,7 +24,7 @@ from gateway.controlplane.settings import ProxySettings
 from gateway.controlplane.tasks import Bell, Tasks
 from gateway.errors import NotReady, StartupError
 from gateway.routing import link
-from gateway.routing.outcome import Report
+from gateway.routing.outcome import Report, Trace
 from gateway.routing.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -105,6 +105,8 @@ class Proxies:
         """Hears the address of a worker that takes work and gives no answer."""
         self.on_errand: Callable[[link.Errand, Callable[[link.ErrandDone], None]], None] = lambda *_: None
         """Hears what a proxy asks for a client, and whom to answer."""
+        self.on_traces: Callable[[Sequence[Trace]], None] = lambda _: None
+        """Hears the traces in a report."""
         self._surveys = 0
         self._standing: dict[type, bytes] = {}
         """Messages that a new proxy gets, too: the newest of each type, encoded."""
@@ -290,6 +292,8 @@ class Proxies:
                 self.on_errand(message, lambda answer: source.send(link.encode(answer)))
             case Report():
                 self._reports.fold(slot.index, message)
+                if message.traces:
+                    self.on_traces(message.traces)
                 if message.answers:
                     slot.surveyed = max(slot.surveyed, message.answers)
                     self._bell.ring()

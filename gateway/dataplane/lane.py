@@ -15,6 +15,7 @@ from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Job, Load, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
+from gateway.dataplane.tracer import Tracer
 from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
 from workers import wire
@@ -29,13 +30,14 @@ class Lane:
 
     __slots__ = (
         "_channels", "_down_since_s", "_load", "_loop", "_max_queue", "_queue", "_scheduled", "_wait_s", "mirror",
-        "plans", "pool", "tap",
+        "plans", "pool", "tap", "tracer",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
         self.pool = pool
         self.plans = Plans(pool)
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
+        self.tracer: Tracer | None = None
         self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
         self._load = load
         self._loop = loop
@@ -151,10 +153,14 @@ class Lane:
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
-        self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
-        if answer.deliver(batch, data, start, stop) and self.mirror is not None:
+        ended_s = self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
+        if not answer.deliver(batch, data, start, stop):
+            return
+        if self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
             self._loop.call_soon(self.mirror, batch, data, start, stop)
+        if self.tracer is not None:
+            self.tracer.saw(self.pool.version, batch, micros, ended_s)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
         """The model raised. Whoever shared the batch is innocent until run alone."""

@@ -16,6 +16,8 @@ from gateway.dataplane.pipeline import Pipeline
 from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
+from gateway.dataplane.tracer import Tracer
+from gateway.routing.link import Tracing
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
 
@@ -61,6 +63,8 @@ class Plane:
         self._shadows: dict[PoolKey, ShadowLane] = {}
         self._channels: dict[PoolKey, dict[str, Channel]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
+        self._tracing = Tracing()
+        self._tracers: dict[str, Tracer] = {}
         self.snapshot = Snapshot(epoch=0)
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
@@ -133,6 +137,7 @@ class Plane:
             lane = self._lanes.get(key)
             if lane is None:
                 lane = Lane(pool, self._load, self._loop, settings.max_queue, settings.worker_wait_s)
+                lane.tracer = self._tracer_of(pool.model)
                 self._lanes[key] = lane
         channels = self._channels.setdefault(key, {})
         for address, channel in channels.items():
@@ -192,6 +197,21 @@ class Plane:
                 del lanes[key]
                 for channel in self._channels.pop(key, {}).values():
                     channel.retire()
+
+    def trace(self, tracing: Tracing) -> None:
+        """Requests answered from now on are traced at these rates."""
+        self._tracing = tracing
+        for (model, _, _), lane in self._lanes.items():
+            lane.tracer = self._tracer_of(model)
+
+    def _tracer_of(self, model: str) -> Tracer | None:
+        rate = self._tracing.models.get(model, self._tracing.rate)
+        if not rate:
+            return None
+        tracer = self._tracers.get(model)
+        if tracer is None or tracer.rate != rate:
+            tracer = self._tracers[model] = Tracer(rate)
+        return tracer
 
     def ready(self, model: str, version: int) -> bool:
         """Whether a worker of the live version is connected."""
@@ -270,6 +290,7 @@ class Plane:
             connections=connections,
             transport=refusals or {},
             held_bytes=held_bytes,
+            traces=tuple(trace for tracer in self._tracers.values() for trace in tracer.take()),
         )
 
 

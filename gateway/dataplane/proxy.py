@@ -111,6 +111,9 @@ class Proxy:
                 if self._plane is not None and self._server is not None:
                     await self._plane.until_connected()
                     self._send(msgspec.structs.replace(self._told(self._plane, self._server), answers=number))
+            case link.Tracing():
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._plane.trace(message)
             case link.Drain(grace_ms):
                 self._begin_drain(grace_ms)
 

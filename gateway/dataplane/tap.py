@@ -107,8 +107,11 @@ class BatchTap:
         size = rows.bit_length()
         self.sizes[size] = self.sizes.get(size, 0) + 1
 
-    def answered(self, rows: int, requests: int, sent_s: float, compute_us: int) -> None:
-        """Counts one batch of requests whose answer has just arrived, with what Triton's statistics say of it."""
+    def answered(self, rows: int, requests: int, sent_s: float, compute_us: int) -> float:
+        """Counts one batch of requests whose answer has just arrived, with what Triton's statistics say of it.
+
+        Returns the time (monotonic).
+        """
         self.add(rows, compute_us)
         self._last_s = now_s = monotonic()
         carried_us = max(int((now_s - sent_s) * 1e6) - compute_us, 0)
@@ -122,6 +125,7 @@ class BatchTap:
             found[0] += 1
             found[1] += compute_us
             found[2] += carried_us
+        return now_s
 
     def take(self) -> BatchReport | None:
         """The increments since the last take; None when there are none."""

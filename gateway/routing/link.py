@@ -176,6 +176,14 @@ class Survey(msgspec.Struct, frozen=True, tag="survey"):
     number: int
 
 
+class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
+    """Which requests are traced from now on: one of every so many; 0: none."""
+
+    rate: int = 0
+    models: dict[str, int] = {}
+    """The rates of models that have one of their own."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop accepting, finish what is in flight within the grace, report once more, exit 0."""
 
@@ -183,7 +191,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Errand | Report
-FromControl = Configure | Publish | ErrandDone | Survey | Drain
+FromControl = Configure | Publish | ErrandDone | Survey | Tracing | Drain
 
 _encoder = msgspec.msgpack.Encoder()
 from_proxy = msgspec.msgpack.Decoder(FromProxy)

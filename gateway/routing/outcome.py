@@ -77,6 +77,22 @@ class ShadowReport(msgspec.Struct, frozen=True):
     latency_max_us: int = 0
 
 
+class Trace(msgspec.Struct, frozen=True, array_like=True):
+    """When one request that was answered came to each point of its way: the machine's monotonic clock, in ns."""
+
+    model: str
+    version: int
+    request_id: str
+    arrived_ns: int
+    sent_ns: int
+    """To a worker, with its batch."""
+    run_ns: int
+    """Inside ONNX Runtime from here on, reckoned back from the end by what the worker measured."""
+    ended_ns: int
+    """The worker's answer was here."""
+    answered_ns: int
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """One proxy's increments plus its gauges."""
 
@@ -100,6 +116,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """Gauge: when the certificate ends, in Unix seconds; 0: there is none."""
     tls_reloads: dict[str, int] = {}
     """New certificate files, by what became of them: `ok` or `failed`."""
+    traces: tuple[Trace, ...] = ()
+    """Requests that were picked."""
     answers: int = 0
     """Number of the Survey that asked for it; 0: it came by itself."""
 

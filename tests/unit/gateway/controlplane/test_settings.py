@@ -32,7 +32,9 @@ def test_what_a_version_says_wrongly_is_refused_with_the_remedy(written: dict[st
         read_overrides(written)
 
 
-def test_extensions_are_what_the_settings_allow() -> None:
-    always = set(TritonSettings().extensions())
-    assert {"classification", "parameters", "schedule_policy"} <= always
-    assert set(TritonSettings(shared_memory=True).extensions()) - always == {"system_shared_memory"}
+def test_extensions_are_what_is_served() -> None:
+    always = {"binary_tensor_data", "model_configuration", "statistics", "trace", "logging"}
+    always |= {"classification", "parameters", "schedule_policy"}
+    assert set(TritonSettings().extensions()) == always
+    assert set(TritonSettings(model_control="explicit").extensions()) == always | {"model_repository"}
+    assert set(TritonSettings(shared_memory=True).extensions()) == always | {"system_shared_memory"}

@@ -11,6 +11,7 @@ from gateway.dataplane import plane as planes
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.regions import Regions
 from gateway.errors import Code
+from gateway.routing.link import Tracing
 from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Region, Release, Shadow, Snapshot
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, SocketWorker, compared, echo, floats, infer, pool, until
@@ -340,6 +341,25 @@ async def test_an_unloaded_model_answers_what_it_holds_and_nobody_else(bench: Pl
     await bench.plane.until_connected()
     assert bench.plane.ready("m", 1)
     assert await bench.answered(bench.infer()) == Code.OK
+
+
+async def test_traces_are_picked_at_the_rate_of_the_model_and_reported(bench: PlaneBench) -> None:
+    bench.plane.trace(Tracing(rate=1, models={"m": 2}))
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    await bench.plane.until_connected()
+    for name in "abcd":
+        call = FakeCall(infer((1, 2), id=name), {}, monotonic())
+        bench.plane.pipeline.infer(call)
+        assert await bench.answered(call) == Code.OK
+    traced = bench.plane.report(0).traces
+    assert [(trace.model, trace.version, trace.request_id) for trace in traced] == [("m", 1, "b"), ("m", 1, "d")]
+    assert traced[0].arrived_ns <= traced[0].sent_ns <= traced[0].run_ns <= traced[0].ended_ns
+    bench.plane.trace(Tracing(rate=1))
+    assert await bench.answered(bench.infer()) == Code.OK
+    bench.plane.trace(Tracing(rate=1, models={"m": 0}))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert len(bench.plane.report(0).traces) == 1
+    assert bench.plane.report(0).traces == ()
 
 
 def shared_input(region: str) -> FakeCall:
