@@ -7,6 +7,7 @@ is a flip for every request.
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,6 +21,7 @@ from gateway.config import Config
 from gateway.config.schema import is_loopback
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.clientsocket import ClientSocket
+from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
@@ -30,8 +32,14 @@ from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
+from gateway.controlplane.triton.logsettings import LogSettings
+from gateway.controlplane.triton.models import Models
+from gateway.controlplane.triton.regions import Regions
+from gateway.controlplane.triton.statistics import StatisticsErrand
+from gateway.controlplane.triton.tracing import Tracer
 from gateway.dataplane.entrance import tls_files
 from gateway.errors import StartupError
+from gateway.observe.aliases import Aliases
 from gateway.observe.http import create_app, start_http
 from gateway.observe.metrics import Metrics, ProxyFacts
 from gateway.observe.statistics import Statistics
@@ -105,6 +113,7 @@ class Gateway:
         registry = Registry(server.models)
         lifetime = self._parts.enter_context(Lifetime(server.state))
         _check_certificates(config)
+        _check_trace_file(config)
         grpc_port = self._reserve_ports(lifetime)
         store = SqliteStore(server.state.resolve() / STORE_FILE)
         await store.open()
@@ -122,6 +131,9 @@ class Gateway:
         fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
         releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
+        models = Models(registry, releases, fleet, may_control=config.triton.model_control == "explicit")
+        regions = Regions(fleet.share, allowed=config.triton.shared_memory)
+        self._answer_errands(models, regions, statistics, releases, proxies)
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)
@@ -178,8 +190,9 @@ class Gateway:
             workers=fleet.statuses,
             proxies=lambda: ProxyFacts(proxies.listening, proxies.restarts),
         )
+        collectors = [metrics, Aliases(statistics)] if self._config.triton.metric_aliases else [metrics]
         http = await start_http(
-            create_app(metrics, lambda: fleet.ready and not self._stopping), server.http_host, server.http_port
+            create_app(collectors, lambda: fleet.ready and not self._stopping), server.http_host, server.http_port
         )
         self._parts.push_async_callback(http.stop)
         log.info("http listening", host=server.http_host, port=http.port)
@@ -195,6 +208,27 @@ class Gateway:
         self._parts.push_async_callback(stop)
         log.info("admin listening", host=server.admin_host, port=port)
         return port
+
+    def _answer_errands(
+        self, models: Models, regions: Regions, statistics: Statistics, releases: Releases, proxies: Proxies
+    ) -> None:
+        """What clients ask of the data port that only this process knows."""
+        triton = self._config.triton_settings()
+        tracer = Tracer(triton.trace_file, proxies.tell, releases.models, may_change=triton.change_settings)
+        proxies.on_traces = tracer.heard
+        errands = Errands()
+        proxies.on_errand = errands.take
+        errands.add("ModelStatistics", StatisticsErrand(statistics, releases.list, proxies.survey))
+        errands.add("RepositoryIndex", models.index)
+        errands.add("RepositoryModelLoad", models.load)
+        errands.add("RepositoryModelUnload", models.unload)
+        errands.add("SystemSharedMemoryRegister", regions.register)
+        errands.add("SystemSharedMemoryUnregister", regions.unregister)
+        errands.add("SystemSharedMemoryStatus", regions.status)
+        errands.add("TraceSetting", tracer.errand)
+        errands.add("LogSettings", LogSettings(logs.lines, may_change=triton.change_settings))
+        for close in (errands.close, tracer.close):
+            self._parts.push_async_callback(close)
 
     def _start_fleet(self, fleet: LocalFleet, proxies: Proxies) -> None:
         fleet.start()
@@ -249,6 +283,15 @@ def _check_certificates(config: Config) -> None:
             load_certificates(files).check_date(time.time())
     except TlsProblem as problem:
         raise StartupError(f"{problem} (--tls-cert, --tls-key, --tls-client-ca)") from None
+
+
+def _check_trace_file(config: Config) -> None:
+    """Raises StartupError when it could never be written."""
+    file = config.triton.trace_file
+    if file is not None and not os.access(file.absolute().parent, os.W_OK):
+        raise StartupError(
+            f"the folder of trace_file {file} does not exist or cannot be written to; create it, or correct [triton]"
+        )
 
 
 async def _unless(

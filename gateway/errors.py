@@ -6,9 +6,11 @@ CutoverError
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
-|   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer may hold
+|   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer, or a table, may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
+|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings do not allow it
+|   +-- AlreadyExists     ALREADY_EXISTS       the name is taken
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
 |   +-- Stale             ABORTED              the etag names another state; read again
 |   +-- StoreFailed       UNAVAILABLE          the store did not answer
@@ -96,7 +98,7 @@ class QueueFull(RequestError):
 
 
 class TooMany(RequestError):
-    """The answer would hold more than is allowed; asking for less helps."""
+    """More than is allowed: one answer would hold, or is registered already; asking for less helps."""
 
     code = Code.RESOURCE_EXHAUSTED
 
@@ -111,6 +113,18 @@ class InferenceFailed(RequestError):
     """The model raised while it ran."""
 
     code = Code.INTERNAL
+
+
+class Forbidden(RequestError):
+    """The gateway's settings do not allow this to clients; the text says which one would."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class AlreadyExists(RequestError):
+    """The name is taken: a region of shared memory."""
+
+    code = Code.ALREADY_EXISTS
 
 
 class Refused(RequestError):

@@ -78,12 +78,14 @@ class Version(_message.Message):
         READY: _ClassVar[Version.State]
         FAILED: _ClassVar[Version.State]
         MISSING: _ClassVar[Version.State]
+        UNLOADED: _ClassVar[Version.State]
     STATE_UNSPECIFIED: Version.State
     FOUND: Version.State
     LOADING: Version.State
     READY: Version.State
     FAILED: Version.State
     MISSING: Version.State
+    UNLOADED: Version.State
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]

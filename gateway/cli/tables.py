@@ -26,6 +26,7 @@ DIGEST = 12
 _STATES = {
     pb.Version.READY: "green",
     pb.Version.LOADING: "yellow",
+    pb.Version.UNLOADED: "yellow",
     pb.Version.FAILED: "bold red",
     pb.Version.MISSING: "bold red",
 }

@@ -20,7 +20,11 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 KUBERNETES: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_.*)")
 """What Kubernetes puts into the environment for a Service called cutover-...; never a setting of ours."""
-PATHS: Final = {"server": ("models", "state", "grpc_socket"), "tls": ("certificate", "key", "client_ca")}
+PATHS: Final = {
+    "server": ("models", "state", "grpc_socket"),
+    "tls": ("certificate", "key", "client_ca"),
+    "triton": ("trace_file",),
+}
 OPTIONS: Final = {
     "log.format": "--log-format",
     "log.level": "--log-level",

@@ -21,6 +21,7 @@ from gateway.controlplane.settings import (
     Batching,
     FleetSettings,
     ProxySettings,
+    TritonSettings,
     WorkerOverrides,
     WorkerSettings,
 )
@@ -314,6 +315,21 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Triton(Section):
+    """[triton]: what Triton's clients may do besides asking."""
+
+    model_control: Literal["none", "explicit"] = "none"
+    """Whether they may load and unload models."""
+    trace_file: Path | None = None
+    """Where traces of requests go; unset: there are none."""
+    change_settings: StrictBool = False
+    """Whether they may change trace and log settings."""
+    metric_aliases: StrictBool = False
+    """Whether metrics have Triton's names, too."""
+    shared_memory: StrictBool = False
+    """Whether they may register regions of shared memory."""
+
+
 class Config(Section):
     """All settings."""
 
@@ -322,6 +338,7 @@ class Config(Section):
     limits: Limits = Limits()
     workers: Workers = Workers()
     models: dict[str, Model] = {}
+    triton: Triton = Triton()
     log: Log = Log()
 
     @model_validator(mode="after")
@@ -369,6 +386,7 @@ class Config(Section):
             idle_timeout_s=limits.idle_timeout,
             peers=limits.peers(),
             entrance=self.entrance(),
+            extensions=self.triton_settings().extensions(),
             drain_grace_s=server.drain_grace,
             ack_timeout_s=server.ack_timeout,
         )
@@ -385,6 +403,17 @@ class Config(Section):
             reload_s=tls.reload_every,
             proxy_protocol=server.proxy_protocol,
             trusted_proxies=tuple(server.trusted_proxies),
+        )
+
+    def triton_settings(self) -> TritonSettings:
+        """What answers Triton's rarer calls is told."""
+        triton = self.triton
+        return TritonSettings(
+            model_control=triton.model_control,
+            trace_file=str(triton.trace_file.absolute()) if triton.trace_file else "",
+            change_settings=triton.change_settings,
+            metric_aliases=triton.metric_aliases,
+            shared_memory=triton.shared_memory,
         )
 
     def fleet_settings(self) -> FleetSettings:

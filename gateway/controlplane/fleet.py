@@ -17,11 +17,12 @@ from gateway.controlplane.settings import FleetSettings, WorkerOverrides
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
 from gateway.errors import NotFound, Refused
-from gateway.routing.snapshot import Policy, Pool, Release, Snapshot
+from gateway.routing.snapshot import Policy, Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
 
 TEND_S: Final = 1.0
+UNLOADED: Final = "unloaded by a client; load it"
 
 
 def pools_named(releases: Iterable[Release]) -> set[PoolKey]:
@@ -48,9 +49,14 @@ class LocalFleet:
         self._host = host
         self._settings = settings
         self._releases: dict[str, Release] = {}
+        self._regions: tuple[Region, ...] = ()
         self._pools: dict[PoolKey, WorkerPool] = {}
         self._leaving: dict[PoolKey, asyncio.Task[None]] = {}
         self._ending: set[WorkerPool] = set()
+        self._unloaded: set[str] = set()
+        """Models that a client has taken out of service."""
+        self._reloading: set[str] = set()
+        """Of these, the ones that are on their way back."""
         self._stale = False
         self._started = False
         """What was released at the start has loaded or failed."""
@@ -69,6 +75,33 @@ class LocalFleet:
         await asyncio.gather(*(pool.stop() for pool in pools))
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        if model in self._unloaded:
+            raise Refused(f"{model} is {UNLOADED}")
+        await self._bring_up(model, version, shadow=shadow)
+
+    async def load(self, model: str) -> None:
+        """Returns when every live version of a released model is ready and in service. Raises Refused or NotFound; what
+        served before serves on then, and what did not does not.
+        """
+        self._reloading.add(model)
+        try:
+            self._reconcile()
+            for version in self._releases[model].policy.live:
+                await self._bring_up(model, version, shadow=False)
+            self._unloaded.discard(model)
+        finally:
+            self._reloading.discard(model)
+            self._reconcile()
+        await self._publish()
+        await self._proxies.survey()  # their connections to the workers are up, too
+
+    async def unload(self, model: str) -> None:
+        """Returns when no proxy admits requests for the model. Its workers end once what was admitted is answered."""
+        self._unloaded.add(model)
+        self._reconcile()
+        await self._publish()
+
+    async def _bring_up(self, model: str, version: int, *, shadow: bool) -> None:
         running = self._pools.get((model, version, shadow))
         if running and running.healthy and (model, version, shadow) in pools_named(self._releases.values()):
             return  # a way back must not depend on what has become of its folder since
@@ -83,6 +116,11 @@ class LocalFleet:
     async def serve(self, releases: Mapping[str, Release]) -> None:
         self._releases = dict(releases)
         self._reconcile()
+        await self._publish()
+
+    async def share(self, regions: tuple[Region, ...]) -> None:
+        """Makes these the regions of shared memory. Returns as `serve` does."""
+        self._regions = regions
         await self._publish()
 
     def _replace_hung(self, address: str) -> None:
@@ -110,7 +148,8 @@ class LocalFleet:
         """
         if not self._proxies.all_listening or not (self._started or self._loaded):
             return False
-        stable = [self._live_pool(model, release.policy.stable) for model, release in self._releases.items()]
+        wanted = [release for release in self._releases.values() if release.model not in self._unloaded]
+        stable = [self._live_pool(release.model, release.policy.stable) for release in wanted]
         return not stable or any(pool and pool.addresses for pool in stable)
 
     def _released(self) -> set[Key]:
@@ -145,8 +184,13 @@ class LocalFleet:
         if not pools:
             if found is None:
                 return VersionStatus(*key, digest="", state="missing", error=GONE)
+            if self._is_unloaded(key):
+                return VersionStatus(*key, found.digest, "unloaded", UNLOADED)
             return VersionStatus(*key, found.digest, "failed" if found.error else "found", found.error)
         public = pools[0].snapshot()
+        if self._is_unloaded(key):
+            state, error = ("loading", public.error) if key[0] in self._reloading else ("unloading", UNLOADED)
+            public = msgspec.structs.replace(public, state=state, error=error)
         as_shadow = pools[-1].error if pools[-1] is self._pools.get((*key, True)) else ""
         return VersionStatus(
             *(*key, pools[0].digest),
@@ -188,7 +232,7 @@ class LocalFleet:
 
     def _reconcile(self) -> None:
         """Starts what is named and can start; lets go what is not named and was not prepared lately."""
-        named = pools_named(self._releases.values())
+        named = self._wanted()
         for key in named:
             found = self._registry.find(key[0], key[1])
             if found and not found.error:
@@ -197,8 +241,20 @@ class LocalFleet:
                 self._stay(key)
         for key, pool in self._pools.items():
             pool.found(self._registry.find(key[0], key[1]))
-            if key not in named and not pool.kept and key not in self._leaving:
+            kept = pool.kept and key[0] not in self._unloaded
+            if key not in named and not kept and key not in self._leaving:
                 self._leaving[key] = self._tasks.start(self._leave(key), f"let go {key}")
+
+    def _wanted(self) -> set[PoolKey]:
+        """The pools that are to run: those named, but for models that are unloaded."""
+        away = self._unloaded - self._reloading
+        return pools_named(release for release in self._releases.values() if release.model not in away)
+
+    def _is_unloaded(self, key: Key) -> bool:
+        """A release names the version, and a client has unloaded its model."""
+        model, version = key
+        release = self._releases.get(model)
+        return model in self._unloaded and release is not None and version in release.policy.live
 
     def _stay(self, key: PoolKey) -> None:
         """A pool that was about to go is wanted again."""
@@ -213,6 +269,7 @@ class LocalFleet:
         pool = self._pools.pop(key)
         del self._leaving[key]
         log.info("stopping workers", model=key[0], version=key[1], shadow=key[2])
+        self._publish_soon()
         await self._end(pool)
 
     async def _end(self, pool: WorkerPool) -> None:
@@ -256,6 +313,8 @@ class LocalFleet:
 
     def _snapshot(self) -> Snapshot:
         pools = [pool.snapshot() for key, pool in self._pools.items() if key not in self._leaving]
+        pools = [pool for pool in pools if pool.model not in self._unloaded]
+        pools += [_closed(pool) for key, pool in self._pools.items() if key[0] in self._unloaded]
         known = {(pool.model, pool.version, pool.shadow) for pool in pools}
         pools += [self._absent(key) for key in pools_named(self._releases.values()) - known]
         return Snapshot(
@@ -263,9 +322,17 @@ class LocalFleet:
             releases=tuple(self._releases.values()),
             assignments=self._settings.assignments,
             pools=tuple(sorted(pools, key=lambda pool: (pool.model, pool.version, pool.shadow))),
+            regions=self._regions,
         )
 
     def _absent(self, key: PoolKey) -> Pool:
-        """A pool that cannot be started, as proxies see it."""
+        """A pool that is not there, as proxies see it."""
+        if key[0] in self._unloaded:
+            return Pool(*key, state="unloaded", error=UNLOADED)
         found = self._registry.find(key[0], key[1])
         return Pool(*key, state="failed", error=found.error if found else GONE)
+
+
+def _closed(pool: WorkerPool) -> Pool:
+    """A pool of a model that is unloaded, as proxies see it: workers are there for what was admitted before."""
+    return msgspec.structs.replace(pool.snapshot(), state="unloaded", error=UNLOADED)

@@ -21,6 +21,8 @@ _STATES = {
     "ready": pb.Version.READY,
     "failed": pb.Version.FAILED,
     "missing": pb.Version.MISSING,
+    "unloading": pb.Version.UNLOADED,
+    "unloaded": pb.Version.UNLOADED,
 }
 _NAMES = {code.value: code.name for code in Code}
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.controlplane.instance import Instance, WorkerHost, WorkerSpec
+from gateway.controlplane.instance import Instance, WorkerHost, WorkerSpec, WorkerStatus
+from gateway.controlplane.labels import unknown_outputs
 from gateway.controlplane.settings import WorkerSettings
 from gateway.controlplane.tasks import Bell, Tasks
 from gateway.controlplane.version import Version
@@ -36,6 +37,7 @@ class WorkerPool:
         self.keep_until_s = 0.0
         """Until when (monotonic) it stays although no release names it."""
         self._model, self._version, self._shadow = version.model, version.version, shadow
+        self._labels = version.labels
         self._preparing = 0
         self._forbidden = ""
         self._changed = changed
@@ -52,8 +54,18 @@ class WorkerPool:
 
     @property
     def error(self) -> str:
-        """Why an instance is not up; "" when all are or are coming."""
-        return next((instance.error for instance in self.instances if instance.error), "")
+        """Why an instance is not up; "" when all are or are coming, and nothing else is wrong with the version."""
+        return next((instance.error for instance in self.instances if instance.error), "") or self._wrong_labels
+
+    @property
+    def _wrong_labels(self) -> str:
+        """A version with labels for an output that it does not give answers, but is not to be flipped to."""
+        status = self._ready_status
+        return unknown_outputs(self._labels, (tensor.name for tensor in status.outputs)) if status else ""
+
+    @property
+    def _ready_status(self) -> WorkerStatus | None:
+        return next((instance.ready_status for instance in self.instances if instance.ready_status), None)
 
     @property
     def state(self) -> str:
@@ -64,8 +76,9 @@ class WorkerPool:
 
     @property
     def healthy(self) -> bool:
-        """Every instance is ready and none crashed again and again in the last minute."""
-        return all(instance.address and not instance.looping for instance in self.instances)
+        """Every instance is ready, none crashed again and again in the last minute, and the labels fit the model."""
+        up = all(instance.address and not instance.looping for instance in self.instances)
+        return up and not self._wrong_labels
 
     @property
     def settled(self) -> bool:
@@ -93,7 +106,7 @@ class WorkerPool:
 
     def snapshot(self) -> Pool:
         """The pool as proxies see it."""
-        status = next((instance.ready_status for instance in self.instances if instance.ready_status), None)
+        status = self._ready_status
         pool = Pool(self._model, self._version, self._shadow, self.state, self.error, self.addresses)
         if not status:
             return pool
@@ -105,6 +118,8 @@ class WorkerPool:
             max_batch_size=self.settings.max_batch_size if status.batched else 1,
             queueing=self.settings.queueing(),
             costs=status.costs,
+            instances=self.settings.instances,
+            labels=self._labels,
         )
 
     def found(self, version: Version | None) -> None:

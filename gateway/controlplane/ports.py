@@ -16,7 +16,7 @@ class VersionStatus(msgspec.Struct, frozen=True):
     digest: str
     """SHA-256 over the version's files, hex."""
     state: str
-    """`found`, `loading`, `ready`, `failed` or `missing` (named by a release, folder gone)."""
+    """`found`, `loading`, `ready`, `failed`, `missing` (named by a release, folder gone), `unloading` or `unloaded`."""
     error: str = ""
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()

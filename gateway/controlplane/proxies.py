@@ -22,9 +22,9 @@ from gateway.controlplane.processes import Child, Launcher, describe_exit
 from gateway.controlplane.restarts import Restarts
 from gateway.controlplane.settings import ProxySettings
 from gateway.controlplane.tasks import Bell, Tasks
-from gateway.errors import StartupError
+from gateway.errors import NotReady, StartupError
 from gateway.routing import link
-from gateway.routing.outcome import Report
+from gateway.routing.outcome import Report, Trace
 from gateway.routing.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -62,6 +62,8 @@ class Slot:
         """0 until it listens."""
         self.listening_since_s = 0.0
         self.silent = 0
+        self.surveyed = 0
+        """Number of the newest survey it has answered."""
         self.crashes = 0
         self.error = ""
         """Why it does not listen, in the words of the last process that found any."""
@@ -101,6 +103,13 @@ class Proxies:
         self.restarts = 0
         self.on_hung: Callable[[str], None] = lambda _: None
         """Hears the address of a worker that takes work and gives no answer."""
+        self.on_errand: Callable[[link.Errand, Callable[[link.ErrandDone], None]], None] = lambda *_: None
+        """Hears what a proxy asks for a client, and whom to answer."""
+        self.on_traces: Callable[[Sequence[Trace]], None] = lambda _: None
+        """Hears the traces in a report."""
+        self._surveys = 0
+        self._standing: dict[type, bytes] = {}
+        """Messages that a new proxy gets, too: the newest of each type, encoded."""
 
     @property
     def listening(self) -> int:
@@ -153,6 +162,37 @@ class Proxies:
         except TimeoutError:
             late = [slot for slot in self._slots if not slot.serves_at_least(epoch)]
             await asyncio.gather(*(self._fence(slot, f"did not apply epoch {epoch} in time") for slot in late))
+
+    async def survey(self) -> None:
+        """Returns when every proxy has reported what it had counted up to now, and taken in what it was sent.
+
+        A proxy that ends meanwhile is not waited for. Raises NotReady when one does not report in time.
+        """
+        self._surveys += 1
+        number = self._surveys
+        message = link.encode(link.Survey(number))
+        asked = [(slot, slot.link) for slot in self._slots if slot.told and slot.link]
+        for _, source in asked:
+            source.send(message)
+        reported = self._bell.until(
+            lambda: all(slot.link is not source or slot.surveyed >= number for slot, source in asked)
+        )
+        try:
+            await asyncio.wait_for(reported, self._settings.ack_timeout_s)
+        except TimeoutError:
+            late = [str(slot.index) for slot, source in asked if slot.link is source and slot.surveyed < number]
+            raise NotReady(f"proxy {', '.join(late)} does not report in time; try again") from None
+
+    async def tell(self, message: link.FromControl) -> None:
+        """Sends a message to every proxy, and to every new one; returns when all have taken it in, as `survey` does.
+
+        The newest message of a type stands.
+        """
+        self._standing[type(message)] = encoded = link.encode(message)
+        for slot in self._slots:
+            if slot.told and slot.link:
+                slot.link.send(encoded)
+        await self.survey()
 
     async def drain(self) -> None:
         """Every proxy stops accepting, answers what is in flight within the grace, and ends."""
@@ -248,8 +288,15 @@ class Proxies:
                 log.error("proxy failed", proxy=slot.index, error=error)
             case link.Hung(address):
                 self.on_hung(address)
+            case link.Errand():
+                self.on_errand(message, lambda answer: source.send(link.encode(answer)))
             case Report():
                 self._reports.fold(slot.index, message)
+                if message.traces:
+                    self.on_traces(message.traces)
+                if message.answers:
+                    slot.surveyed = max(slot.surveyed, message.answers)
+                    self._bell.ring()
 
     def _welcome(self, source: ProxyLink, hello: link.Hello) -> None:
         """Only the process we started for this place is served."""
@@ -261,7 +308,10 @@ class Proxies:
         if slot.link:
             slot.link.close()
         slot.link, slot.told = source, True
+        slot.surveyed = 0
         source.send(link.encode(self._configure()))
+        for message in self._standing.values():
+            source.send(message)
         source.send(link.encode(link.Publish(self._snapshot)))
 
     def _configure(self) -> link.Configure:
@@ -286,6 +336,7 @@ class Proxies:
             idle_timeout_ms=round(settings.idle_timeout_s * 1000),
             peers=settings.peers,
             entrance=settings.entrance,
+            extensions=settings.extensions,
         )
 
     def _lost(self, source: ProxyLink) -> None:

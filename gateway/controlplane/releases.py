@@ -86,6 +86,10 @@ class Releases:
         """All current releases, by model name."""
         return tuple(self._current[model] for model in sorted(self._current))
 
+    def models(self) -> set[str]:
+        """The names of all models that have a release."""
+        return set(self._current)
+
     def subscribe(self, model: str | None = None) -> Watch:
         """The current state, then every change, of one or all models; for use in `with`. Raises NotFound."""
         current = self.list() if model is None else (self.get(model),)

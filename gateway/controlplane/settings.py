@@ -87,6 +87,31 @@ def _read(kind: type, written: object) -> object:
     return Duration(duration_s(written)) if kind is Duration else Size(size_bytes(written))
 
 
+class TritonSettings(msgspec.Struct, frozen=True):
+    """What Triton's clients may do besides asking."""
+
+    model_control: Literal["none", "explicit"] = "none"
+    """Whether they may load and unload models."""
+    trace_file: str = ""
+    """Where traces go; "": there are none."""
+    change_settings: bool = False
+    """Whether they may change trace and log settings."""
+    metric_aliases: bool = False
+    """Whether metrics have Triton's names, too."""
+    shared_memory: bool = False
+    """Whether they may register regions of shared memory."""
+
+    def extensions(self) -> tuple[str, ...]:
+        """What ServerMetadata says is served, in Triton's words."""
+        found = ["binary_tensor_data", "model_configuration", "statistics", "trace", "logging"]
+        found += ["classification", "parameters", "schedule_policy"]
+        if self.model_control == "explicit":
+            found.append("model_repository")
+        if self.shared_memory:
+            found.append("system_shared_memory")
+        return tuple(found)
+
+
 class ProxySettings(msgspec.Struct, frozen=True):
     """How the proxies run. `port` is the reserved one, never 0."""
 
@@ -113,6 +138,8 @@ class ProxySettings(msgspec.Struct, frozen=True):
     """How long a connection without calls stays; 0: for ever."""
     peers: PeerLimits = PeerLimits()
     entrance: Entrance = Entrance()
+    extensions: tuple[str, ...] = TritonSettings().extensions()
+    """Of the protocol, as ServerMetadata names them."""
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""

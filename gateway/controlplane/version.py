@@ -7,10 +7,18 @@ from typing import Final
 
 import msgspec
 
+from gateway.controlplane.labels import Labels, read_labels
 from gateway.controlplane.repository import MODEL_FILE, SETTINGS_FILE, Files, Key
 from gateway.controlplane.settings import WorkerOverrides, read_overrides
 
 CHUNK_BYTES: Final = 1 << 20
+
+
+class Named(msgspec.Struct, frozen=True):
+    """What `model.toml` says beside `WorkerOverrides`, and no other place can say."""
+
+    labels: dict[str, str] = {}
+    """By output: the file in the version's folder that names its classes, one a line."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -24,6 +32,7 @@ class Version(msgspec.Struct, frozen=True):
     settings: WorkerOverrides = WorkerOverrides()
     error: str = ""
     """Why it cannot be loaded, when its settings already say so."""
+    labels: Labels = {}
 
     @property
     def key(self) -> Key:
@@ -44,12 +53,16 @@ def read_version(root: Path, key: Key, files: Files) -> Version | str:
     if not sizes[MODEL_FILE]:
         return f"{name}/{MODEL_FILE}: is empty; export the model again"
     folder = root / model / str(version)
+    settings, named, labels, error = WorkerOverrides(), Named(), Labels(), ""
     try:
         digest = _digest(folder, files)
-        settings, error = _settings(folder / SETTINGS_FILE) if SETTINGS_FILE in sizes else (WorkerOverrides(), "")
+        if SETTINGS_FILE in sizes:
+            settings, named, error = _settings(folder / SETTINGS_FILE)
+            labels, wrong = read_labels(folder, sizes, named.labels)
+            error = error or wrong
     except OSError as failure:
         return f"{name}: cannot be read: {failure.strerror}; make its files readable"
-    return Version(model, version, folder, digest, settings, error and f"{name}/{SETTINGS_FILE}: {error}")
+    return Version(model, version, folder, digest, settings, error and f"{name}/{SETTINGS_FILE}: {error}", labels)
 
 
 def _digest(folder: Path, files: Files) -> str:
@@ -62,12 +75,14 @@ def _digest(folder: Path, files: Files) -> str:
     return digest.hexdigest()
 
 
-def _settings(path: Path) -> tuple[WorkerOverrides, str]:
-    known = ", ".join(WorkerOverrides.__struct_fields__)
+def _settings(path: Path) -> tuple[WorkerOverrides, Named, str]:
+    """How the version runs, what belongs to the artifact itself, and what is wrong with the file."""
+    known = ", ".join((*WorkerOverrides.__struct_fields__, *Named.__struct_fields__))
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-        return read_overrides(content), ""
+        named = msgspec.convert(content, Named)
+        return read_overrides({key: value for key, value in content.items() if key != "labels"}), named, ""
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return WorkerOverrides(), f"not valid TOML: {error}; correct it or remove the file"
+        return WorkerOverrides(), Named(), f"not valid TOML: {error}; correct it or remove the file"
     except msgspec.ValidationError as error:
-        return WorkerOverrides(), f"{error}; known settings: {known}"
+        return WorkerOverrides(), Named(), f"{error}; known settings: {known}"

@@ -8,10 +8,10 @@ from math import prod
 from time import monotonic
 from typing import Final
 
-from gateway.dataplane.job import Batch
+from gateway.dataplane.job import Batch, Job
 from gateway.dataplane.plan import ReplyShape
 from gateway.dataplane.tap import Series
-from gateway.errors import CutoverError, InferenceFailed
+from gateway.errors import CutoverError, InferenceFailed, RequestError
 from gateway.oip import reply
 from gateway.oip.contents import element_offset
 from gateway.oip.request import COPY_LIMIT_BYTES, Raw
@@ -60,7 +60,9 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
     plan = jobs[0].plan
     if _STRINGS in signature:
         messages = _messages_with_strings(batch, data, signature, sizes, offsets)
-    elif batch.rows and len(data) <= COPY_LIMIT_BYTES * 4 and all(job.plan is plan for job in jobs):
+    elif (
+        batch.rows and len(data) <= COPY_LIMIT_BYTES * 4 and not plan.special and all(job.plan is plan for job in jobs)
+    ):
         messages = _messages_alike(batch, plan.reply_shape(signature), data, sizes, offsets)
     else:
         messages = _messages(batch, memoryview(data), signature, sizes, offsets)
@@ -110,7 +112,7 @@ def _messages(
             begin = offsets[output] + row * steps[output]
             pieces += (prefix, data[begin : begin + size])
         row += job.plan.rows
-        yield b"".join(pieces)
+        yield _special(job, shape, pieces[2::2]) if shape.special else b"".join(pieces)
 
 
 def _messages_with_strings(
@@ -124,7 +126,24 @@ def _messages_with_strings(
         for output, _, _ in shape.parts:
             begin, end = spans[output]
             pieces += (reply.raw_prefix(end - begin), view[begin:end])
-        yield b"".join(pieces)
+        yield _special(job, shape, pieces[2::2]) if shape.special else b"".join(pieces)
+
+
+def _special(job: Job, shape: ReplyShape, tensors: list[Raw]) -> bytes:
+    """The reply to a job with outputs that do not come as usual. What is wrong with them is its own affair.
+
+    Nothing is written for a caller that left: what it had offered may serve others by now.
+    """
+    if job.call.closed:
+        return b""
+    pieces: list[Raw] = [shape.head]
+    try:
+        for tensor, kind in zip(tensors, shape.special, strict=True):
+            raw = tensor if kind is None else kind.encode(tensor)
+            pieces += (reply.raw_prefix(len(raw)), raw)
+    except RequestError as error:
+        job.fail(error, monotonic())
+    return b"".join(pieces)
 
 
 def _check_sizes(shape: ReplyShape, rows: int, sizes: list[int], batch_rows: int) -> None:

@@ -19,6 +19,7 @@ from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import Batch, Job, Load, latest_deadline_s, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
+from gateway.dataplane.tracer import Tracer
 from gateway.dataplane.waiting import Waiting
 from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
@@ -34,13 +35,14 @@ class Lane:
     __slots__ = (
         "_again", "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load",
         "_loop", "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded",
-        "lowest", "mirror", "plans", "pool", "tap",
+        "lowest", "mirror", "plans", "pool", "tap", "tracer",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
         self.pool = pool
         self.plans = Plans(pool)
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
+        self.tracer: Tracer | None = None
         self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
         self.crowded = False
         """So many wait that it matters who asks: `Job.who` is to be set."""
@@ -273,11 +275,15 @@ class Lane:
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
-        self.tap.add(batch.rows, micros)
         self._backlog.answered(batch.rows, batch.took_us)
-        if answer.deliver(batch, data, start, stop) and self.mirror is not None:
+        ended_s = self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
+        if not answer.deliver(batch, data, start, stop):
+            return
+        if self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
             self._loop.call_soon(self.mirror, batch, data, start, stop)
+        if self.tracer is not None:
+            self.tracer.saw(self.pool.version, batch, micros, ended_s)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
         """The model raised, and whoever shared the batch may be innocent; or the worker has not run the batch."""

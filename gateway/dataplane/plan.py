@@ -1,36 +1,55 @@
-"""Plans: how requests with one head travel to one pool, checked and laid out once. Pure."""
+"""Plans: how requests with one head travel to one pool, checked and laid out once.
+
+Pure but for the tensors of requests that lie in shared memory.
+"""
 
 import json
 from collections.abc import Sequence
 from math import prod
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
+from gateway.dataplane.classes import Classes, check_datatype
+from gateway.dataplane.regions import Regions, Shared, Sharing
 from gateway.errors import InvalidRequest, NotReady
 from gateway.oip import reply
 from gateway.oip.contents import ELEMENT_BYTES, count_elements
 from gateway.oip.request import Head, Input, Raw
+from gateway.oip.reserved import SIZE, Place
 from gateway.routing.snapshot import Pool, Tensor
 from workers import wire
 
 MAX_ROWS: Final = 0xFFFF_FFFF
 """The frame format counts rows in 32 bits; tensors without elements can claim more."""
+NO_REGIONS: Final = Regions()
+"""None is registered."""
 MAX_REPLY_SHAPES: Final = 256
 """Kept per plan: outputs of any size may differ from answer to answer."""
+
+
+class Special(Protocol):
+    """How an output comes that does not come as usual."""
+
+    def encode(self, tensor: Raw) -> bytes:
+        """What stands for the tensor in the reply. Raises RequestError."""
 
 
 class ReplyShape:
     """How an answer to one plan is cut out of a result.
 
     head: fields 1, 2, 5 of the response. parts: per requested output (index in the result, what stands before the raw
-    tensor, byte size of the raw tensor); both are empty for BYTES, whose size differs from row to row.
+    tensor, byte size of the raw tensor); both are empty for BYTES, whose size differs from row to row. special: per
+    requested output how it comes, None: as usual; empty when all do.
     """
 
-    __slots__ = ("cells", "head", "parts")
+    __slots__ = ("cells", "head", "parts", "special")
 
-    def __init__(self, head: bytes, parts: tuple[tuple[int, bytes, int], ...]) -> None:
+    def __init__(
+        self, head: bytes, parts: tuple[tuple[int, bytes, int], ...], special: tuple[Special | None, ...] = ()
+    ) -> None:
         self.head = head
         self.parts = parts
+        self.special = special
         self.cells = [Struct(f"{size}s") for _, _, size in parts]
         """Cut a whole tensor into one request's share after the other."""
 
@@ -40,10 +59,14 @@ class Plan:
 
     signature: of the wire section (equal for everything that may be joined); rows: of one request; order: index of the
     request's raw tensor for each input of the model; sizes: expected bytes, None for BYTES; elements: expected count;
-    size: bytes of all tensors together, 0 when strings make it differ from request to request.
+    size: bytes of all tensors together, 0 when strings make it differ from request to request; special: an output does
+    not come as usual.
     """
 
     __slots__ = (
+        "_regions",
+        "_sharing",
+        "_wishes",
         "elements",
         "joinable",
         "joins",
@@ -56,10 +79,11 @@ class Plan:
         "signature",
         "size",
         "sizes",
+        "special",
         "weight",
     )
 
-    def __init__(self, head: Head, pool: Pool) -> None:
+    def __init__(self, head: Head, pool: Pool, regions: Regions = NO_REGIONS) -> None:
         given = {tensor.name: index for index, tensor in enumerate(head.inputs)}
         _check_names(head, pool)
         for spec in pool.inputs:
@@ -83,15 +107,30 @@ class Plan:
             for tensor, count in zip(ordered, self.elements, strict=True)
         )
         self.size = 0 if None in self.sizes else sum(filter(None, self.sizes))
-        self.only_size = self.size if len(self.sizes) == 1 and self.sizes[0] is not None else -1
-        """Byte size of the one input; -1 when there are several or it has no fixed size."""
+        self._regions = regions
+        self._wishes = head.wishes
+        self._sharing = Sharing.of(head, regions)
+        self._check_places(ordered)
+        simple = len(self.sizes) == 1 and self.sizes[0] is not None and self._sharing is None
+        self.only_size = self.size if simple else -1
+        """Byte size of the one input; -1 when there are several, it has no fixed size, or shared memory is used."""
+        self.special = bool(head.wishes)
         self.outputs = head.outputs
         self.replies: dict[bytes, ReplyShape] = {}
+
+    def _check_places(self, ordered: Sequence[Input]) -> None:
+        for tensor, size in zip(ordered, self.sizes, strict=True):
+            if tensor.place is not None and size is not None and tensor.place.size != size:
+                raise InvalidRequest(
+                    f"input '{tensor.name}': '{SIZE}' is {tensor.place.size}, but its shape and datatype take {size}"
+                )
 
     def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
         """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""
         if len(raw) == 1 and len(raw[0]) == self.only_size:
             return raw
+        if self._sharing is not None:
+            raw = self._sharing.complete(raw)
         if len(raw) != len(self.order):
             raise InvalidRequest(
                 f"{len(raw)} raw_input_contents for {len(self.order)} inputs; send one for each, in the order of inputs"
@@ -127,17 +166,29 @@ class Plan:
         wanted = self.outputs or tuple(index_of)
         described: list[tuple[str, str, tuple[int, ...]]] = []
         parts: list[tuple[int, bytes, int]] = []
+        special = {name: self._special(*outputs[index_of[name]]) for name in self._wishes}
         for name in wanted:
             index = index_of[name]
             _, datatype, inner = outputs[index]
             shape = (*rows, *inner)
-            described.append((name, datatype, shape))
+            kind = special.get(name)
+            described.append(
+                (name, "BYTES", (*rows, kind.classes)) if isinstance(kind, Classes) else (name, datatype, shape)
+            )
             if datatype == "BYTES":
                 parts.append((index, b"", 0))
             else:
                 size = prod(shape) * ELEMENT_BYTES[datatype]
                 parts.append((index, reply.raw_prefix(size), size))
-        return ReplyShape(reply.head(self.pool.model, self.pool.version, described), tuple(parts))
+        places = {name: wish for name, wish in self._wishes.items() if isinstance(wish, Place)}
+        head = reply.head(self.pool.model, self.pool.version, described, places)
+        return ReplyShape(head, tuple(parts), tuple(map(special.get, wanted)) if special else ())
+
+    def _special(self, name: str, datatype: str, inner: Sequence[int]) -> Special:
+        wish = self._wishes[name]
+        if isinstance(wish, Place):
+            return Shared(name, wish, self._regions)
+        return Classes(name, datatype, self.rows, prod(inner), wish, self.pool.labels.get(name, ()))
 
 
 MAX_PLANS: Final = 1024
@@ -148,10 +199,11 @@ ALIGNMENT: Final = 8
 class Plans:
     """The plans of one pool by head, bounded."""
 
-    __slots__ = ("known", "pool")
+    __slots__ = ("known", "pool", "regions")
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, regions: Regions = NO_REGIONS) -> None:
         self.pool = pool
+        self.regions = regions
         self.known: dict[Head, Plan] = {}
         """For a look-up without a call; `get` makes what is missing."""
 
@@ -163,7 +215,7 @@ class Plans:
             if not pool.inputs and pool.state != "ready":
                 reason = pool.error or "it is loading"
                 raise NotReady(f"{pool.model} version {pool.version} is not ready: {reason}")
-            plan = Plan(head, pool)
+            plan = Plan(head, pool, self.regions)
             if head.cached:
                 if len(self.known) >= MAX_PLANS:
                     self.known.clear()
@@ -192,6 +244,9 @@ def _check_names(head: Head, pool: Pool) -> None:
     for name in head.outputs:
         if name not in offered:
             raise InvalidRequest(f"output '{name}' is unknown; {pool.model} gives {', '.join(offered)}")
+    for spec in pool.outputs:
+        if isinstance(head.wishes.get(spec.name), int):
+            check_datatype(spec.name, spec.datatype)
 
 
 def _check_input(tensor: Input, spec: Tensor) -> None:

@@ -13,8 +13,11 @@ from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.mirror import Mirror, ShadowLane
 from gateway.dataplane.pipeline import Pipeline
+from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
+from gateway.dataplane.tracer import Tracer
+from gateway.routing.link import Tracing
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
 
@@ -22,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 PoolKey = tuple[str, int, bool]
 
+CONNECT_S: Final = 1.0
+"""How long somebody waits for calls to workers; a socket that is there answers at once."""
+UNLOADED: Final = "unloaded"
 RECONNECT_S: Final = 1.0
 """Pause before a worker is called again whose connection ended while the snapshot still names it."""
 
@@ -51,11 +57,14 @@ class Plane:
         self._on_hung = on_hung
         self._loop = loop
         self._load = Load(settings.max_in_flight)
+        self._regions = Regions()
         self._series: dict[tuple[str, int, str], Series] = {}
         self._lanes: dict[PoolKey, Lane] = {}
         self._shadows: dict[PoolKey, ShadowLane] = {}
         self._channels: dict[PoolKey, dict[str, Channel]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
+        self._tracing = Tracing()
+        self._tracers: dict[str, Tracer] = {}
         self.snapshot = Snapshot(epoch=0)
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
@@ -63,6 +72,7 @@ class Plane:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Every request admitted after the return sees this snapshot."""
+        self._regions.update(snapshot.regions)
         pools = {(pool.model, pool.version, pool.shadow): pool for pool in snapshot.pools}
         for key, pool in pools.items():
             self._update_pool(key, pool)
@@ -99,9 +109,17 @@ class Plane:
         return Route(
             release,
             assignment,
-            lambda version: self._lanes[model, version, False],
+            lambda version: self._open_lane(model, version),
             lambda version, arm: self._series_of(model, version, arm),
         )
+
+    def _open_lane(self, model: str, version: int) -> Lane:
+        """The lane for new requests. That of an unloaded model answers what it holds; a closed one takes its place."""
+        lane = self._lanes[model, version, False]
+        if lane.pool.state != UNLOADED:
+            return lane
+        closed = Pool(model, version, shadow=False, state=UNLOADED, error=lane.pool.error)
+        return Lane(closed, self._load, self._loop, self._settings.max_queue, self._settings.worker_wait_s)
 
     def _mirror(self, release: Release) -> Mirror | None:
         targets = []
@@ -129,6 +147,7 @@ class Plane:
             lane = self._lanes.get(key)
             if lane is None:
                 lane = Lane(pool, self._load, self._loop, settings.max_queue, settings.worker_wait_s)
+                lane.tracer = self._tracer_of(pool.model)
                 self._lanes[key] = lane
         channels = self._channels.setdefault(key, {})
         for address, channel in channels.items():
@@ -138,6 +157,8 @@ class Plane:
             if address not in channels:
                 channels[address] = self._open(key, lane, address)
         lane.update(pool, tuple(channels.values()))
+        if isinstance(lane, Lane):
+            lane.plans.regions = self._regions
 
     def _open(self, key: PoolKey, lane: Lane | ShadowLane, address: str) -> Channel:
         channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone))
@@ -154,6 +175,11 @@ class Plane:
             # The worker died meanwhile; the control process will publish its successor.
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
             channel.connection_lost(error)
+
+    async def until_connected(self) -> None:
+        """Returns when the workers that were named have been called, or soon."""
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=CONNECT_S)
 
     def _forget(self, key: PoolKey, channel: Channel) -> None:
         channels = self._channels.get(key, {})
@@ -182,10 +208,25 @@ class Plane:
                 for channel in self._channels.pop(key, {}).values():
                     channel.retire()
 
+    def trace(self, tracing: Tracing) -> None:
+        """Requests answered from now on are traced at these rates."""
+        self._tracing = tracing
+        for (model, _, _), lane in self._lanes.items():
+            lane.tracer = self._tracer_of(model)
+
+    def _tracer_of(self, model: str) -> Tracer | None:
+        rate = self._tracing.models.get(model, self._tracing.rate)
+        if not rate:
+            return None
+        tracer = self._tracers.get(model)
+        if tracer is None or tracer.rate != rate:
+            tracer = self._tracers[model] = Tracer(rate)
+        return tracer
+
     def ready(self, model: str, version: int) -> bool:
         """Whether a worker of the live version is connected."""
         lane = self._lanes.get((model, version, False))
-        return lane is not None and lane.ready
+        return lane is not None and _serves(lane)
 
     def pool(self, model: str, version: int) -> Pool | None:
         """What is known of a live version."""
@@ -193,15 +234,21 @@ class Plane:
         return lane.pool if lane is not None else None
 
     @property
+    def max_queue(self) -> int:
+        """How many requests may wait for one version."""
+        return self._settings.max_queue
+
+    @property
     def settled(self) -> bool:
         """What was released at the start has loaded or failed; if anything is released, a stable version can answer.
 
         Says of this proxy what `/health/ready` says of the gateway.
         """
-        releases = self.snapshot.releases
         if not self._started:
             return False
-        return not releases or any(self._lanes[r.model, r.policy.stable, False].ready for r in releases)
+        lanes = [self._lanes[r.model, r.policy.stable, False] for r in self.snapshot.releases]
+        lanes = [lane for lane in lanes if lane.pool.state != UNLOADED]
+        return not lanes or any(lane.ready for lane in lanes)
 
     @property
     def _loading(self) -> bool:
@@ -235,8 +282,10 @@ class Plane:
         """The increments since the last report; what it is given is the transport's."""
         batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
         queued: dict[str, int] = {}
-        for (model, _, _), lane in self._lanes.items():
+        waiting: dict[str, dict[int, int]] = {}
+        for (model, version, _), lane in self._lanes.items():
             queued[model] = queued.get(model, 0) + lane.queued
+            waiting.setdefault(model, {})[version] = lane.queued
         retries, self._load.retries = self._load.retries, 0
         shadows = [lane.tap.take() for lane in self._shadows.values()]
         self._retire()
@@ -247,10 +296,16 @@ class Plane:
             retries=retries,
             in_flight=self._load.in_flight,
             queued=queued,
+            waiting=waiting,
             connections=connections,
             transport=refusals or {},
             held_bytes=held_bytes,
+            traces=tuple(trace for tracer in self._tracers.values() for trace in tracer.take()),
         )
+
+
+def _serves(lane: Lane) -> bool:
+    return lane.ready and lane.pool.state != UNLOADED
 
 
 def _live_versions(release: Release) -> set[int]:

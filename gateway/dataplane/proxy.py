@@ -10,13 +10,15 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 import msgspec
 
 from gateway.dataplane.entrance import credentials, port_door, socket_door
+from gateway.dataplane.errands import Errands
 from gateway.dataplane.plane import Plane, Settings
-from gateway.dataplane.service import DataService
+from gateway.dataplane.service import About, DataService
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.transport.call import Server
@@ -43,6 +45,7 @@ class Proxy:
         self._drain: asyncio.Future[int] = self._loop.create_future()
         self._plane: Plane | None = None
         self._service: DataService | None = None
+        self._errands = Errands(self._send)
         self._server: Server | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._credentials: Credentials | None = None
@@ -78,6 +81,7 @@ class Proxy:
         while data := await _read(reader):
             for body in frames.feed(data):
                 await self._take(link.from_control.decode(body))
+        self._errands.gone()
         if not self._drain.done():
             self._on_orphaned()
 
@@ -93,15 +97,23 @@ class Proxy:
                     worker_timeout_s=message.worker_timeout_ms / 1000,
                 )
                 self._plane = Plane(settings, self._loop, lambda address: self._send(link.Hung(address)))
-                self._service = DataService(
-                    self._plane, message.server_name, message.server_version, self._loop, reflect=message.reflection
-                )
+                about = About(message.server_name, message.server_version, message.extensions)
+                self._service = DataService(self._plane, self._errands, about, self._loop, reflect=message.reflection)
             case link.Publish(snapshot):
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._plane.apply(snapshot)
                 self._send(link.Applied(snapshot.epoch))
                 if self._server is None:
                     await self._listen()
+            case link.ErrandDone():
+                self._errands.done(message)
+            case link.Survey(number):
+                if self._plane is not None and self._server is not None:
+                    await self._plane.until_connected()
+                    self._send(msgspec.structs.replace(self._told(self._plane, self._server), answers=number))
+            case link.Tracing():
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._plane.trace(message)
             case link.Drain(grace_ms):
                 self._begin_drain(grace_ms)
 
@@ -138,6 +150,7 @@ class Proxy:
     def _sweep(self) -> None:
         assert self._plane is not None  # noqa: S101 - started by _listen
         self._plane.sweep()
+        self._errands.sweep(monotonic())
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _report(self) -> None:

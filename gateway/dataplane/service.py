@@ -6,17 +6,21 @@ objects.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
+from gateway.dataplane.errands import LONG_S, QUICK_S, Errands
 from gateway.dataplane.exchange import Exchanges
 from gateway.dataplane.health import Health
+from gateway.dataplane.modelconfig import PLATFORM, model_config
 from gateway.dataplane.plane import Plane
 from gateway.dataplane.reflection import Reflection, Schema
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Arm, Route
 from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError
+from gateway.routing.snapshot import Pool
 from gateway.transport.call import NO_TRAILERS, Call, Handler, Streaming
 from gateway.transport.one_request import one_request
 from protos import health_pb2 as health
@@ -28,21 +32,38 @@ INFERENCE: Final = "/inference.GRPCInferenceService/"
 HEALTH: Final = "/grpc.health.v1.Health/"
 FILES: Final = (pb.DESCRIPTOR, health.DESCRIPTOR, reflection.DESCRIPTOR, reflection_v1alpha.DESCRIPTOR)
 """The schema of the data port."""
-PLATFORM: Final = "onnxruntime_onnx"
-EXTENSIONS: Final = ("binary_tensor_data",)
-"""Only what is served (Triton's names)."""
+ERRANDS: Final = {
+    "ModelStatistics": QUICK_S,
+    "RepositoryIndex": QUICK_S,
+    "RepositoryModelLoad": LONG_S,
+    "RepositoryModelUnload": LONG_S,
+    "TraceSetting": QUICK_S,
+    "LogSettings": QUICK_S,
+    "SystemSharedMemoryRegister": QUICK_S,
+    "SystemSharedMemoryUnregister": QUICK_S,
+    "SystemSharedMemoryStatus": QUICK_S,
+}
+"""Methods that the control process answers, and how long it may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What ServerMetadata says. `extensions`: Triton's names of what is served."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...] = ()
 
 
 class DataService:
     """Finds the handler of a path."""
 
     def __init__(
-        self, plane: Plane, name: str, version: str, loop: asyncio.AbstractEventLoop, *, reflect: bool = True
+        self, plane: Plane, errands: Errands, about: About, loop: asyncio.AbstractEventLoop, *, reflect: bool = True
     ) -> None:
-        """`name` and `version` are what ServerMetadata says; without `reflect` nobody is told the schema."""
+        """`errands` ask the control process; without `reflect` nobody is told the schema."""
         self._plane = plane
-        self._name = name
-        self._version = version
+        self._about = about
         self._health = Health(plane, loop)
         plane.on_change = self._health.changed
         self._exchanges = Exchanges(plane.pipeline.infer)
@@ -55,6 +76,8 @@ class DataService:
             f"{INFERENCE}ModelReady": _unary(pb.ModelReadyRequest, self._model_ready),
             f"{INFERENCE}ServerMetadata": _unary(pb.ServerMetadataRequest, self._server_metadata),
             f"{INFERENCE}ModelMetadata": _unary(pb.ModelMetadataRequest, self._model_metadata),
+            f"{INFERENCE}ModelConfig": _unary(pb.ModelConfigRequest, self._model_config),
+            **{f"{INFERENCE}{kind}": errands.handler(kind, limit_s) for kind, limit_s in ERRANDS.items()},
             f"{HEALTH}Check": _unary(health.HealthCheckRequest, self._health.check),
             f"{HEALTH}List": _unary(health.HealthListRequest, self._health.list),
             f"{HEALTH}Watch": Streaming(one_request(self._health.watch), may_idle=True),
@@ -86,20 +109,28 @@ class DataService:
         return pb.ModelReadyResponse(ready=arm.lane.ready and not self._health.draining)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> Message:
-        return pb.ServerMetadataResponse(name=self._name, version=self._version, extensions=EXTENSIONS)
+        about = self._about
+        return pb.ServerMetadataResponse(name=about.name, version=about.version, extensions=about.extensions)
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> Message:
-        route, arm = self._arm(request.name, request.version)
-        pool = arm.lane.pool
-        if not pool.inputs:
-            reason = pool.error or "it is loading"
-            raise NotReady(f"{request.name} version {arm.version} is not ready: {reason}")
-        versions = sorted({each.version for each in route.arms.values()})
+        versions, pool = self._loaded(request.name, request.version)
         reply = pb.ModelMetadataResponse(name=request.name, versions=map(str, versions), platform=PLATFORM)
         for specs, described in ((pool.inputs, reply.inputs), (pool.outputs, reply.outputs)):
             for spec in specs:
                 described.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         return reply
+
+    def _model_config(self, request: pb.ModelConfigRequest) -> Message:
+        versions, pool = self._loaded(request.name, request.version)
+        return pb.ModelConfigResponse(config=model_config(pool, versions, self._plane.max_queue))
+
+    def _loaded(self, model: str, version: str) -> tuple[list[int], Pool]:
+        """The live versions of a model, and the pool of the one that is asked for, once its tensors are known."""
+        route, arm = self._arm(model, version)
+        pool = arm.lane.pool
+        if not pool.inputs:
+            raise NotReady(f"{model} version {arm.version} is not ready: {pool.error or 'it is loading'}")
+        return sorted({each.version for each in route.arms.values()}), pool
 
     def _arm(self, model: str, version: str) -> tuple[Route, Arm]:
         route = self._plane.pipeline.routes.get(model.encode())

@@ -1,15 +1,17 @@
 """What happened, as plain integers: counted on the hot path, taken once a second as increments."""
 
+from time import monotonic, time
+
 from gateway.observe.histogram import BUCKET_COUNT, index
-from gateway.routing.outcome import BatchReport, SeriesReport, ShadowReport
+from gateway.routing.outcome import BatchReport, SeriesReport, ShadowReport, SizeReport, size_class
 
 
 class Series:
     """Requests of one (model, version, arm). The hot path adds to the attributes directly."""
 
     __slots__ = (
-        "arm", "codes", "latency", "latency_max_us", "latency_sum_us", "model", "ok", "queue", "queue_max_us",
-        "queue_sum_us", "version",
+        "arm", "codes", "failed_sum_us", "latency", "latency_max_us", "latency_sum_us", "model", "ok", "queue",
+        "queue_max_us", "queue_sum_us", "version",
     )  # fmt: skip
 
     def __init__(self, model: str, version: int, arm: str) -> None:
@@ -24,6 +26,7 @@ class Series:
         self.latency = [0] * BUCKET_COUNT
         self.latency_sum_us = 0
         self.latency_max_us = 0
+        self.failed_sum_us = 0
         self.queue = [0] * BUCKET_COUNT
         self.queue_sum_us = 0
         self.queue_max_us = 0
@@ -47,6 +50,7 @@ class Series:
         self.refused(code)
         self.latency[index(latency_us)] += 1
         self.latency_sum_us += latency_us
+        self.failed_sum_us += latency_us
         self.latency_max_us = max(self.latency_max_us, latency_us)
 
     def take(self) -> SeriesReport | None:
@@ -62,6 +66,7 @@ class Series:
             latency=_sparse(self.latency),
             latency_sum_us=self.latency_sum_us,
             latency_max_us=self.latency_max_us,
+            failed_sum_us=self.failed_sum_us,
             queue=_sparse(self.queue),
             queue_sum_us=self.queue_sum_us,
             queue_max_us=self.queue_max_us,
@@ -73,7 +78,10 @@ class Series:
 class BatchTap:
     """Batches sent to one pool."""
 
-    __slots__ = ("batches", "compute_us", "model", "rows", "shadow", "sizes", "version")
+    __slots__ = (
+        "_by_rows", "_last_s", "_shared_carried_us", "_shared_compute_us", "batches", "compute_us", "model", "rows",
+        "shadow", "sizes", "version",
+    )  # fmt: skip
 
     def __init__(self, model: str, version: int, *, shadow: bool) -> None:
         self.model = model
@@ -86,6 +94,10 @@ class BatchTap:
         self.rows = 0
         self.sizes: dict[int, int] = {}
         self.compute_us = 0
+        self._by_rows: dict[int, list[int]] = {}
+        self._shared_compute_us = 0
+        self._shared_carried_us = 0
+        self._last_s = 0.0
 
     def add(self, rows: int, compute_us: int) -> None:
         """Counts one answered batch."""
@@ -94,6 +106,26 @@ class BatchTap:
         self.compute_us += compute_us
         size = rows.bit_length()
         self.sizes[size] = self.sizes.get(size, 0) + 1
+
+    def answered(self, rows: int, requests: int, sent_s: float, compute_us: int) -> float:
+        """Counts one batch of requests whose answer has just arrived, with what Triton's statistics say of it.
+
+        Returns the time (monotonic).
+        """
+        self.add(rows, compute_us)
+        self._last_s = now_s = monotonic()
+        carried_us = max(int((now_s - sent_s) * 1e6) - compute_us, 0)
+        self._shared_compute_us += compute_us * requests
+        self._shared_carried_us += carried_us * requests
+        size = size_class(rows)
+        found = self._by_rows.get(size)
+        if found is None:
+            self._by_rows[size] = [1, compute_us, carried_us]
+        else:
+            found[0] += 1
+            found[1] += compute_us
+            found[2] += carried_us
+        return now_s
 
     def take(self) -> BatchReport | None:
         """The increments since the last take; None when there are none."""
@@ -107,6 +139,10 @@ class BatchTap:
             rows=self.rows,
             sizes=self.sizes,
             compute_us=self.compute_us,
+            by_rows={size: SizeReport(*counted) for size, counted in self._by_rows.items()},
+            shared_compute_us=self._shared_compute_us,
+            shared_carried_us=self._shared_carried_us,
+            last_ms=int((time() - (monotonic() - self._last_s)) * 1000) if self._last_s else 0,
         )
         self._clear()
         return report

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -31,10 +31,11 @@ INDEX = f"""Cutover {__version__}
 """
 
 
-def create_app(metrics: Collector, ready: Callable[[], bool]) -> Starlette:
+def create_app(metrics: Sequence[Collector], ready: Callable[[], bool]) -> Starlette:
     """The application; `ready` is asked at each GET /health/ready. `process_*` metrics are this process's own."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
+    for collector in metrics:
+        registry.register(collector)
     ProcessCollector(registry=registry)
 
     async def scrape(request: Request) -> Response:

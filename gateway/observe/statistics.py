@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.routing.outcome import BatchReport, Report, SeriesReport, ShadowReport
+from gateway.routing.outcome import BatchReport, Report, SeriesReport, ShadowReport, SizeReport
 
 MAX_UNKNOWN_MODELS = 100
 """Callers choose the names of models that do not exist; from this many on they are counted together, under ""."""
@@ -22,6 +22,7 @@ class SeriesTotals:
     latency: dict[int, int] = field(default_factory=dict)
     latency_sum_us: int = 0
     latency_max_us: int = 0
+    failed_sum_us: int = 0
     queue: dict[int, int] = field(default_factory=dict)
     queue_sum_us: int = 0
     queue_max_us: int = 0
@@ -51,6 +52,10 @@ class BatchTotals:
     rows: int = 0
     sizes: dict[int, int] = field(default_factory=dict)
     compute_us: int = 0
+    by_rows: dict[int, SizeReport] = field(default_factory=dict)
+    shared_compute_us: int = 0
+    shared_carried_us: int = 0
+    last_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class _Gauges:
     connections: int
     held_bytes: int
     queued: Mapping[str, int]
+    waiting: Mapping[str, Mapping[int, int]]
     tls_not_after_s: int
 
 
@@ -95,7 +101,12 @@ class Statistics:
         for result, count in report.tls_reloads.items():
             self.tls_reloads[result] = self.tls_reloads.get(result, 0) + count
         self._gauges[proxy] = _Gauges(
-            report.in_flight, report.connections, report.held_bytes, report.queued, report.tls_not_after_s
+            report.in_flight,
+            report.connections,
+            report.held_bytes,
+            report.queued,
+            report.waiting,
+            report.tls_not_after_s,
         )
 
     def proxy_gone(self, proxy: int) -> None:
@@ -130,6 +141,14 @@ class Statistics:
             total.update(gauges.queued)
         return dict(total)
 
+    @property
+    def waiting(self) -> dict[tuple[str, int], int]:
+        """Requests waiting for a worker, by model and version, over all proxies."""
+        total: Counter[tuple[str, int]] = Counter()
+        for gauges in self._gauges.values():
+            total.update({(model, v): count for model, found in gauges.waiting.items() for v, count in found.items()})
+        return dict(total)
+
     def _fold_series(self, report: SeriesReport) -> None:
         model = report.model if report.version else self._bounded(report.model)
         totals = self.series.setdefault((model, report.version, report.arm), SeriesTotals())
@@ -137,6 +156,7 @@ class Statistics:
         _add(totals.latency, report.latency)
         totals.latency_sum_us += report.latency_sum_us
         totals.latency_max_us = max(totals.latency_max_us, report.latency_max_us)
+        totals.failed_sum_us += report.failed_sum_us
         _add(totals.queue, report.queue)
         totals.queue_sum_us += report.queue_sum_us
         totals.queue_max_us = max(totals.queue_max_us, report.queue_max_us)
@@ -167,6 +187,14 @@ def _fold_batch(totals: BatchTotals, report: BatchReport) -> None:
     totals.rows += report.rows
     _add(totals.sizes, report.sizes)
     totals.compute_us += report.compute_us
+    for size, more in report.by_rows.items():
+        known = totals.by_rows.get(size, SizeReport(0, 0, 0))
+        totals.by_rows[size] = SizeReport(
+            known.batches + more.batches, known.compute_us + more.compute_us, known.carried_us + more.carried_us
+        )
+    totals.shared_compute_us += report.shared_compute_us
+    totals.shared_carried_us += report.shared_carried_us
+    totals.last_ms = max(totals.last_ms, report.last_ms)
 
 
 def _add(totals: dict[int, int], increments: Mapping[int, int]) -> None:

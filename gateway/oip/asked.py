@@ -58,9 +58,9 @@ def _parse(encoded: bytes) -> Asked:
     timeout_us = priority = 0
     for name, value in entries.items():
         if name == "timeout":
-            timeout_us = whole("parameter 'timeout'", value, "in microseconds")
+            timeout_us = whole("parameter 'timeout'", value, 0, "in microseconds")
         elif name == "priority":
-            priority = whole("parameter 'priority'", value, "the first is 1")
+            priority = whole("parameter 'priority'", value, 0, "the first is 1")
         elif name == "sequence_id" or name in _SEQUENCE_FLAGS:
             _check_sequence(name, value)
         elif name.startswith("triton_"):
@@ -68,12 +68,12 @@ def _parse(encoded: bytes) -> Asked:
     return Asked(timeout_us / 1e6, priority)
 
 
-def whole(what: str, value: pb.InferParameter, meaning: str) -> int:
-    """A parameter that is an integer from 0. Raises InvalidRequest, in which `what` names it."""
+def whole(what: str, value: pb.InferParameter, least: int, meaning: str) -> int:
+    """A parameter that is an integer from `least`, 0 or 1. Raises InvalidRequest, in which `what` names it."""
     kind = value.WhichOneof("parameter_choice")
     number: Any = getattr(value, kind) if kind in INTEGERS else -1
-    if number < 0:
-        raise InvalidRequest(f"{what} must be an int64_param or uint64_param of at least 0, {meaning}")
+    if number < least:
+        raise InvalidRequest(f"{what} must be an int64_param or uint64_param of at least {least}, {meaning}")
     return int(number)
 
 

@@ -5,12 +5,14 @@ dictionary key; only ids, parameters and tensors change. Anything unusual (typed
 types, another order) is left to the protobuf library: slower, same answer. Tensors above COPY_LIMIT_BYTES are views.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from gateway.errors import InvalidRequest
 from gateway.oip.contents import ELEMENT_BYTES, to_raw
+from gateway.oip.reserved import REGION, Place, input_place, output_wish
 from protos import inference_pb2 as pb
 
 COPY_LIMIT_BYTES: Final = 16_384
@@ -25,6 +27,8 @@ MAX_DIMENSIONS: Final = 64
 JOINED_PARAMETERS_BYTES: Final = 4096
 """Parameters are joined one by one up to this, which would take quadratic time for many."""
 
+NO_WISHES: Final[Mapping[str, int | Place]] = {}
+
 Raw = bytes | memoryview
 
 _MODEL, _VERSION, _ID, _PARAMETERS, _RAW = 0x0A, 0x12, 0x1A, 0x22, 0x3A
@@ -33,32 +37,47 @@ _HEAD_TAGS = b"\x2a\x32"
 
 
 class Input:
-    """One input tensor without its contents. `shape` has no negative size; `datatype` is a word of the protocol."""
+    """One input tensor without its contents. `shape` has no negative size; `datatype` is a word of the protocol.
 
-    __slots__ = ("datatype", "name", "shape")
+    place: where it lies in shared memory; None: it comes with the request.
+    """
 
-    def __init__(self, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+    __slots__ = ("datatype", "name", "place", "shape")
+
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...], place: Place | None = None) -> None:
         self.name = name
         self.datatype = datatype
         self.shape = shape
+        self.place = place
 
 
 class Head:
     """All inputs and requested outputs of a request. Equal bytes give the same object, so it serves as a cache key.
 
-    outputs: the names asked for, in order; empty: all.
+    outputs: the names asked for, in order; empty: all. wishes: by output, what is not to come as usual: the number of
+    classes, or the place in shared memory.
     """
 
-    __slots__ = ("cached", "inputs", "outputs")
+    __slots__ = ("cached", "inputs", "outputs", "wishes")
 
-    def __init__(self, inputs: tuple[Input, ...], outputs: tuple[str, ...], cached: bool) -> None:
+    def __init__(
+        self,
+        inputs: tuple[Input, ...],
+        outputs: tuple[str, ...],
+        cached: bool,
+        wishes: Mapping[str, int | Place] = NO_WISHES,
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.cached = cached
+        self.wishes = wishes
 
 
 class Request:
-    """One ModelInferRequest: names still UTF-8 bytes, parameters still encoded, one raw entry per input."""
+    """One ModelInferRequest: names still UTF-8 bytes, parameters still encoded; one raw entry per input.
+
+    Inputs in shared memory have none.
+    """
 
     __slots__ = ("head", "id", "model", "parameters", "raw", "version")
 
@@ -215,8 +234,6 @@ def _head(encoded: bytes) -> Head:
 
 def _parse_head(message: pb.ModelInferRequest, *, cached: bool) -> Head:
     for tensor in message.inputs:
-        if "shared_memory_region" in tensor.parameters:
-            raise InvalidRequest(f"input '{tensor.name}': shared memory is not served; send raw_input_contents")
         if tensor.datatype != "BYTES" and tensor.datatype not in ELEMENT_BYTES:
             raise InvalidRequest(f"input '{tensor.name}': unknown datatype '{tensor.datatype}'")
         if len(tensor.shape) > MAX_DIMENSIONS:
@@ -225,14 +242,15 @@ def _parse_head(message: pb.ModelInferRequest, *, cached: bool) -> Head:
             )
         if any(size < 0 for size in tensor.shape):
             raise InvalidRequest(f"input '{tensor.name}': shape {list(tensor.shape)} has a negative size")
-    for output in message.outputs:
-        for parameter in ("classification", "shared_memory_region"):
-            if parameter in output.parameters:
-                raise InvalidRequest(f"output '{output.name}': parameter '{parameter}' is not served")
     _refuse_twice("input", [tensor.name for tensor in message.inputs])
     _refuse_twice("output", [output.name for output in message.outputs])
-    inputs = tuple(Input(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in message.inputs)
-    return Head(inputs, tuple(output.name for output in message.outputs), cached)
+    inputs = tuple(
+        Input(tensor.name, tensor.datatype, tuple(tensor.shape), input_place(tensor.name, tensor.parameters))
+        for tensor in message.inputs
+    )
+    wishes = {output.name: output_wish(output.name, output.parameters) for output in message.outputs}
+    unusual = {name: wish for name, wish in wishes.items() if wish is not None}
+    return Head(inputs, tuple(wishes), cached, unusual or NO_WISHES)
 
 
 def _refuse_twice(kind: str, names: list[str]) -> None:
@@ -253,12 +271,20 @@ def _read_slow(message: bytes) -> Request:
     if typed and raw:
         raise InvalidRequest(f"input '{typed[0]}' has typed contents beside raw_input_contents; send one kind only")
     if typed:
-        raw = [to_raw(tensor.name, tensor.datatype, tensor.contents) for tensor in parsed.inputs]
+        raw = [to_raw(tensor.name, tensor.datatype, tensor.contents) for tensor in parsed.inputs if _brings(tensor)]
         for tensor in parsed.inputs:
             tensor.ClearField("contents")
     head = _head(pb.ModelInferRequest(inputs=parsed.inputs, outputs=parsed.outputs).SerializeToString())
     parameters = pb.ModelInferRequest(parameters=parsed.parameters).SerializeToString()
     return Request(parsed.model_name.encode(), parsed.model_version.encode(), parsed.id.encode(), parameters, head, raw)
+
+
+def _brings(tensor: pb.ModelInferRequest.InferInputTensor) -> bool:
+    """Whether the tensor comes with the request. Raises InvalidRequest when it lies in shared memory as well."""
+    place = input_place(tensor.name, tensor.parameters)
+    if place is not None and tensor.HasField("contents"):
+        raise InvalidRequest(f"input '{tensor.name}' has contents beside '{REGION}'; send one of them")
+    return place is None
 
 
 def text(name: str, value: bytes) -> str:

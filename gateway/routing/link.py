@@ -3,6 +3,8 @@
 Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control
 process answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once
 every request admitted from then on sees that snapshot.
+
+What a client asks that one proxy cannot answer is an Errand: the control process answers each with ErrandDone.
 """
 
 import struct
@@ -47,6 +49,19 @@ class Hung(msgspec.Struct, frozen=True, tag="hung"):
     """The worker at this address has taken a batch and not answered for `worker_timeout_ms`: it is to be replaced."""
 
     address: str
+
+
+class Errand(msgspec.Struct, frozen=True, tag="errand"):
+    """A call that only the control process can answer."""
+
+    number: int
+    """Of this proxy's errands; comes back with the answer."""
+    kind: str
+    """Which of `gateway.controlplane.errands`: the method's name."""
+    message: bytes
+    """The request, as the client sent it."""
+    peer: str = ""
+    """Who calls, for the log: the identity in its certificate, else its address."""
 
 
 class PeerLimits(msgspec.Struct, frozen=True):
@@ -134,6 +149,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a worker may take for one batch; 0: for ever."""
     peers: PeerLimits = PeerLimits()
     entrance: Entrance = Entrance()
+    extensions: tuple[str, ...] = ("binary_tensor_data",)
+    """Of the protocol that are served (Triton's names)."""
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
@@ -142,14 +159,39 @@ class Publish(msgspec.Struct, frozen=True, tag="publish"):
     snapshot: Snapshot
 
 
+class ErrandDone(msgspec.Struct, frozen=True, tag="errand-done"):
+    """The answer to an errand: the response message, or a status that is not OK."""
+
+    number: int
+    message: bytes = b""
+    code: int = 0
+    text: str = ""
+    details: bytes = b""
+    """google.rpc.Status."""
+
+
+class Survey(msgspec.Struct, frozen=True, tag="survey"):
+    """Report now, and say that it answers this: what was sent before has been taken in, what was counted is told."""
+
+    number: int
+
+
+class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
+    """Which requests are traced from now on: one of every so many; 0: none."""
+
+    rate: int = 0
+    models: dict[str, int] = {}
+    """The rates of models that have one of their own."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop accepting, finish what is in flight within the grace, report once more, exit 0."""
 
     grace_ms: int
 
 
-FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Report
-FromControl = Configure | Publish | Drain
+FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Errand | Report
+FromControl = Configure | Publish | ErrandDone | Survey | Tracing | Drain
 
 _encoder = msgspec.msgpack.Encoder()
 from_proxy = msgspec.msgpack.Decoder(FromProxy)

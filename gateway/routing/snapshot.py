@@ -48,6 +48,12 @@ class Policy(msgspec.Struct, frozen=True):
     standby: int | None = None
     salt: str = ""
 
+    @property
+    def live(self) -> tuple[int, ...]:
+        """The versions that may answer, ascending."""
+        standby = () if self.standby is None else (self.standby,)
+        return tuple(sorted({self.stable, *(canary.version for canary in self.canaries), *standby}))
+
 
 class Release(msgspec.Struct, frozen=True):
     """A model's routing policy with its revision. `rollback` is what stood before the last flip."""
@@ -99,7 +105,8 @@ class Pool(msgspec.Struct, frozen=True):
     version: int
     shadow: bool
     state: str
-    """`loading`, `ready` or `failed`."""
+    """`loading`, `ready`, `failed` or `unloaded`: a client took the model out of service; workers that are still there
+    answer what was admitted before."""
     error: str = ""
     addresses: tuple[str, ...] = ()
     """Unix socket paths of the workers that are ready now; a restarted worker gets a new path."""
@@ -111,6 +118,22 @@ class Pool(msgspec.Struct, frozen=True):
     queueing: Queueing = Queueing()
     costs: tuple[tuple[int, int], ...] = ()
     """(rows, microseconds) of batches that warm-up ran: what a batch costs before requests have shown it."""
+    instances: int = 1
+    """Worker processes wanted."""
+    labels: dict[str, tuple[str, ...]] = {}
+    """By output: the names of its classes, in order; an empty one is none."""
+
+
+class Region(msgspec.Struct, frozen=True):
+    """A region of system shared memory that a client has registered, in bytes. The object is named by `key`."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+    device: int = 0
+    inode: int = 0
+    """With `device`: which object it was, whatever the key names later."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -121,6 +144,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     assignments: dict[str, Assignment] = {}
     """By model; absent: the default `Assignment()`."""
     pools: tuple[Pool, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 def canary_arm(version: int) -> str:

@@ -1,7 +1,8 @@
 """A stand-in for a proxy process: speaks the link, listens on its port, serves nobody.
 
 Its first argument says how it behaves: `good`; `deaf` (applies nothing after the first snapshot); `broken` (fails);
-`garbage` (sends what nobody can read, once it listens); `mute` (hangs before it says a word).
+`garbage` (sends what nobody can read, once it listens); `mute` (hangs before it says a word); `asking` (sends an errand
+whenever something is published after the first snapshot, and reports the answer as the name of a queue).
 """
 
 import os
@@ -12,6 +13,16 @@ import threading
 
 from gateway.routing import link
 from gateway.routing.outcome import Report
+
+EXTRAS = {"garbage": b"\x03\0\0\0abc", "asking": link.encode(link.Errand(7, "Echo", b"hello", "ada"))}
+"""What a manner sends whenever something is published after the first snapshot."""
+
+
+def reported(asked: link.Survey | link.ErrandDone) -> Report:
+    """How the stand-in lets the test see what it was sent."""
+    if isinstance(asked, link.Survey):
+        return Report(connections=1, answers=asked.number)
+    return Report(queued={asked.message.decode(): asked.number})
 
 
 def main() -> int:
@@ -40,10 +51,12 @@ def main() -> int:
                         connection.sendall(link.encode(link.Listening(server.getsockname()[1])))
                     elif manner == "deaf":
                         continue
-                    elif manner == "garbage":
-                        connection.sendall(b"\x03\0\0\0abc")
+                    else:
+                        connection.sendall(EXTRAS.get(manner, b""))
                     connection.sendall(link.encode(link.Applied(snapshot.epoch)))
                     connection.sendall(link.encode(Report(connections=1)))
+                case link.Survey() | link.ErrandDone() as asked if manner != "deaf":
+                    connection.sendall(link.encode(reported(asked)))
                 case link.Drain():
                     return 0
     threading.Event().wait()  # without a link it serves on

@@ -30,6 +30,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator
         if datatype != "BF16":
             models.save(directory, f"identity_{datatype.lower()}", 1, models.identity(datatype))
     models.save(directory, "classifier", 1, models.classifier())
+    labelled = models.save(directory, "labelled", 1, models.classifier())
+    labelled.with_name("model.toml").write_text('labels = { probabilities = "labels.txt" }')
+    labelled.with_name("labels.txt").write_text("cat\ndog\n")
     models.save(directory, "two_inputs", 1, models.two_inputs())
     models.save(directory, "scalar", 1, models.scalar())
     models.save(directory, "texts", 1, models.text_labels("no", "yes"))

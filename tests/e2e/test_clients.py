@@ -44,6 +44,27 @@ def test_triton_client_gets_back_every_datatype(shared: Gateway, datatype: str) 
     assert result.get_response().model_version == "1"
 
 
+@pytest.mark.parametrize(("model", "labels"), [("labelled", [":cat", ":dog"]), ("classifier", ["", ""])])
+def test_triton_client_asks_for_classes(shared: Gateway, model: str, labels: list[str]) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 30)).astype(np.float32)
+    tensor = triton.InferInput("X", rows.shape, "FP32")
+    tensor.set_data_from_numpy(rows)
+    asked = [triton.InferRequestedOutput("probabilities", class_count=5), triton.InferRequestedOutput("label")]
+    with triton.InferenceServerClient(shared.target) as client:
+        numbers = client.infer(model, [tensor]).as_numpy("probabilities")
+        result = client.infer(model, [tensor], outputs=asked)
+        (best,) = client.infer(model, [tensor], outputs=[triton.InferRequestedOutput("label", 1)]).as_numpy("label")[0]
+        with pytest.raises(InferenceServerException, match="'classification' must be an int64_param"):
+            client.infer(model, [tensor], outputs=[triton.InferRequestedOutput("probabilities", class_count=-1)])
+    classes = result.as_numpy("probabilities")
+    assert classes.shape == (3, 2), "there are no more classes"
+    for row, found in zip(numbers, classes, strict=True):
+        expected = [f"{row[index]:f}:{index}{labels[index]}" for index in np.argsort(-row)]
+        assert [text.decode() for text in found] == expected
+    assert result.as_numpy("label").tolist() == np.argmax(numbers, axis=1).tolist()
+    assert best.decode() == f"{np.argmax(numbers[0])}:0"
+
+
 def test_triton_client_asks_about_server_and_models(shared: Gateway) -> None:
     with triton.InferenceServerClient(shared.target) as client:
         assert client.is_server_live()

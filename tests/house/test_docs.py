@@ -15,7 +15,9 @@ from gateway.cli.failure import Exit
 from gateway.cli.root import app
 from gateway.config.schema import Config, Model
 from gateway.controlplane.settings import WorkerOverrides
+from gateway.controlplane.version import Named
 from gateway.dataplane.route import REASONS
+from gateway.observe.aliases import ALIASES
 from gateway.observe.http import INDEX
 from gateway.observe.metrics import METRICS, Described
 from gateway.routing.assignment import bucket
@@ -96,12 +98,12 @@ def test_every_setting_is_explained_with_its_default(heading: str, key: str, def
     assert written(default) in rows[0]
 
 
-@pytest.mark.parametrize("key", WorkerOverrides.__struct_fields__)
+@pytest.mark.parametrize("key", [*WorkerOverrides.__struct_fields__, *Named.__struct_fields__])
 def test_every_key_of_model_toml_is_explained(key: str) -> None:
     assert re.search(rf"^{key} = ", section("Models"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*METRICS, *ALIASES], ids=lambda metric: metric.name)
 def test_every_metric_is_explained(metric: Described) -> None:
     labels = f" {', '.join(metric.labels)} " if metric.labels else " "
     assert f"| `{metric.name}` | {metric.kind} |{labels}|" in section("Metrics and health")

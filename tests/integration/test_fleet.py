@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from gateway.controlplane import fleet as module
-from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.fleet import UNLOADED, LocalFleet
 from gateway.controlplane.lifetime import WORKER
 from gateway.controlplane.listener import reserved_port
 from gateway.controlplane.pools import CHANGED_FILES, GONE
@@ -20,7 +20,7 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.settings import FleetSettings, ProxySettings
 from gateway.errors import NotFound, Refused
-from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Shadow
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow
 from tests.children.world import Book, Reported, proxy, put, release, worker_host
 
 
@@ -277,3 +277,57 @@ async def test_a_version_that_never_loaded_starts_over_with_other_files(world: W
     assert world.fleet.statuses()[0].error == "truncated"
     await world.put(1, "ok")
     await until(lambda: world.states() == {1: "ready"})
+
+
+async def test_an_unloaded_model_is_out_of_service_until_it_is_loaded(world: World) -> None:
+    for number in (1, 2):
+        await world.put(number)
+    await world.proxies.start(60)
+    await world.fleet.serve({"digits": release(shadows=(Shadow(2, 1.0),))})
+    await world.fleet.until_settled()
+    await world.fleet.unload("digits")
+    pool = world.pool(1)
+    assert pool
+    assert (pool.state, pool.error) == ("unloaded", UNLOADED)
+    assert pool.addresses, "what was admitted before is still to be answered"
+    assert world.states()[1] == "unloading"
+    await until(lambda: world.book.pids(WORKER) == [])
+    assert world.states() == {1: "unloaded", 2: "found"}
+    assert world.ready(), "nobody wants anything else than what is"
+    with pytest.raises(Refused, match="unloaded by a client"):
+        await world.fleet.prepare("digits", 2, shadow=False)
+    await world.fleet.load("digits")
+    pool = world.pool(1)
+    assert pool
+    assert (pool.state, len(pool.addresses)) == ("ready", 1)
+    await until(lambda: world.states() == {1: "ready", 2: "ready"})
+
+
+async def test_a_load_that_fails_leaves_everything_as_it_was(world: World) -> None:
+    await world.put(1)
+    await world.fleet.serve({"digits": release()})
+    await world.fleet.until_settled()
+    await world.fleet.load("digits")
+    assert world.states() == {1: "ready"}
+    await world.fleet.unload("digits")
+    await until(lambda: world.states() == {1: "unloaded"})
+    await world.put(1, "fail truncated")
+    with pytest.raises(Refused, match="truncated"):
+        await world.fleet.load("digits")
+    await until(lambda: world.states() == {1: "unloaded"})
+    assert (pool := world.pool(1))
+    assert pool.state == "unloaded"
+    await world.put(1, "ok")
+    await world.fleet.load("digits")
+    assert world.states() == {1: "ready"}
+
+
+async def test_regions_of_shared_memory_stay_in_every_snapshot(world: World) -> None:
+    await world.put(1)
+    region = Region("r", "/object", 0, 8, 1, 2)
+    await world.fleet.share((region,))
+    assert list(world.proxies.snapshot.regions) == [region]
+    await world.fleet.serve({"digits": release()})
+    assert list(world.proxies.snapshot.regions) == [region]
+    await world.fleet.share(())
+    assert list(world.proxies.snapshot.regions) == []

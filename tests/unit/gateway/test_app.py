@@ -45,6 +45,13 @@ async def test_what_the_models_and_state_directories_must_be(tmp_path: Path) -> 
     assert "make it writable or choose another with --state" in said
 
 
+async def test_the_folder_of_the_traces_must_be_there(tmp_path: Path) -> None:
+    given = config(tmp_path)
+    triton = given.triton.model_copy(update={"trace_file": tmp_path / "nowhere" / "t.json"})
+    said = await refused(given.model_copy(update={"triton": triton}))
+    assert "nowhere/t.json does not exist or cannot be written to; create it" in said
+
+
 async def test_what_certificates_and_the_unix_socket_must_be(tmp_path: Path) -> None:
     authority = Authority()
     good = authority.server().write(tmp_path / "good")

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,8 @@ def _restored() -> Iterator[None]:
     root.setLevel(level)
     logging.raiseExceptions = True
     structlog.reset_defaults()
+    logs.lines.level("info")
+    logs.lines.iso_times = True
 
 
 def test_json_lines_hold_our_events_and_those_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,3 +43,31 @@ def test_text_lines_carry_exceptions(capsys: pytest.CaptureFixture[str]) -> None
     assert "it failed model=digits" in said
     assert "ValueError: no" in said
     assert "chatter" not in said
+
+
+def test_what_is_written_may_change_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    early = structlog.get_logger().bind(early=True)
+
+    def written() -> list[str]:
+        for say in (early.debug, early.info, early.warning, early.error):
+            say("said")
+        logging.getLogger("library").error("said")
+        return [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
+
+    assert written() == ["info", "warning", "error", "error"]
+    logs.lines.info = logs.lines.error = False
+    assert written() == ["warning"]
+    logs.lines.level("debug")
+    assert written() == ["debug", "info", "warning", "error", "error"]
+    logs.lines.level("error")
+    assert written() == ["error", "error"]
+
+
+def test_times_as_tritons_log_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    logs.lines.iso_times = False
+    structlog.get_logger().info("said")
+    logging.getLogger("library").warning("said")
+    for line in capsys.readouterr().err.splitlines():
+        assert re.fullmatch(r"\d{4} \d\d:\d\d:\d\d\.\d{6}", json.loads(line)["timestamp"])

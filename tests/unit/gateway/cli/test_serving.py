@@ -125,7 +125,7 @@ def http() -> Iterator[tuple[str, Readiness]]:
     serving = threading.Event()
 
     async def serve() -> None:
-        server = await start_http(create_app(OneMetric(), ready), "127.0.0.1", 0)
+        server = await start_http(create_app([OneMetric()], ready), "127.0.0.1", 0)
         ports.append(server.port)
         serving.set()
         await asyncio.to_thread(stop.wait)

@@ -106,7 +106,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         "cutover.toml: models.digits.instances: must be at least 1, not 0",
         "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",
         'cutover.toml: models.digits.unit_metadata: must be a list such as ["a", "b"], not \'x-user-id\'',
-        "cutover.toml: nope: unknown setting; known: server, tls, limits, workers, models, log",
+        "cutover.toml: nope: unknown setting; known: server, tls, limits, workers, models, triton, log",
         'cutover.toml: server.drain_grace: must be a number with one of the units ms, s, m, h, such as "20s", not 20',
         "cutover.toml: server.grpc_prot: unknown setting; did you mean grpc_port?",
         "cutover.toml: server.http_port: must be a whole number, not 'x'",

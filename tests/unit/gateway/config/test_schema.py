@@ -5,8 +5,8 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.schema import Config, Limits, Model, Server, Tls
-from gateway.controlplane.settings import FleetSettings, ProxySettings, WorkerOverrides
+from gateway.config.schema import Config, Limits, Model, Server, Tls, Triton
+from gateway.controlplane.settings import FleetSettings, ProxySettings, TritonSettings, WorkerOverrides
 from gateway.routing.link import Entrance
 from gateway.routing.snapshot import Assignment
 
@@ -25,6 +25,14 @@ def test_a_model_without_settings_of_its_own_is_like_no_entry() -> None:
 def test_metadata_keys_are_lower_case_as_on_the_wire() -> None:
     model = Model(unit_metadata=["X-Tenant"], unit_parameters=["Tenant"], no_unit="stable", allow_forced=False)
     assert model.assignment() == Assignment(("x-tenant",), ("Tenant",), "stable", False)
+
+
+def test_what_tritons_clients_may_do(tmp_path: Path) -> None:
+    assert Config().triton_settings() == TritonSettings()
+    triton = Triton(model_control="explicit", trace_file=tmp_path / "t", change_settings=True, metric_aliases=True)
+    config = Config(triton=triton)
+    assert config.triton_settings() == TritonSettings("explicit", str(tmp_path / "t"), True, True)
+    assert config.proxy_settings(1).extensions == config.triton_settings().extensions()
 
 
 def test_the_schema_is_told_unless_forbidden() -> None:

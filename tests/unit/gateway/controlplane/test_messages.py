@@ -61,7 +61,7 @@ def test_a_version_may_have_several_roles() -> None:
     assert roles(Release("iris", 1, policy), 2) == ["canary", "shadow", "standby"]
 
 
-@pytest.mark.parametrize("state", ["found", "loading", "ready", "failed", "missing"])
+@pytest.mark.parametrize("state", ["found", "loading", "ready", "failed", "missing", "unloaded"])
 def test_a_version(state: str) -> None:
     message = version_message(status("iris", 2, state), RELEASE)
     assert message.name == "models/iris/versions/2"
@@ -70,6 +70,10 @@ def test_a_version(state: str) -> None:
     assert message.inputs[0] == pb.Tensor(name="X", datatype="FP32", shape=[-1, 30])
     assert (message.instances_ready, message.instances, message.restarts, message.batched) == (1, 2, 3, True)
     assert list(version_message(status("wine", 1), None).roles) == []
+
+
+def test_a_version_that_is_on_its_way_out_counts_as_unloaded() -> None:
+    assert version_message(status("iris", 2, "unloading"), RELEASE).state == pb.Version.UNLOADED
 
 
 def test_an_audit_event() -> None:

@@ -53,6 +53,28 @@ async def test_a_pool_that_lost_one_instance_answers_but_is_not_healthy(
         assert (pool.healthy, pool.restarts) == (True, 1)
 
 
+@pytest.mark.parametrize(("output", "fits"), [("X", True), ("Y", False)])
+async def test_labels_of_an_output_that_is_not_there_keep_a_version_from_being_chosen(
+    tmp_path: Path, run_dir: Path, book: Book, output: str, fits: bool
+) -> None:
+    path = put(tmp_path, "digits", 1)
+    path.with_name("model.toml").write_text(f'labels = {{ {output} = "classes.txt" }}')
+    path.with_name("classes.txt").write_text("cat\ndog")
+    bell = Bell()
+    pool = WorkerPool(version_of(tmp_path), WorkerSettings(), worker_host(run_dir, book), bell.ring, shadow=False)
+    try:
+        await bell.until(lambda: bool(pool.addresses))
+        assert (pool.state, pool.healthy) == ("ready", fits)
+        assert pool.snapshot().labels == {output: ("cat", "dog")}
+        if fits:
+            await pool.prepare(keep_s=0)
+        else:
+            with pytest.raises(Refused, match="labels of output 'Y', but the model gives X; correct the name"):
+                await pool.prepare(keep_s=0)
+    finally:
+        await pool.stop()
+
+
 async def test_a_pool_that_cannot_load_is_refused_with_the_reason(tmp_path: Path, run_dir: Path, book: Book) -> None:
     async with running("fail no such operator", tmp_path, run_dir, book) as (pool, _):
         with pytest.raises(Refused, match="digits version 1 cannot be loaded: no such operator"):

@@ -10,13 +10,14 @@ import pytest
 import structlog
 
 from gateway.controlplane import proxies as module
+from gateway.controlplane.errands import Errands
 from gateway.controlplane.lifetime import PROXY
 from gateway.controlplane.listener import reserved_port
 from gateway.controlplane.processes import Launcher
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.settings import ProxySettings
 from gateway.controlplane.tasks import Bell
-from gateway.errors import StartupError
+from gateway.errors import NotReady, StartupError
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Snapshot
@@ -97,6 +98,58 @@ async def test_a_proxy_that_is_late_lives_on_where_only_pools_have_changed(run_d
         assert proxies.send(Snapshot(0, (release(),))) == proxies.snapshot.epoch == 1
         await asyncio.sleep(0.2)  # longer than it would have been given
         assert book.pids(PROXY) == deaf
+
+
+async def test_a_survey_is_over_when_every_proxy_has_reported(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, count=2) as (proxies, reported):
+        await proxies.survey()  # nobody is there yet: nothing to wait for
+        await proxies.start(START_S)
+        await asyncio.gather(proxies.survey(), proxies.survey())
+        answers = [(index, report.answers) for index, report in reported.reports if report.answers]
+        assert sorted(answers) == [(0, 2), (0, 3), (1, 2), (1, 3)]
+
+
+async def test_a_survey_does_not_wait_for_the_dead(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, count=2) as (proxies, _):
+        await proxies.start(START_S)
+        victim = book.pids(PROXY)[0]
+        os.kill(victim, signal.SIGSTOP)
+        surveying = asyncio.get_running_loop().create_task(proxies.survey())
+        await asyncio.sleep(0)
+        os.kill(victim, signal.SIGKILL)
+        await surveying
+
+
+async def test_a_proxy_that_does_not_report_in_time_is_named(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, "deaf", ack_timeout_s=0.1) as (proxies, _):
+        await proxies.start(START_S)
+        with pytest.raises(NotReady, match="proxy 0 does not report in time"):
+            await proxies.survey()
+
+
+async def test_what_proxies_are_told_stands_for_new_ones(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, reported):
+        await proxies.tell(link.ErrandDone(1, b"old"))
+        await proxies.tell(link.ErrandDone(2, b"new"))
+        await proxies.start(START_S)
+        await reported.bell.until(lambda: any(report.queued for _, report in reported.reports))
+        await proxies.tell(link.ErrandDone(3, b"newest"))
+        assert [report.queued for _, report in reported.reports if report.queued] == [{"new": 2}, {"newest": 3}]
+
+
+async def test_an_errand_is_answered_to_the_proxy_that_sent_it(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book, "asking") as (proxies, reported):
+        errands = Errands()
+
+        async def echo(errand: link.Errand) -> bytes:
+            return errand.message + b" " + errand.peer.encode()
+
+        errands.add("Echo", echo)
+        proxies.on_errand = errands.take
+        await proxies.start(START_S)
+        proxies.send(Snapshot(0))
+        await reported.bell.until(lambda: any(report.queued for _, report in reported.reports))
+        assert {"hello ada": 7} in [report.queued for _, report in reported.reports]
 
 
 async def test_a_proxy_that_hangs_is_fenced(run_dir: Path, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from gateway.controlplane.settings import WorkerOverrides, WorkerSettings, read_overrides
+from gateway.controlplane.settings import TritonSettings, WorkerOverrides, WorkerSettings, read_overrides
 from gateway.routing.snapshot import Queueing
 
 
@@ -31,3 +31,11 @@ def test_a_version_says_durations_and_sizes_with_their_units() -> None:
 def test_what_a_version_says_wrongly_is_refused_with_the_remedy(written: dict[str, object], error: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=error):
         read_overrides(written)
+
+
+def test_extensions_are_what_is_served() -> None:
+    always = {"binary_tensor_data", "model_configuration", "statistics", "trace", "logging"}
+    always |= {"classification", "parameters", "schedule_policy"}
+    assert set(TritonSettings().extensions()) == always
+    assert set(TritonSettings(model_control="explicit").extensions()) == always | {"model_repository"}
+    assert set(TritonSettings(shared_memory=True).extensions()) == always | {"system_shared_memory"}

@@ -34,6 +34,9 @@ def test_settings_are_read_from_the_file_beside_the_model(tmp_path: Path) -> Non
         ("instances = '2'", "Expected `int | null`, got `str`"),
         ("batching = 'maybe'", "Invalid enum value 'maybe'"),
         ("instances 2", "not valid TOML"),
+        ("labels = { Y = 1 }", "Expected `str`, got `int` - at `$.labels[...]`"),
+        ("labels = { Y = 'classes.txt' }", "labels of output 'Y': there is no file classes.txt beside the model"),
+        ("labels = { Y = '../classes.txt' }", "there is no file ../classes.txt beside the model"),
     ],
 )
 def test_wrong_settings_fail_the_version_with_one_line(tmp_path: Path, text: str, words: str) -> None:
@@ -42,6 +45,19 @@ def test_wrong_settings_fail_the_version_with_one_line(tmp_path: Path, text: str
     assert error.startswith("digits/1/model.toml: ")
     assert words in error
     assert "\n" not in error
+
+
+def test_labels_are_read_from_files_beside_the_model(tmp_path: Path) -> None:
+    path = put(tmp_path, "digits", 1)
+    before = version_of(tmp_path).digest
+    path.with_name("model.toml").write_text('instances = 2\nlabels = { Y = "classes.txt" }\n')
+    path.with_name("classes.txt").write_text("cat\ndog\n")
+    found = version_of(tmp_path)
+    assert (found.labels, found.error) == ({"Y": ("cat", "dog")}, "")
+    assert found.settings == WorkerOverrides(instances=2)
+    assert found.digest != before
+    path.with_name("classes.txt").write_text("dog\ncat\n")
+    assert version_of(tmp_path).digest != found.digest
 
 
 def test_a_folder_without_a_usable_model_is_no_version(tmp_path: Path) -> None:

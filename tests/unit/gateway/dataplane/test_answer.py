@@ -1,4 +1,6 @@
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,13 @@ from gateway.dataplane import answer
 from gateway.dataplane.answer import Tally
 from gateway.dataplane.job import Batch, Job, run_frame
 from gateway.dataplane.plan import Plans, signature
+from gateway.dataplane.regions import Regions
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
 from gateway.oip import request as oip
-from gateway.routing.snapshot import Pool, Tensor
+from gateway.oip.request import Head, Input
+from gateway.oip.reserved import Place
+from gateway.routing.snapshot import Pool, Region, Tensor
 from gateway.transport.call import NO_TRAILERS
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import FakeCall, floats, pool
@@ -240,3 +245,84 @@ def test_sections_are_taken_apart() -> None:
     text, sizes, offsets = answer.read_section(b"??" + section + b"!!", 2, 2 + len(section), 4)
     assert (text, sizes) == (b"[]", [2, 0, 1])
     assert offsets == [len(section) - 1, len(section) + 1, len(section) + 1]
+
+
+def special(where: Pool, regions: Regions, *asked: dict[str, int | Place]) -> Batch:
+    """A batch of jobs of one row that want all outputs, these as asked."""
+    plans = Plans(where, regions)
+    jobs: list[Job] = []
+    for number, wishes in enumerate(asked):
+        head = Head((Input("X", "FP32", (1, 2)),), tuple(tensor.name for tensor in where.outputs), True, wishes)
+        jobs.append(
+            Job(FakeCall(b""), plans.get(head), [floats(0, 0)], b"%d" % number, Series("m", 1, "stable"), NO_TRAILERS)
+        )
+    ignore: list[Any] = [lambda *_: None] * 3
+    return Batch(run_frame(jobs, len(jobs)), len(jobs), jobs, *ignore)
+
+
+@pytest.fixture
+def regions(tmp_path: Path) -> Iterator[Regions]:
+    """Region `r` of 64 bytes in a file `object`."""
+    path = tmp_path / "object"
+    path.write_bytes(bytes(64))
+    status = path.stat()
+    made = Regions(tmp_path)
+    made.update([Region("r", "object", 0, 64, status.st_dev, status.st_ino)])
+    yield made
+    made.close()
+
+
+NUMBERS = pool(outputs=(Tensor("label", "INT64", (-1,)), Tensor("pair", "FP32", (-1, 2))), labels={"pair": ("a", "b")})
+
+
+def test_plain_and_special_requests_share_a_batch(regions: Regions, tmp_path: Path) -> None:
+    to = special(NUMBERS, regions, {}, {"pair": 1}, {"pair": Place("r", 8, 16)}, {"pair": 2, "label": 1})
+    assert deliver(to, plain(4), b"before", b"behind")
+    usual, best, shared, all_of_it = calls(to)
+    assert (usual.array(0, "<i8"), usual.array(1)) == ([0], [[0, 1]])
+    assert best.array(0, "<i8") == [1]
+    assert best.response.raw_output_contents[1] == strings([b"3.000000:1:b"])
+    assert shared.response.id == "2"
+    assert list(shared.response.raw_output_contents[1:]) == [b""]
+    assert (tmp_path / "object").read_bytes()[16:24] == floats(4, 5)
+    assert list(all_of_it.response.raw_output_contents) == [
+        strings([b"3:0"]),
+        strings([b"7.000000:1:b", b"6.000000:0:a"]),
+    ]
+    assert [job.series.take() is not None for job in to.jobs] == [True] * 4
+
+
+def test_strings_go_into_shared_memory_too(regions: Regions, tmp_path: Path) -> None:
+    to = special(MIXED, regions, {}, {"word": Place("r", 64, 0), "pair": 1})
+    assert deliver(to, mixed(2))
+    (_, shared) = calls(to)
+    assert list(shared.response.raw_output_contents)[1:] == [b"", strings([b"3.000000:1"])]
+    assert (tmp_path / "object").read_bytes().startswith(strings([b"x1"]))
+
+
+def test_what_is_wrong_with_a_place_is_the_affair_of_its_request(regions: Regions, tmp_path: Path) -> None:
+    to = special(NUMBERS, regions, {"pair": Place("r", 7, 0)}, {}, {"pair": Place("r", 8, 60)})
+    assert deliver(to, plain(3))
+    small, usual, beyond = calls(to)
+    assert (small.code, beyond.code) == (Code.INVALID_ARGUMENT, Code.INVALID_ARGUMENT)
+    assert small.text == "output 'pair': it takes 8 bytes, but 'shared_memory_byte_size' is 7; offer as many"
+    assert beyond.text == "output 'pair': offset 60 and 8 bytes are more than region 'r' has, 64 bytes"
+    assert usual.array(1) == [[2, 3]]
+    assert (tmp_path / "object").read_bytes() == bytes(64)
+
+
+def test_a_region_that_goes_while_its_request_is_run(regions: Regions) -> None:
+    to = special(NUMBERS, regions, {"pair": Place("r", 8, 0)})
+    regions.update([])
+    assert deliver(to, plain(1))
+    (call,) = calls(to)
+    assert call.code == Code.INVALID_ARGUMENT
+    assert call.text == "output 'pair': shared memory region 'r' is not registered, or its object is gone"
+
+
+def test_nothing_is_written_for_a_caller_that_left(regions: Regions, tmp_path: Path) -> None:
+    to = special(NUMBERS, regions, {"pair": Place("r", 8, 0)}, {"pair": Place("r", 8, 8)})
+    calls(to)[0].cancel()
+    assert deliver(to, plain(2))
+    content = (tmp_path / "object").read_bytes()
+    assert (content[:8], content[8:16]) == (bytes(8), floats(2, 3))

@@ -1,14 +1,17 @@
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.dataplane import plan as plans
 from gateway.dataplane.plan import MAX_ROWS, Plan, Plans, signature
+from gateway.dataplane.regions import Regions
 from gateway.errors import InvalidRequest, NotReady
 from gateway.oip.request import Head, Input
-from gateway.routing.snapshot import Pool, Tensor
+from gateway.oip.reserved import Place
+from gateway.routing.snapshot import Pool, Region, Tensor
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import floats, pool
 from workers import wire
@@ -17,6 +20,7 @@ TWO = pool(
     inputs=(Tensor("A", "FP32", (-1, 2)), Tensor("B", "BYTES", (-1, 1))),
     outputs=(Tensor("Y", "FP32", (-1, 2)), Tensor("Z", "BYTES", (-1,))),
 )
+TWO_OUTPUTS = pool(outputs=(Tensor("Y", "FP32", (-1, 2)), Tensor("Z", "FP32", (-1, 2))))
 WORD = b"\x01\0\0\0w"
 
 
@@ -195,3 +199,75 @@ def test_signatures_are_padded_so_that_tensors_start_aligned(names: tuple[str, .
     before = wire.HEADER.size + wire.SECTION.size + wire.SIZE.size * len(names) + len(text)
     assert before % 8 == 0
     assert json.loads(text) == [[name, "FP32", [3]] for name in names]
+
+
+def special(wishes: dict[str, int | Place], *inputs: Input, outputs: tuple[str, ...] = ("Y",)) -> Head:
+    return Head(inputs or (Input("X", "FP32", (3, 2)),), outputs, True, wishes)
+
+
+def test_an_output_as_classes_has_a_shape_of_its_own() -> None:
+    made = Plan(special({"Y": 5}), pool(labels={"Y": ("cat", "dog")}))
+    assert made.special
+    shape = made.reply_shape(signature([("Y", "FP32", [2])]))
+    (output,) = pb.ModelInferResponse.FromString(shape.head).outputs
+    assert (output.name, output.datatype, list(output.shape)) == ("Y", "BYTES", [3, 2])
+    (classes,) = shape.special
+    assert classes is not None
+    assert classes.encode(floats(1, 2, 4, 3, 5, 6)).startswith(b"\x0e\0\0\0" + b"2.000000:1:dog")
+
+
+def test_classes_of_a_model_without_a_batch_axis_are_those_of_all_elements() -> None:
+    where = pool(batched=False, inputs=(Tensor("X", "FP32", (3, 2)),), outputs=(Tensor("Y", "FP32", (2, 2)),))
+    shape = Plan(special({"Y": 3}), where).reply_shape(signature([("Y", "FP32", [2, 2])]))
+    (output,) = pb.ModelInferResponse.FromString(shape.head).outputs
+    assert list(output.shape) == [3]
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "BOOL"])
+def test_only_numbers_can_be_classified(datatype: str) -> None:
+    where = pool(outputs=(Tensor("Y", datatype, (-1, 2)),))
+    assert refused(special({"Y": 1}), where) == f"output 'Y': 'classification' needs numbers, and it is {datatype}"
+
+
+def test_an_output_in_shared_memory_says_where() -> None:
+    made = Plan(special({"Y": Place("r", 24, 8)}, outputs=("Z", "Y")), TWO_OUTPUTS)
+    shape = made.reply_shape(signature([("Y", "FP32", [2]), ("Z", "FP32", [2])]))
+    plain, output = pb.ModelInferResponse.FromString(shape.head).outputs
+    assert not plain.parameters
+    assert output.parameters["shared_memory_region"].string_param == "r"
+    assert output.parameters["shared_memory_byte_size"].int64_param == 24
+    assert output.parameters["shared_memory_offset"].int64_param == 8
+    assert [kind is None for kind in shape.special] == [True, False]
+
+
+def test_a_place_of_another_size_than_the_input_is_refused_at_once() -> None:
+    given = special({}, Input("X", "FP32", (3, 2), Place("r", 23, 0)))
+    assert refused(given, pool()) == ("input 'X': 'shared_memory_byte_size' is 23, but its shape and datatype take 24")
+
+
+def test_inputs_in_shared_memory_are_arranged_with_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(WORD * 2 + floats(1, 2, 3, 4))
+    status = path.stat()
+    regions = Regions(tmp_path)
+    regions.update([Region("r", "object", 0, 26, status.st_dev, status.st_ino)])
+    word, numbers = Input("B", "BYTES", (2, 1), Place("r", 10, 0)), Input("A", "FP32", (2, 2), Place("r", 16, 10))
+    both = Plans(TWO, regions).get(special({}, word, numbers))
+    assert list(map(bytes, both.arrange([]))) == [floats(1, 2, 3, 4), WORD * 2]
+    one = Plan(special({}, word, Input("A", "FP32", (2, 2))), TWO, regions)
+    assert list(map(bytes, one.arrange([b"a" * 16]))) == [b"a" * 16, WORD * 2]
+    for wrong in ([], [b"a" * 16] * 2):
+        with pytest.raises(InvalidRequest, match="raw_input_contents for 1 inputs that are not in shared memory"):
+            one.arrange(wrong)
+    path.write_bytes(b"\xff" * 26)
+    with pytest.raises(InvalidRequest, match="input 'B': BYTES elements need a 4-byte little-endian length each"):
+        one.arrange([b"a" * 16])
+    regions.close()
+    with pytest.raises(InvalidRequest, match="input 'B': shared memory region 'r' is not registered"):
+        one.arrange([b"a" * 16])
+
+
+def test_a_request_whose_only_input_is_raw_is_still_checked_for_its_outputs() -> None:
+    made = Plan(special({"Y": Place("gone", 24, 0)}), pool())
+    with pytest.raises(InvalidRequest, match="output 'Y': shared memory region 'gone' is not registered"):
+        made.arrange([b"x" * 24])

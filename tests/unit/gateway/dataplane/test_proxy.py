@@ -138,6 +138,22 @@ async def test_the_life_of_a_proxy(control: Control, worker: SocketWorker, trans
     assert (await control.ended())[0] == 0
 
 
+async def test_it_reports_at_once_when_asked_to(control: Control, worker: SocketWorker) -> None:
+    control.send(control.configure(), publish(1, worker))
+    while not isinstance(listening := await control.next(), link.Listening):
+        pass
+    await ask(listening.port)
+    control.send(link.Survey(5))
+    answered = 0
+    while True:
+        report = await control.next(reports=True)
+        assert isinstance(report, Report)
+        answered += sum(series.codes.get(0, 0) for series in report.series)
+        if report.answers:
+            break
+    assert (report.answers, answered) == (5, 1)
+
+
 async def test_without_a_control_process_it_serves_on_until_it_is_told_to_stop(
     control: Control, worker: SocketWorker
 ) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from gateway.dataplane.errands import Errands
 from gateway.dataplane.plane import Plane, Settings
-from gateway.dataplane.service import FILES, DataService
+from gateway.dataplane.service import ERRANDS, FILES, About, DataService
 from gateway.errors import Code
+from gateway.routing import link
 from gateway.routing.snapshot import Canary, Policy, Pool, Release, Snapshot
 from gateway.transport.call import NO_TRAILERS, Streaming
 from protos import health_pb2 as health
@@ -18,6 +20,12 @@ from tests.unit.gateway.dataplane.fakes import FakeCall, SocketWorker, infer, po
 OIP = "/inference.GRPCInferenceService/"
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
+NOT_THERE = {
+    *("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    *("TraceSetting", "LogSettings"),
+    *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
+}
+"""Declared and not served."""
 SERVING, NOT_SERVING = (health.HealthCheckResponse.SERVING, health.HealthCheckResponse.NOT_SERVING)
 
 
@@ -26,7 +34,9 @@ class ServiceBench:
 
     def __init__(self) -> None:
         self.plane = Plane(Settings(), get_running_loop())
-        self.service = DataService(self.plane, "cutover", "1.2.3", get_running_loop())
+        self.errands: list[link.Errand] = []
+        about = About("cutover", "1.2.3", ("binary_tensor_data",))
+        self.service = DataService(self.plane, Errands(self.errands.append), about, get_running_loop())
 
     def call(self, path: str, message: Any = b"") -> FakeCall:
         handler = self.service.resolve(path)
@@ -78,7 +88,7 @@ async def test_only_what_is_served_resolves() -> None:
     for path in (
         "",
         "/",
-        f"{OIP}ModelConfig",
+        f"{OIP}CudaSharedMemoryStatus",
         f"{OIP}modelinfer",
         "/inference.GRPCInferenceService",
         "ModelInfer",
@@ -91,13 +101,16 @@ async def test_every_method_of_the_schema_is_served() -> None:
     for file in FILES:
         for described in file.services_by_name.values():
             for method in described.methods:
+                if method.name in NOT_THERE:
+                    continue
                 handler = service.resolve(f"/{described.full_name}/{method.name}")
                 streams = method.client_streaming or method.server_streaming
                 assert isinstance(handler, Streaming) if streams else callable(handler), method.full_name
 
 
 async def test_a_schema_that_is_not_public_is_not_told() -> None:
-    service = DataService(ServiceBench().plane, "cutover", "1.2.3", get_running_loop(), reflect=False)
+    plane, errands = ServiceBench().plane, Errands(lambda _: None)
+    service = DataService(plane, errands, About("cutover", "1.2.3"), get_running_loop(), reflect=False)
     assert [service.resolve(path) for path in REFLECTION] == [None, None]
     assert service.resolve(WATCH) is not None
 
@@ -201,8 +214,21 @@ async def test_a_model_says_what_it_takes_and_gives(bench: ServiceBench) -> None
     assert [(t.name, t.datatype, list(t.shape)) for t in answer.outputs] == [("Y", "FP32", [-1, 2])]
 
 
-async def test_a_version_that_loads_has_no_metadata_yet(bench: ServiceBench) -> None:
-    assert bench.refused("ModelMetadata", pb.ModelMetadataRequest(name="m", version="2")) == (
+async def test_a_model_says_how_it_runs(bench: ServiceBench) -> None:
+    config = bench.ask("ModelConfig", pb.ModelConfigRequest(name="m"), pb.ModelConfigResponse).config
+    assert (config.name, list(config.version_policy.specific.versions)) == ("m", [1, 2])
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == Settings().max_queue
+
+
+async def test_what_one_proxy_cannot_know_is_asked_of_the_control_process(bench: ServiceBench) -> None:
+    for kind in ERRANDS:
+        assert bench.call(OIP + kind, b"as it came").code is None
+    assert [(errand.kind, errand.message) for errand in bench.errands] == [(kind, b"as it came") for kind in ERRANDS]
+
+
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig"])
+async def test_a_version_that_loads_says_nothing_yet(bench: ServiceBench, method: str) -> None:
+    assert bench.refused(method, pb.ModelMetadataRequest(name="m", version="2")) == (
         Code.UNAVAILABLE,
         "m version 2 is not ready: it is loading",
     )

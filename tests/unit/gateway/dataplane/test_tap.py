@@ -1,3 +1,5 @@
+from time import monotonic, time
+
 from gateway.dataplane.tap import BatchTap, Series, ShadowTap
 from gateway.errors import Code
 from gateway.observe.histogram import index
@@ -18,6 +20,7 @@ def test_a_series_reports_increments() -> None:
     assert first is not None
     assert (first.model, first.version, first.arm) == ("m", 1, "stable")
     assert first.codes == {Code.OK: 2, Code.NOT_FOUND: 2}
+    assert first.failed_sum_us == 130
     assert first.latency == {index(40): 1, index(90): 1}
     assert (first.latency_sum_us, first.latency_max_us) == (130, 90)
     assert series.take() is None
@@ -63,3 +66,22 @@ def test_a_refusal_has_no_latency() -> None:
     assert report is not None
     assert report.codes == {8: 1, 13: 1}
     assert report.latency == {index(250): 1}
+
+
+def test_batches_of_requests_are_counted_by_their_size_and_for_each_request() -> None:
+    tap = BatchTap("m", 1, shadow=False)
+    before_ms = int(time() * 1000)
+    now_s = monotonic()
+    tap.answered(rows=6, requests=3, sent_s=now_s - 1.0, compute_us=10)
+    tap.answered(rows=6, requests=2, sent_s=now_s - 1.0, compute_us=20)
+    tap.answered(rows=1, requests=1, sent_s=now_s, compute_us=10**9)
+    report = tap.take()
+    assert report is not None
+    assert (report.batches, report.rows, report.sizes) == (3, 13, {3: 2, 1: 1})
+    assert {size: (of.batches, of.compute_us) for size, of in report.by_rows.items()} == {6: (2, 30), 1: (1, 10**9)}
+    assert report.shared_compute_us == 70 + 10**9
+    assert report.by_rows[1].carried_us == 0, "clocks of two processes may differ a little, time never runs backwards"
+    assert report.by_rows[6].carried_us >= 2 * (10**6 - 20)
+    assert report.shared_carried_us >= 5 * (10**6 - 20)
+    assert before_ms - 1 <= report.last_ms <= int(time() * 1000) + 1
+    assert tap.take() is None

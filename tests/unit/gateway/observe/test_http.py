@@ -35,7 +35,7 @@ async def get(port: int, path: str, accept: str = "*/*") -> tuple[int, str, str]
 
 @asynccontextmanager
 async def serving(ready: Readiness | None = None) -> AsyncIterator[HttpServer]:
-    server = await start_http(create_app(OneMetric(), ready or Readiness()), "127.0.0.1", 0)
+    server = await start_http(create_app([OneMetric()], ready or Readiness()), "127.0.0.1", 0)
     try:
         yield server
     finally:
@@ -88,17 +88,17 @@ async def test_signals_stay_with_the_process() -> None:
 async def test_a_taken_port_names_the_option() -> None:
     async with serving() as server:
         with pytest.raises(StartupError, match=rf"port {server.port} on 127.0.0.1 is taken: .*--http-port"):
-            await start_http(create_app(OneMetric(), Readiness()), "127.0.0.1", server.port)
+            await start_http(create_app([OneMetric()], Readiness()), "127.0.0.1", server.port)
 
 
 @pytest.mark.parametrize("host", ["host.invalid", "192.0.2.1"])
 async def test_a_wrong_host_names_the_option(host: str) -> None:
     with pytest.raises(StartupError, match="--http-host"):
-        await start_http(create_app(OneMetric(), Readiness()), host, 0)
+        await start_http(create_app([OneMetric()], Readiness()), host, 0)
 
 
 async def test_the_port_is_free_again_after_stop() -> None:
     async with serving() as server:
         port = server.port
-    again = await start_http(create_app(OneMetric(), Readiness()), "127.0.0.1", port)
+    again = await start_http(create_app([OneMetric()], Readiness()), "127.0.0.1", port)
     await again.stop()

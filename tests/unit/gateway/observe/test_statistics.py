@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.observe.statistics import MAX_UNKNOWN_MODELS, Statistics
-from gateway.routing.outcome import BatchReport, Report, SeriesReport, ShadowReport
+from gateway.routing.outcome import BatchReport, Report, SeriesReport, ShadowReport, SizeReport
 
 
 def series(model: str = "digits", version: int = 1, arm: str = "stable", **fields: object) -> SeriesReport:
@@ -27,7 +27,13 @@ def test_shadows_and_batches_add_up() -> None:
     statistics = Statistics()
     shadow = ShadowReport("digits", 2, copies=4, compared=8, agreed=7, dropped=1, failed=1, max_abs_difference=0.5)
     other = ShadowReport("digits", 2, copies=1, incomparable=1, max_abs_difference=0.25, latency={9: 1})
-    batch = BatchReport("digits", 1, False, batches=2, rows=5, sizes={2: 2}, compute_us=30)
+    batch = BatchReport(
+        *("digits", 1, False, 2, 5, {2: 2}, 30),
+        by_rows={2: SizeReport(1, 10, 1), 3: SizeReport(1, 20, 2)},
+        shared_compute_us=50,
+        shared_carried_us=5,
+        last_ms=7,
+    )
     statistics.fold(0, Report(shadows=(shadow, other), batches=(batch, batch)))
     totals = statistics.shadows["digits", 2]
     assert (totals.copies, totals.compared, totals.agreed) == (5, 8, 7)
@@ -35,15 +41,20 @@ def test_shadows_and_batches_add_up() -> None:
     assert (totals.max_abs_difference, totals.latency) == (0.5, {9: 1})
     pool = statistics.batches["digits", 1, False]
     assert (pool.batches, pool.rows, pool.sizes, pool.compute_us) == (4, 10, {2: 4}, 60)
+    assert pool.by_rows == {2: SizeReport(2, 20, 2), 3: SizeReport(2, 40, 4)}
+    assert (pool.shared_compute_us, pool.shared_carried_us, pool.last_ms) == (100, 10, 7)
 
 
 def test_gauges_are_kept_per_proxy_and_leave_with_it() -> None:
     statistics = Statistics()
-    statistics.fold(0, Report(in_flight=5, connections=2, queued={"a": 1}))
-    statistics.fold(1, Report(in_flight=1, connections=1, queued={"a": 2, "b": 3}, held_bytes=70))
-    statistics.fold(0, Report(in_flight=4, connections=2, queued={"a": 7}, held_bytes=30))
+    statistics.fold(0, Report(in_flight=5, connections=2, queued={"a": 1}, waiting={"a": {1: 1}}))
+    statistics.fold(
+        1, Report(in_flight=1, connections=1, queued={"a": 2, "b": 3}, waiting={"a": {2: 2}}, held_bytes=70)
+    )
+    statistics.fold(0, Report(in_flight=4, connections=2, queued={"a": 7}, waiting={"a": {1: 4, 2: 3}}, held_bytes=30))
     assert (statistics.in_flight, statistics.connections, statistics.queued) == (5, 3, {"a": 9, "b": 3})
     assert statistics.held_bytes == 100
+    assert statistics.waiting == {("a", 1): 4, ("a", 2): 5}
     statistics.proxy_gone(0)
     statistics.proxy_gone(9)
     assert (statistics.in_flight, statistics.connections, statistics.queued) == (1, 1, {"a": 2, "b": 3})

@@ -5,6 +5,7 @@ from tritonclient.grpc import InferResult
 from tritonclient.grpc import service_pb2 as triton
 
 from gateway.oip import reply
+from gateway.oip.reserved import Place
 from protos import inference_pb2 as pb
 
 
@@ -48,3 +49,13 @@ def test_no_id_takes_no_bytes() -> None:
 def test_varints_are_the_library_s(value: int) -> None:
     encoded = reply.varint(value)
     assert _DecodeVarint32(encoded, 0) == (value, len(encoded))
+
+
+def test_an_output_in_shared_memory_repeats_its_parameters() -> None:
+    head = reply.head("m", 7, [("Y", "FP32", (1,)), ("Z", "FP32", (1,))], {"Z": Place("r", 4, 0)})
+    plain, shared = pb.ModelInferResponse.FromString(head).outputs
+    assert not plain.parameters
+    assert {name: value.WhichOneof("parameter_choice") for name, value in shared.parameters.items()} == {
+        "shared_memory_region": "string_param",
+        "shared_memory_byte_size": "int64_param",
+    }

@@ -6,6 +6,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from gateway.oip import request as oip
 from gateway.oip.request import CACHED_BYTES, CACHED_HEADS, COPY_LIMIT_BYTES, JOINED_PARAMETERS_BYTES, MAX_DIMENSIONS
+from gateway.oip.reserved import Place
 from protos import inference_pb2 as pb
 
 
@@ -189,17 +190,43 @@ def test_raw_and_typed_contents_are_not_mixed() -> None:
     assert refused(made) == "input 'X' has typed contents beside raw_input_contents; send one kind only"
 
 
-def test_shared_memory_is_refused() -> None:
-    made = message(1)
-    made.inputs[0].parameters["shared_memory_region"].string_param = "region"
-    assert refused(made) == "input 'X': shared memory is not served; send raw_input_contents"
+def shared(made: pb.ModelInferRequest) -> pb.ModelInferRequest:
+    """With a further input that lies in shared memory."""
+    tensor = made.inputs.add(name="S", datatype="FP32", shape=[2])
+    tensor.parameters["shared_memory_region"].string_param = "region"
+    tensor.parameters["shared_memory_byte_size"].int64_param = 8
+    return made
 
 
-@pytest.mark.parametrize("parameter", ["classification", "shared_memory_region"])
-def test_output_parameters_that_change_the_answer_are_refused(parameter: str) -> None:
-    made = message(1)
-    made.outputs.add(name="Y").parameters[parameter].int64_param = 1
-    assert refused(made) == f"output 'Y': parameter '{parameter}' is not served"
+def test_inputs_in_shared_memory_have_no_raw_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = shared(pb.ModelInferRequest(model_name="m", id="call-1")).SerializeToString()
+    beside = shared(message(1, raw=b"1234")).SerializeToString()
+    slow = shared(message(1))
+    slow.inputs[0].contents.fp32_contents.append(1)
+    del slow.raw_input_contents[:]
+    assert oip.read(slow.SerializeToString()).raw == [struct.pack("<f", 1)]
+    monkeypatch.setattr(oip, "_read_slow", lambda _: pytest.fail("slow"))
+    for _ in range(2):
+        assert oip.read(only).raw == []
+        assert oip.read(beside).raw == [b"1234"]
+    assert oip.read(only).head is oip.read(only).head
+    assert [tensor.place for tensor in oip.read(beside).head.inputs] == [None, Place("region", 8, 0)]
+
+
+def test_a_tensor_comes_one_way_only() -> None:
+    made = shared(pb.ModelInferRequest(model_name="m"))
+    made.inputs[0].contents.fp32_contents.extend([1, 2])
+    assert refused(made) == "input 'S' has contents beside 'shared_memory_region'; send one of them"
+
+
+def test_wishes_for_outputs_are_part_of_the_head() -> None:
+    made = message(1, raw=b"1234")
+    made.outputs.add(name="Y").parameters["classification"].int64_param = 3
+    made.outputs.add(name="Z")
+    head = oip.read(made.SerializeToString()).head
+    assert (head.outputs, head.wishes) == (("Y", "Z"), {"Y": 3})
+    made.outputs[0].parameters["classification"].string_param = "3"
+    assert refused(made).startswith("output 'Y': 'classification' must be an int64_param")
 
 
 def test_parameters_that_only_describe_the_transfer_are_accepted() -> None:

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot, Tensor, canary_arm
+from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Shadow, Snapshot, Tensor, canary_arm
 
 
 def test_a_canary_knows_its_arm_and_share() -> None:
@@ -23,3 +23,9 @@ def test_values_do_not_change() -> None:
     policy = Policy(1)
     with pytest.raises(AttributeError):
         policy.stable = 2  # type: ignore[misc] # that it cannot be done is the test
+
+
+def test_live_versions_are_those_that_may_answer() -> None:
+    policy = Policy(3, canaries=(Canary(2, ()), Canary(5, ())), shadows=(Shadow(9, 1.0),), standby=2)
+    assert policy.live == (2, 3, 5)
+    assert Policy(3, standby=1).live == (1, 3)
