@@ -3,6 +3,9 @@
 A copy starts when production has answered: the shadow's worker gets the inputs and production's outputs in one frame,
 runs the model at idle priority and sends back only the comparison. Whole batches are copied as they went over the wire,
 so a copy costs the proxy a few bytes of header. Nothing here touches a call: a shadow can neither delay nor fail one.
+
+While production needs the CPU, copies hold back: they wait, what does not fit is dropped before it costs anything, and
+only so many are run that a busy gateway still learns something.
 """
 
 import asyncio
@@ -14,12 +17,20 @@ from typing import Final
 
 from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import Batch, next_number
+from gateway.dataplane.pressure import Pressure
 from gateway.dataplane.tap import BatchTap, ShadowTap
 from gateway.routing.snapshot import Pool
 from workers import wire
 
 MAX_QUEUE_BYTES: Final = 64 << 20
 MAX_SIGNATURES: Final = 1024
+SLOW_COPY_US: Final = 1000
+"""Of a copy that takes longer, only one at a time is with a worker: what has been sent cannot be held back."""
+TRICKLE_US: Final = 1000
+"""What copies may use under pressure, for each sweep of 100 ms: a hundredth of a core."""
+MAX_TRICKLE_US: Final = 5000
+OVERHEAD_US: Final = 200
+"""What a copy costs beside its run, in the proxy and in the worker."""
 _BODY: Final = wire.HEADER.size
 
 
@@ -35,16 +46,19 @@ class ShadowLane:
     """The bounded queue of copies for one shadow version. What does not fit is dropped and counted."""
 
     __slots__ = (
-        "_bytes", "_channels", "_copies", "_fits", "_loop", "_max_queue", "_queue", "_scheduled", "batches", "pool",
-        "tap",
+        "_bytes", "_channels", "_copies", "_fits", "_loop", "_max_queue", "_pressure", "_queue", "_scheduled",
+        "_trickle_us", "batches", "pool", "tap",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, max_queue: int) -> None:
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, max_queue: int, pressure: Pressure) -> None:
         self.pool = pool
         self.tap = ShadowTap(pool.model, pool.version)
         self.batches = BatchTap(pool.model, pool.version, shadow=True)
         self._loop = loop
         self._max_queue = max_queue
+        self._pressure = pressure
+        self._trickle_us = 0
+        """What copies may still use under pressure; less than nothing after a long one."""
         self._queue: deque[Copies] = deque()
         self._copies = 0
         self._bytes = 0
@@ -73,13 +87,14 @@ class ShadowLane:
         """Copies an answered batch: its RUN frame, and production's RESULT section in data[start:stop]."""
         copies = len(batch.jobs)
         self.tap.copies += copies
-        length = len(batch.frame) - _BODY + stop - start
-        if self._copies + copies > self._max_queue or self._bytes + length > MAX_QUEUE_BYTES or not self._channels:
+        # A large batch fits as well as a small one: else a full queue would take only copies of quiet moments.
+        if self._copies >= self._max_queue or self._bytes >= MAX_QUEUE_BYTES or not self._channels:
             self.tap.dropped += copies
             return
         if not self._accepts(batch):
             self.tap.incomparable += copies
             return
+        length = len(batch.frame) - _BODY + stop - start
         header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
         frame = b"".join((header, memoryview(batch.frame)[_BODY:], memoryview(data)[start:stop]))
         copy = Copies(frame, batch.rows, [], self._compared, self._failed, self._count_failed)
@@ -90,6 +105,11 @@ class ShadowLane:
         self._bytes += len(frame)
         self.schedule()
 
+    def sweep(self) -> None:
+        """Called ten times a second: gives what may be used under pressure, and goes on once there is none."""
+        self._trickle_us = min(self._trickle_us + TRICKLE_US, MAX_TRICKLE_US)
+        self.schedule()
+
     def schedule(self) -> None:
         """Pumps in the next turn of the loop, after what production has to do in this one."""
         if self._queue and not self._scheduled:
@@ -98,7 +118,7 @@ class ShadowLane:
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._queue:
+        while self._queue and not (self._pressure.high and self._spent):
             channel = next((free for free in self._channels if free.has_room(exclusive=False)), None)
             if channel is None:
                 return
@@ -106,6 +126,11 @@ class ShadowLane:
             self._copies -= copy.copies
             self._bytes -= len(copy.frame)
             channel.send(copy, copy.sent_s)  # the latency of a copy counts from the queue
+
+    @property
+    def _spent(self) -> bool:
+        """Under pressure one copy at a time, and none once the allowance is used up."""
+        return self._trickle_us <= 0 or any(channel.in_flight for channel in self._channels)
 
     def _accepts(self, batch: Batch) -> bool:
         """Whether production's inputs are this version's inputs, too."""
@@ -120,6 +145,7 @@ class ShadowLane:
         return fits
 
     def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+        self._charge(micros)
         if kind != wire.COMPARED or stop - start != wire.COMPARISON.size:
             self._count_failed(batch)
             return
@@ -135,7 +161,12 @@ class ShadowLane:
             tap.answered(batch.copies, int((monotonic() - batch.sent_s) * 1e6))
         self.batches.add(batch.rows, micros)
 
+    def _charge(self, micros: int) -> None:
+        if self._pressure.high:
+            self._trickle_us -= micros + OVERHEAD_US
+
     def _failed(self, batch: Batch, code: int, text: str) -> None:
+        self._charge(0)
         self._count_failed(batch)
 
     def _count_failed(self, batch: Batch) -> None:

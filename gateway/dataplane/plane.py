@@ -8,11 +8,13 @@ from typing import Final
 
 import structlog
 
-from gateway.dataplane.channel import Channel
+from gateway.dataplane.channel import SLOW_US, Channel
+from gateway.dataplane.cores import Cores
 from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
-from gateway.dataplane.mirror import Mirror, ShadowLane
+from gateway.dataplane.mirror import SLOW_COPY_US, Mirror, ShadowLane
 from gateway.dataplane.pipeline import Pipeline
+from gateway.dataplane.pressure import Pressure
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.routing.outcome import Report
@@ -56,6 +58,8 @@ class Plane:
         self._shadows: dict[PoolKey, ShadowLane] = {}
         self._channels: dict[PoolKey, dict[str, Channel]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
+        self._cores = Cores()
+        self._pressure = Pressure()
         self.snapshot = Snapshot(epoch=0)
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
@@ -114,7 +118,7 @@ class Plane:
         if pool.shadow:
             lane = self._shadows.get(key)
             if lane is None:
-                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue)
+                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue, self._pressure)
         else:
             lane = self._lanes.get(key)
             if lane is None:
@@ -130,7 +134,8 @@ class Plane:
         lane.update(pool, tuple(channels.values()))
 
     def _open(self, key: PoolKey, lane: Lane | ShadowLane, address: str) -> Channel:
-        channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone))
+        slow_us = SLOW_COPY_US if key[2] else SLOW_US
+        channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone), slow_us)
         task = self._loop.create_task(self._connect(channel))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -213,6 +218,17 @@ class Plane:
         for key, channels in self._channels.items():
             if not key[2]:  # at idle priority a shadow's worker may rightly wait for its turn
                 self._give_up_hung(list(channels.values()), now_s)
+        if self._shadows:
+            self._weigh_pressure(now_s)
+
+    def _weigh_pressure(self, now_s: float) -> None:
+        """Holds copies back, or lets them go on."""
+        queued = any(lane.queued for lane in self._lanes.values())
+        sample = self._cores.look(queued=queued)
+        if sample is not None and self._pressure.add(sample, now_s):
+            log.info("copies hold back" if self._pressure.high else "copies go on", why=str(self._pressure))
+        for lane in self._shadows.values():
+            lane.sweep()
 
     def _give_up_hung(self, channels: list[Channel], now_s: float) -> None:
         for channel in channels:

@@ -137,7 +137,9 @@ def table(paced: Rounds, saturated: Rounds) -> Iterator[str]:
         (f"{CONNECTIONS} × {STREAMS} in flight", saturated, SATURATED_ROWS),
     ):
         for what, figure, pattern, aim in rows:
-            cells = [format(statistics.median(map(figure, runs)), pattern) for runs in (rounds.without, rounds.shadowed)]
+            cells = [
+                format(statistics.median(map(figure, runs)), pattern) for runs in (rounds.without, rounds.shadowed)
+            ]
             yield f"| {name} | {what} | {' | '.join(cells)} | × {rounds.ratio(figure):.3f} | {aim} |"
     yield ""
     yield "| load | n without | n with | compared | incomparable | failed | dropped |"
