@@ -75,6 +75,9 @@ class Plane:
                 key = (release.model, version, False)
                 if key not in self._lanes:  # named by a release, but its pool is not known yet
                     self._update_pool(key, Pool(release.model, version, shadow=False, state="loading"))
+        for key, shadow in self._shadows.items():
+            if key not in pools:
+                shadow.abandon()
         routes = {}
         for release in snapshot.releases:
             assignment = snapshot.assignments.get(release.model) or Assignment()
@@ -118,7 +121,7 @@ class Plane:
         if pool.shadow:
             lane = self._shadows.get(key)
             if lane is None:
-                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue, self._pressure)
+                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue, self._held)
         else:
             lane = self._lanes.get(key)
             if lane is None:
@@ -221,12 +224,20 @@ class Plane:
         if self._shadows:
             self._weigh_pressure(now_s)
 
+    @property
+    def _queued(self) -> bool:
+        """A request waits for a worker."""
+        return any(lane.queued for lane in self._lanes.values())
+
+    def _held(self) -> bool:
+        """Production needs the CPU: copies are held."""
+        return self._pressure.high or self._queued
+
     def _weigh_pressure(self, now_s: float) -> None:
-        """Holds copies back, or lets them go on."""
-        queued = any(lane.queued for lane in self._lanes.values())
-        sample = self._cores.look(queued=queued)
+        """Looks whether copies are to be held."""
+        sample = self._cores.look(queued=self._queued)
         if sample is not None and self._pressure.add(sample, now_s):
-            log.info("copies hold back" if self._pressure.high else "copies go on", why=str(self._pressure))
+            log.info("copies are held" if self._pressure.high else "copies go on", why=str(self._pressure))
         for lane in self._shadows.values():
             lane.sweep()
 
