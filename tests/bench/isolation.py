@@ -2,7 +2,9 @@
 
 usage: python -m tests.bench.isolation [--quick]
 
-One gateway, rounds without and with the shadow in turns: paced, so that a core stays free, and as fast as it goes.
+One gateway, rounds without and with the shadow in turns: paced, so that a core stays free, and as fast as it goes. The
+rounds meet the same noise, but whatever else wants the CPU makes copies be held: only a quiet machine shows what a free
+core is worth.
 """
 
 import argparse
@@ -73,6 +75,7 @@ class Bench:
     def __init__(self, gateway: Gateway, folder: Path, plan: Plan) -> None:
         self._gateway = gateway
         self._plan = plan
+        self._shadowed = False
         self._payload = folder / "payload"
         asked = slowness.request()
         self._payload.write_bytes(framed(asked))
@@ -95,22 +98,19 @@ class Bench:
         before = self._copies()
         for number in range(self._plan.rounds):
             for runs, shadowed in sides if number % 2 else reversed(sides):
-                verb = ("set", "--rate", "1.0") if shadowed else ("remove",)
-                self._shadow(*verb)
+                self._shadow(wanted=shadowed)
                 self._run(round(self._plan.warm_up_s * expected), pace)
                 runs.append(self._run(round(length_s * expected), pace))
-        self._shadow("remove")
+        self._shadow(wanted=False)
         time.sleep(1.5)  # proxies report once a second
         found.copies = {result: count - before[result] for result, count in self._copies().items()}
         return found
 
-    def _shadow(self, verb: str, *options: str) -> None:
-        if verb == "remove" and not self._shadowed:
-            return
-        self._shadowed = verb == "set"
-        self._gateway.cutover("shadow", verb, MODEL, str(SLOW), *options, "--reason", "bench")
-
-    _shadowed = False
+    def _shadow(self, *, wanted: bool) -> None:
+        if wanted != self._shadowed:
+            verb = ("set", "--rate", "1.0") if wanted else ("remove",)
+            self._gateway.cutover("shadow", verb[0], MODEL, str(SLOW), *verb[1:], "--reason", "bench")
+            self._shadowed = wanted
 
     def _run(self, requests: int, pace: int) -> Load:
         return load.run(
