@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Options of `make bench-transport`
 BENCH ?=
 
-.PHONY: help install demo test test-slow fuzzer explore lint bench bench-transport protos lock clean
+.PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-transport protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -43,6 +43,9 @@ lint: install ## ruff, mypy, import rules
 
 bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runtime; needs h2load (nghttp2-client)
 	@$(BIN)/python -m tests.bench
+
+bench-isolation: install ## What a shadow fifty times slower than production costs it, with a core free and without
+	@$(BIN)/python -m tests.bench.isolation
 
 bench-transport: install ## Our transport beside grpc.aio, both echoing; BENCH="--baseline REV": beside itself at a git revision
 	@$(BIN)/python -m tests.bench.transport $(BENCH)

@@ -23,7 +23,13 @@ log = structlog.get_logger(__name__)
 class Channel(asyncio.Protocol):
     """Sends batches to one worker. When it dies, every batch in flight gets `on_lost`, oldest first."""
 
-    def __init__(self, address: str, on_free: Callable[[], None], on_gone: Callable[["Channel"], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        on_free: Callable[[], None],
+        on_gone: Callable[["Channel"], None],
+        slow_us: int = SLOW_US,
+    ) -> None:
         self.address = address
         self.in_flight: deque[Batch] = deque()
         self.retiring = False
@@ -36,6 +42,7 @@ class Channel(asyncio.Protocol):
         self._have = 0
         self._need = 0
         self._depth = DEPTH
+        self._slow_us = slow_us
 
     @property
     def connected(self) -> bool:
@@ -136,7 +143,7 @@ class Channel(asyncio.Protocol):
             self.in_flight.appendleft(batch)
             return
         if kind != wire.ERROR:
-            self._depth = DEPTH if micros < SLOW_US else 1
+            self._depth = DEPTH if micros < self._slow_us else 1
         if self.retiring:
             self.retire()
         else:

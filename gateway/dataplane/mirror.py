@@ -3,11 +3,15 @@
 A copy starts when production has answered: the shadow's worker gets the inputs and production's outputs in one frame,
 runs the model at idle priority and sends back only the comparison. Whole batches are copied as they went over the wire,
 so a copy costs the proxy a few bytes of header. Nothing here touches a call: a shadow can neither delay nor fail one.
+
+While production needs the CPU, copies are held: they wait, what does not fit is dropped before it costs anything, and
+only so few are run that production does not feel them and a gateway that is always busy still learns something.
 """
 
 import asyncio
 import json
 from collections import deque
+from collections.abc import Callable
 from random import random
 from time import monotonic
 from typing import Final
@@ -20,31 +24,46 @@ from workers import wire
 
 MAX_QUEUE_BYTES: Final = 64 << 20
 MAX_SIGNATURES: Final = 1024
+SLOW_COPY_US: Final = 1000
+"""Of a copy that takes longer, only one at a time is with a worker: what has been sent cannot be held back."""
+TRICKLE_US: Final = 2000
+"""What held copies may use, for each sweep of 100 ms: a fiftieth of a core."""
+MAX_TRICKLE_US: Final = 5000
+OVERHEAD_US: Final = 200
+"""What a copy costs beside its run, in the proxy and in the worker."""
 _BODY: Final = wire.HEADER.size
 
 
 class Copies(Batch):
     """A copy of a batch that production has answered; `copies` is how many requests it holds."""
 
-    __slots__ = ("copies",)
+    __slots__ = ("copies", "spared")
 
     copies: int
+    spared: bool
+    """Sent although production needs the CPU: what it costs is charged."""
 
 
 class ShadowLane:
     """The bounded queue of copies for one shadow version. What does not fit is dropped and counted."""
 
     __slots__ = (
-        "_bytes", "_channels", "_copies", "_fits", "_loop", "_max_queue", "_queue", "_scheduled", "batches", "pool",
-        "tap",
+        "_bytes", "_channels", "_copies", "_fits", "_held", "_loop", "_max_queue", "_queue", "_scheduled",
+        "_trickle_us", "batches", "pool", "tap",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, max_queue: int) -> None:
+    def __init__(
+        self, pool: Pool, loop: asyncio.AbstractEventLoop, max_queue: int, held: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`held()`: production needs the CPU just now."""
         self.pool = pool
         self.tap = ShadowTap(pool.model, pool.version)
         self.batches = BatchTap(pool.model, pool.version, shadow=True)
         self._loop = loop
         self._max_queue = max_queue
+        self._held = held
+        self._trickle_us = 0
+        """What held copies may still use; less than nothing after a long one."""
         self._queue: deque[Copies] = deque()
         self._copies = 0
         self._bytes = 0
@@ -73,13 +92,14 @@ class ShadowLane:
         """Copies an answered batch: its RUN frame, and production's RESULT section in data[start:stop]."""
         copies = len(batch.jobs)
         self.tap.copies += copies
-        length = len(batch.frame) - _BODY + stop - start
-        if self._copies + copies > self._max_queue or self._bytes + length > MAX_QUEUE_BYTES or not self._channels:
+        # A large batch fits as well as a small one: else a full queue would take only copies of quiet moments.
+        if self._copies >= self._max_queue or self._bytes >= MAX_QUEUE_BYTES or not self._channels:
             self.tap.dropped += copies
             return
         if not self._accepts(batch):
             self.tap.incomparable += copies
             return
+        length = len(batch.frame) - _BODY + stop - start
         header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
         frame = b"".join((header, memoryview(batch.frame)[_BODY:], memoryview(data)[start:stop]))
         copy = Copies(frame, batch.rows, [], self._compared, self._failed, self._count_failed)
@@ -89,6 +109,17 @@ class ShadowLane:
         self._copies += copies
         self._bytes += len(frame)
         self.schedule()
+
+    def sweep(self) -> None:
+        """Called ten times a second: gives what held copies may use, and goes on once they are not held."""
+        self._trickle_us = min(self._trickle_us + TRICKLE_US, MAX_TRICKLE_US)
+        self.schedule()
+
+    def abandon(self) -> None:
+        """The version is a shadow no more: drops what waits."""
+        self.tap.dropped += self._copies
+        self._queue.clear()
+        self._copies = self._bytes = 0
 
     def schedule(self) -> None:
         """Pumps in the next turn of the loop, after what production has to do in this one."""
@@ -102,10 +133,19 @@ class ShadowLane:
             channel = next((free for free in self._channels if free.has_room(exclusive=False)), None)
             if channel is None:
                 return
+            held = self._held()
+            if held and not self._may_trickle:
+                return
             copy = self._queue.popleft()
             self._copies -= copy.copies
             self._bytes -= len(copy.frame)
+            copy.spared = held
             channel.send(copy, copy.sent_s)  # the latency of a copy counts from the queue
+
+    @property
+    def _may_trickle(self) -> bool:
+        """While copies are held, one at a time may go, until the allowance is used up."""
+        return self._trickle_us > 0 and not any(channel.in_flight for channel in self._channels)
 
     def _accepts(self, batch: Batch) -> bool:
         """Whether production's inputs are this version's inputs, too."""
@@ -120,6 +160,8 @@ class ShadowLane:
         return fits
 
     def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+        assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
+        self._charge(batch, micros)
         if kind != wire.COMPARED or stop - start != wire.COMPARISON.size:
             self._count_failed(batch)
             return
@@ -128,7 +170,6 @@ class ShadowLane:
         tap.compared += rows
         tap.agreed += agreed
         tap.max_abs_difference = max(tap.max_abs_difference, difference)
-        assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
         if incomparable:
             tap.incomparable += batch.copies
         else:
@@ -140,7 +181,12 @@ class ShadowLane:
 
     def _count_failed(self, batch: Batch) -> None:
         assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
+        self._charge(batch, 0)
         self.tap.failed += batch.copies
+
+    def _charge(self, copy: Copies, micros: int) -> None:
+        if copy.spared:
+            self._trickle_us -= micros + OVERHEAD_US
 
 
 class Mirror:

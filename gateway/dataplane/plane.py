@@ -8,11 +8,13 @@ from typing import Final
 
 import structlog
 
-from gateway.dataplane.channel import Channel
+from gateway.dataplane.channel import SLOW_US, Channel
+from gateway.dataplane.cores import Cores
 from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
-from gateway.dataplane.mirror import Mirror, ShadowLane
+from gateway.dataplane.mirror import SLOW_COPY_US, Mirror, ShadowLane
 from gateway.dataplane.pipeline import Pipeline
+from gateway.dataplane.pressure import Pressure
 from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
@@ -65,6 +67,8 @@ class Plane:
         self._connecting: set[asyncio.Task[None]] = set()
         self._tracing = Tracing()
         self._tracers: dict[str, Tracer] = {}
+        self._cores = Cores()
+        self._pressure = Pressure()
         self.snapshot = Snapshot(epoch=0)
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
@@ -81,6 +85,9 @@ class Plane:
                 key = (release.model, version, False)
                 if key not in self._lanes:  # named by a release, but its pool is not known yet
                     self._update_pool(key, Pool(release.model, version, shadow=False, state="loading"))
+        for key, shadow in self._shadows.items():
+            if key not in pools:
+                shadow.abandon()
         routes = {}
         for release in snapshot.releases:
             assignment = snapshot.assignments.get(release.model) or Assignment()
@@ -142,7 +149,7 @@ class Plane:
         if pool.shadow:
             lane = self._shadows.get(key)
             if lane is None:
-                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue)
+                lane = self._shadows[key] = ShadowLane(pool, self._loop, settings.max_shadow_queue, self._held)
         else:
             lane = self._lanes.get(key)
             if lane is None:
@@ -161,7 +168,8 @@ class Plane:
             lane.plans.regions = self._regions
 
     def _open(self, key: PoolKey, lane: Lane | ShadowLane, address: str) -> Channel:
-        channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone))
+        slow_us = SLOW_COPY_US if key[2] else SLOW_US
+        channel = Channel(address, lane.schedule, lambda gone: self._forget(key, gone), slow_us)
         task = self._loop.create_task(self._connect(channel))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -270,6 +278,25 @@ class Plane:
         for key, channels in self._channels.items():
             if not key[2]:  # at idle priority a shadow's worker may rightly wait for its turn
                 self._give_up_hung(list(channels.values()), now_s)
+        if self._shadows:
+            self._weigh_pressure(now_s)
+
+    @property
+    def _queued(self) -> bool:
+        """A request waits for a worker."""
+        return any(lane.queued for lane in self._lanes.values())
+
+    def _held(self) -> bool:
+        """Production needs the CPU: copies are held."""
+        return self._pressure.high or self._queued
+
+    def _weigh_pressure(self, now_s: float) -> None:
+        """Looks whether copies are to be held."""
+        sample = self._cores.look(queued=self._queued)
+        if sample is not None and self._pressure.add(sample, now_s):
+            log.info("copies are held" if self._pressure.high else "copies go on", why=str(self._pressure))
+        for lane in self._shadows.values():
+            lane.sweep()
 
     def _give_up_hung(self, channels: list[Channel], now_s: float) -> None:
         for channel in channels:

@@ -36,6 +36,11 @@ def write_payload(path: Path) -> pb.ModelInferRequest:
     row = load_breast_cancer().data[0].astype("float32")
     request = pb.ModelInferRequest(model_name=MODEL, raw_input_contents=[row.tobytes()])
     request.inputs.add(name="X", datatype="FP32", shape=[1, 30])
-    body = request.SerializeToString()
-    path.write_bytes(b"\0" + struct.pack(">I", len(body)) + body)
+    path.write_bytes(framed(request))
     return request
+
+
+def framed(request: pb.ModelInferRequest) -> bytes:
+    """The request as gRPC sends it: uncompressed, its length in front."""
+    body = request.SerializeToString()
+    return b"\0" + struct.pack(">I", len(body)) + body

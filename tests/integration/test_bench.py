@@ -1,5 +1,6 @@
 """The bench's clients get right answers from both echo servers, and notice wrong ones."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,3 +97,16 @@ def test_a_revision_is_checked_out_for_a_while(tmp_path: Path, monkeypatch: pyte
     assert len(git("worktree", "list").splitlines()) == 1
     with pytest.raises(BenchError, match="no revision nothing"), checked_out("nothing"):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
+def test_isolation_measures_both_kinds_of_load() -> None:
+    command = [sys.executable, "-m", "tests.bench.isolation", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "| paced at 2,000 requests/s | p99 ms |" in done.stdout
+    assert "| 4 × 16 in flight | requests/s |" in done.stdout
+    *_, copies = done.stdout.splitlines()
+    *_, incomparable, failed, _ = copies.strip("| ").split(" | ")
+    assert (incomparable, failed) == ("0", "0")

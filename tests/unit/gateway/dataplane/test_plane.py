@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.dataplane import mirror as mirrors
 from gateway.dataplane import plane as planes
 from gateway.dataplane.plane import Plane, Settings
+from gateway.dataplane.pressure import MAX_HOLD_S, Sample
 from gateway.dataplane.regions import Regions
 from gateway.errors import Code
 from gateway.routing.link import Tracing
@@ -230,6 +232,48 @@ async def test_copies_go_to_the_shadows_of_the_snapshot(bench: PlaneBench) -> No
     bench.plane.report(0)
     assert bench.plane._shadows == {}
     assert len(bench.workers["s"].seen) == 1
+
+
+async def test_copies_are_held_while_no_core_is_free(bench: PlaneBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    free_cores = 0.0
+
+    def look(*, queued: bool) -> Sample:
+        return Sample(free_cores, 2, 0.1, queued, throttled=False)
+
+    monkeypatch.setattr(bench.plane._cores, "look", look)
+    monkeypatch.setattr(mirrors, "TRICKLE_US", 0)
+    compare = {"answer": lambda asked: compared(asked.number, asked.rows, asked.rows)}
+    live, shadow = await bench.start("a"), await bench.start("s", **compare)
+    pools = (version(1, live), version(2, shadow, shadow=True))
+    bench.plane.sweep()
+    assert not bench.plane._held(), "without a shadow nobody looks"
+    bench.apply(Policy(1, shadows=(Shadow(2, 1.0),)), *pools)
+    await until(lambda: bench.workers["s"].connections)
+    while not bench.plane._held():
+        bench.plane.sweep()
+    lane = bench.plane._shadows["m", 2, True]
+    for _ in range(2):
+        assert await bench.answered(bench.infer()) == Code.OK
+    await until(lambda: lane.queued == 2)
+    assert bench.workers["s"].seen == []
+
+    free_cores = 2.0
+    monkeypatch.setattr(planes, "monotonic", lambda: monotonic() + MAX_HOLD_S)
+    while bench.plane._held():
+        bench.plane.sweep()
+    await until(lambda: lane.idle)
+    (report,) = bench.plane.report(0).shadows
+    assert (report.copies, report.compared, report.dropped) == (2, 2, 0)
+
+
+async def test_a_request_that_waits_for_a_worker_holds_copies_at_once(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1))
+    assert not bench.plane._held()
+    call = bench.infer()
+    assert bench.plane._held()
+    call.cancel()
+    bench.plane.sweep()
+    assert not bench.plane._held()
 
 
 async def test_after_a_flip_only_the_new_version_is_copied(bench: PlaneBench) -> None:
