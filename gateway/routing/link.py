@@ -109,7 +109,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     max_streams: int
     """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS)."""
     max_in_flight: int
-    """Requests in one proxy that have no answer yet."""
+    """Requests in this proxy that have no answer yet."""
     max_queue: int
     """Requests waiting in one lane."""
     max_shadow_queue: int

@@ -1,7 +1,9 @@
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.controlplane.settings import WorkerOverrides, WorkerSettings, read_overrides
+from gateway.controlplane.settings import WorkerOverrides, WorkerSettings, read_overrides, share
 from gateway.routing.snapshot import Queueing
 
 
@@ -30,3 +32,11 @@ def test_a_version_says_durations_and_sizes_with_their_units() -> None:
 def test_what_a_version_says_wrongly_is_refused_with_the_remedy(written: dict[str, object], error: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=error):
         read_overrides(written)
+
+
+@given(st.integers(1, 100_000), st.integers(1, 256))
+def test_shares_are_even_and_add_up_to_the_limit(limit: int, count: int) -> None:
+    shares = [share(limit, index, count) for index in range(count)]
+    assert min(shares) >= 1
+    assert max(shares) - min(shares) <= 1
+    assert sum(shares) == max(limit, count)
