@@ -1,6 +1,7 @@
 """Routes: a release compiled for the hot path, and the decision which arm answers. Pure but for the random bucket.
 
-Order: forced arm (metadata `cutover-arm`) -> version named by the request -> bucket of the unit -> stable.
+Order: forced arm (metadata `cutover-arm`) -> version named by the request -> override of the unit -> its bucket
+-> stable.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +12,14 @@ from gateway.dataplane.tap import Series
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import BUCKETS, STABLE, STANDBY, Assignment, Policy, Release
+from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Policy, Release, arm_versions
 from gateway.transport.call import Trailers
 
 FORCE = "cutover-arm"
 """Request metadata that forces an arm."""
 NO_ARM = "none"
 """The arm under which requests are counted that were refused before one was chosen."""
-REASONS = ("stable", "split", "per-request", "no-unit", "forced", "version")
+REASONS = ("stable", "split", "per-request", "no-unit", "forced", "version", "override")
 
 
 class Arm:
@@ -40,7 +41,9 @@ class Arm:
 class Route:
     """One model's release, compiled."""
 
-    __slots__ = ("_assignment", "_by_version", "_salt", "_table", "arms", "model", "refused", "revision", "stable")
+    __slots__ = (
+        "_assignment", "_by_version", "_overrides", "_salt", "_table", "arms", "model", "refused", "revision", "stable",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Route:
         self.revision = release.revision
         self._assignment = assignment
         self._salt = policy.salt
+        self._overrides = policy.overrides
         self.arms: dict[str, Arm] = {}
         for name, version in arm_versions(policy).items():
             self.arms[name] = Arm(name, version, lane_of(version), series_of(version, name), release.revision)
@@ -83,10 +87,14 @@ class Route:
             return self._forced(forced), "forced"
         if request.version:
             return self.by_version(request.version), "version"
-        table = self._table
-        if table is None:
+        table, overrides = self._table, self._overrides
+        if table is None and not overrides:
             return self.stable, "stable"
         unit = self._unit(metadata, request)
+        if overrides and unit is not None and (name := overrides.get(unit)) is not None:
+            return self.arms[name], "override"
+        if table is None:
+            return self.stable, "stable"
         if unit is not None:
             return table[bucket(self._salt, unit)], "split"
         if self._assignment.no_unit == "stable":
@@ -127,13 +135,3 @@ class Route:
             offered = ", ".join(str(version) for version in sorted({arm.version for arm in self.arms.values()}))
             raise NotFound(f"{self.model} has no live version {text}; it has {offered}")
         return arm
-
-
-def arm_versions(policy: Policy) -> dict[str, int]:
-    """The version behind every arm of a policy, stable first."""
-    arms = {STABLE: policy.stable}
-    for canary in policy.canaries:
-        arms[canary.arm] = canary.version
-    if policy.standby is not None:
-        arms[STANDBY] = policy.standby
-    return arms

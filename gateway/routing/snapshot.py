@@ -47,6 +47,8 @@ class Policy(msgspec.Struct, frozen=True):
     shadows: tuple[Shadow, ...] = ()
     standby: int | None = None
     salt: str = ""
+    overrides: dict[str, str] = {}
+    """Arm by unit, whatever the unit's bucket. Never changed in place."""
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -119,6 +121,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     assignments: dict[str, Assignment] = {}
     """By model; absent: the default `Assignment()`."""
     pools: tuple[Pool, ...] = ()
+
+
+def arm_versions(policy: Policy) -> dict[str, int]:
+    """The version behind every arm of a policy, stable first."""
+    arms = {STABLE: policy.stable}
+    for canary in policy.canaries:
+        arms[canary.arm] = canary.version
+    if policy.standby is not None:
+        arms[STANDBY] = policy.standby
+    return arms
 
 
 def canary_arm(version: int) -> str:

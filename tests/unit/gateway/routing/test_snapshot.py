@@ -1,7 +1,18 @@
 import msgspec
 import pytest
 
-from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot, Tensor, canary_arm
+from gateway.routing.snapshot import (
+    BUCKETS,
+    Canary,
+    Policy,
+    Pool,
+    Range,
+    Release,
+    Snapshot,
+    Tensor,
+    arm_versions,
+    canary_arm,
+)
 
 
 def test_a_canary_knows_its_arm_and_share() -> None:
@@ -23,3 +34,8 @@ def test_values_do_not_change() -> None:
     policy = Policy(1)
     with pytest.raises(AttributeError):
         policy.stable = 2  # type: ignore[misc] # that it cannot be done is the test
+
+
+def test_the_arms_of_a_policy() -> None:
+    policy = Policy(stable=1, canaries=(Canary(5, ()), Canary(2, ())), standby=7)
+    assert list(arm_versions(policy).items()) == [("stable", 1), ("canary-5", 5), ("canary-2", 2), ("standby", 7)]
