@@ -27,6 +27,7 @@ from gateway.errors import StartupError
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import difference
 
 log = structlog.get_logger()
 
@@ -134,9 +135,9 @@ class Proxies:
 
         Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it.
         """
-        epoch = self._snapshot.epoch + 1
+        before, epoch = self._snapshot, self._snapshot.epoch + 1
         self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)
-        message = link.encode(link.Publish(self._snapshot))
+        message = link.encode(difference(before, self._snapshot))  # whoever was told anything knows what was before
         for slot in self._slots:
             if slot.told and slot.link:
                 slot.link.send(message)

@@ -3,7 +3,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
@@ -26,14 +26,16 @@ def next_number() -> int:
 
 
 class Load:
-    """Requests of this proxy without an answer, against their limit; and how many were sent twice."""
+    """Requests of this proxy without an answer, against their limit; how many were sent twice; and who works."""
 
-    __slots__ = ("in_flight", "limit", "retries")
+    __slots__ = ("busy", "in_flight", "limit", "retries")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
         self.retries = 0
+        self.busy: set[Any] = set()
+        """Lanes that have had something to do since the sweep last found them idle."""
 
 
 class Job:

@@ -94,6 +94,7 @@ class Lane:
 
     def _pump(self) -> None:
         self._scheduled = False
+        self._load.busy.add(self)
         while self._queue:
             channel = self._free_channel(exclusive=self._queue[0].alone)
             if channel is None:

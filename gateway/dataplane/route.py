@@ -42,7 +42,8 @@ class Route:
     """One model's release, compiled."""
 
     __slots__ = (
-        "_assignment", "_by_version", "_overrides", "_salt", "_table", "arms", "model", "refused", "revision", "stable",
+        "_assignment", "_by_version", "_overrides", "_release", "_salt", "_table", "arms", "model", "refused",
+        "revision", "stable",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Route:
         policy = release.policy
         self.model = release.model
         self.revision = release.revision
+        self._release = release
         self._assignment = assignment
         self._salt = policy.salt
         self._overrides = policy.overrides
@@ -68,6 +70,10 @@ class Route:
         for arm in reversed(self.arms.values()):
             self._by_version[str(arm.version).encode()] = arm
         self._table = self._bucket_table(policy)
+
+    def compiled_from(self, release: Release, assignment: Assignment) -> bool:
+        """Whether it is what these would be compiled to."""
+        return (self._release is release or self._release == release) and self._assignment == assignment
 
     def _bucket_table(self, policy: Policy) -> list[Arm] | None:
         """The arm of every bucket; None when everything goes to stable."""

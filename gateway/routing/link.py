@@ -1,8 +1,8 @@
 """Messages between the control process and a proxy, over a Unix socket in a private directory.
 
 Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control
-process answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once
-every request admitted from then on sees that snapshot.
+process answers Configure and Publish, then Update whenever something changed; the proxy answers each of the latter two
+with Applied once every request admitted from then on sees that snapshot.
 """
 
 import struct
@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 << 20
@@ -137,7 +138,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
-    """The snapshot to serve from now on."""
+    """The snapshot to serve from now on; sent once, before the first Update."""
 
     snapshot: Snapshot
 
@@ -149,7 +150,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Report
-FromControl = Configure | Publish | Drain
+FromControl = Configure | Publish | Update | Drain
 
 _encoder = msgspec.msgpack.Encoder()
 from_proxy = msgspec.msgpack.Decoder(FromProxy)

@@ -94,6 +94,10 @@ class Queueing(msgspec.Struct, frozen=True):
     priority_levels: int = 0
 
 
+PoolKey = tuple[str, int, bool]
+"""Model, version, and whether it is for shadow copies."""
+
+
 class Pool(msgspec.Struct, frozen=True):
     """The worker processes of one version. Shadow copies have a pool of their own, at idle CPU priority."""
 
@@ -111,6 +115,10 @@ class Pool(msgspec.Struct, frozen=True):
     """Requests may be joined along axis 0, which every input and output then has."""
     max_batch_size: int = 1
     queueing: Queueing = Queueing()
+
+    @property
+    def key(self) -> PoolKey:
+        return self.model, self.version, self.shadow
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ import threading
 
 from gateway.routing import link
 from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update
 
 
 def main() -> int:
@@ -34,7 +36,7 @@ def main() -> int:
                         return 1
                     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     server.bind((host, port))
-                case link.Publish(snapshot):
+                case link.Publish(Snapshot(epoch)) | Update(epoch=epoch):
                     if not server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         server.listen()
                         connection.sendall(link.encode(link.Listening(server.getsockname()[1])))
@@ -42,7 +44,7 @@ def main() -> int:
                         continue
                     elif manner == "garbage":
                         connection.sendall(b"\x03\0\0\0abc")
-                    connection.sendall(link.encode(link.Applied(snapshot.epoch)))
+                    connection.sendall(link.encode(link.Applied(epoch)))
                     connection.sendall(link.encode(Report(connections=1)))
                 case link.Drain():
                     return 0
