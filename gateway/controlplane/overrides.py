@@ -11,6 +11,8 @@ from gateway.routing.snapshot import Policy, Release, arm_versions
 
 MAX_OVERRIDES: Final = 100_000
 """Of one release. A share of the users is a canary's business, not a list's."""
+MAX_ALL_OVERRIDES: Final = 400_000
+"""Of all releases. With the policies they could roll back to, they still fit into one message to a proxy."""
 MAX_UNIT_BYTES: Final = 256
 
 
@@ -30,6 +32,13 @@ def changed(release: Release, command: SetOverrides) -> Policy:
     if len(merged) > MAX_OVERRIDES:
         raise Refused(f"{release.model} would have {len(merged)} overrides; at most {MAX_OVERRIDES} are kept")
     return msgspec.structs.replace(release.policy, overrides=merged)
+
+
+def check_all(releases: Iterable[Release]) -> None:
+    """Raises Refused when all releases together have too many."""
+    count = sum(len(release.policy.overrides) for release in releases)
+    if count > MAX_ALL_OVERRIDES:
+        raise Refused(f"all models together would have {count} overrides; at most {MAX_ALL_OVERRIDES} are kept")
 
 
 def without(policy: Policy, arm: str) -> Policy:

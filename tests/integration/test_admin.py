@@ -9,7 +9,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.controlplane import admin, audit
+from gateway.controlplane import admin, audit, overrides
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
@@ -119,6 +119,16 @@ async def test_units_are_overridden_listed_and_end_with_their_arm(gateway: Gatew
     events = (await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest(page_size=2))).events
     assert json.loads(events[1].after)["policy"]["override_list"]["removed"] == {"user-0": "canary-2"}
     assert json.loads(events[0].before)["policy"]["override_list"]["count"] == 6
+
+
+async def test_all_models_together_have_a_most_of_overrides(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides, "MAX_ALL_OVERRIDES", 1)
+    await gateway.releases.register("wine", 1)
+    await gateway.change("SetOverrides", overrides={"ann": "stable"})
+    wine = "models/wine/release"
+    etag = (await gateway.stub.GetRelease(pb.GetReleaseRequest(name=wine))).etag
+    setting = gateway.change("SetOverrides", name=wine, etag=etag, overrides={"bob": "stable"})
+    await fails(setting, grpc.StatusCode.FAILED_PRECONDITION, "all models together would have 2 overrides")
 
 
 async def test_overrides_survive_a_start(gateway: Gateway) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.controlplane import overrides
 from gateway.controlplane.commands import Command, Flip, PrepareStandby, RemoveCanary, Rollback, SetCanary, SetOverrides
-from gateway.controlplane.overrides import changed, without
+from gateway.controlplane.overrides import changed, check_all, without
 from gateway.controlplane.release import apply
 from gateway.errors import InvalidRequest, Refused
 from gateway.routing.snapshot import Canary, Policy, Range, Release
@@ -63,6 +63,13 @@ def test_there_is_a_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(left(SetOverrides({"joe": "stable"}))) == 4
     with pytest.raises(Refused, match="iris would have 5 overrides; at most 4 are kept"):
         changed(RELEASE, SetOverrides({"joe": "stable", "zoe": "stable"}))
+
+
+def test_there_is_a_most_of_all_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides, "MAX_ALL_OVERRIDES", 6)
+    check_all([RELEASE, RELEASE])
+    with pytest.raises(Refused, match="all models together would have 9 overrides; at most 6 are kept"):
+        check_all([RELEASE] * 3)
 
 
 def test_an_override_ends_with_its_arm() -> None:
