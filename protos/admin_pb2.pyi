@@ -29,18 +29,20 @@ class Release(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., rollback_policy: _Optional[_Union[Policy, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("stable_version", "canaries", "shadows", "standby_version", "salt")
+    __slots__ = ("stable_version", "canaries", "shadows", "standby_version", "salt", "override_count")
     STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FIELD_NUMBER: _ClassVar[int]
     SHADOWS_FIELD_NUMBER: _ClassVar[int]
     STANDBY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_COUNT_FIELD_NUMBER: _ClassVar[int]
     stable_version: int
     canaries: _containers.RepeatedCompositeFieldContainer[Canary]
     shadows: _containers.RepeatedCompositeFieldContainer[Shadow]
     standby_version: int
     salt: str
-    def __init__(self, stable_version: _Optional[int] = ..., canaries: _Optional[_Iterable[_Union[Canary, _Mapping]]] = ..., shadows: _Optional[_Iterable[_Union[Shadow, _Mapping]]] = ..., standby_version: _Optional[int] = ..., salt: _Optional[str] = ...) -> None: ...
+    override_count: int
+    def __init__(self, stable_version: _Optional[int] = ..., canaries: _Optional[_Iterable[_Union[Canary, _Mapping]]] = ..., shadows: _Optional[_Iterable[_Union[Shadow, _Mapping]]] = ..., standby_version: _Optional[int] = ..., salt: _Optional[str] = ..., override_count: _Optional[int] = ...) -> None: ...
 
 class Canary(_message.Message):
     __slots__ = ("version", "basis_points", "ranges")
@@ -250,10 +252,26 @@ class ListStatisticsRequest(_message.Message):
     def __init__(self, parent: _Optional[str] = ...) -> None: ...
 
 class ListStatisticsResponse(_message.Message):
-    __slots__ = ("statistics",)
+    __slots__ = ("statistics", "proxies")
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    PROXIES_FIELD_NUMBER: _ClassVar[int]
     statistics: _containers.RepeatedCompositeFieldContainer[Statistics]
-    def __init__(self, statistics: _Optional[_Iterable[_Union[Statistics, _Mapping]]] = ...) -> None: ...
+    proxies: _containers.RepeatedCompositeFieldContainer[Proxy]
+    def __init__(self, statistics: _Optional[_Iterable[_Union[Statistics, _Mapping]]] = ..., proxies: _Optional[_Iterable[_Union[Proxy, _Mapping]]] = ...) -> None: ...
+
+class Proxy(_message.Message):
+    __slots__ = ("index", "up", "connections", "in_flight", "requests")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    up: bool
+    connections: int
+    in_flight: int
+    requests: int
+    def __init__(self, index: _Optional[int] = ..., up: _Optional[bool] = ..., connections: _Optional[int] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
@@ -272,6 +290,36 @@ class ListAuditEventsResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[AuditEvent]
     next_page_token: str
     def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListOverridesRequest(_message.Message):
+    __slots__ = ("name", "units", "page_size", "page_token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    units: _containers.RepeatedScalarFieldContainer[str]
+    page_size: int
+    page_token: str
+    def __init__(self, name: _Optional[str] = ..., units: _Optional[_Iterable[str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListOverridesResponse(_message.Message):
+    __slots__ = ("overrides", "revision", "next_page_token")
+    OVERRIDES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    overrides: _containers.RepeatedCompositeFieldContainer[Override]
+    revision: int
+    next_page_token: str
+    def __init__(self, overrides: _Optional[_Iterable[_Union[Override, _Mapping]]] = ..., revision: _Optional[int] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Override(_message.Message):
+    __slots__ = ("unit", "arm")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    unit: str
+    arm: str
+    def __init__(self, unit: _Optional[str] = ..., arm: _Optional[str] = ...) -> None: ...
 
 class SetShadowRequest(_message.Message):
     __slots__ = ("name", "etag", "request_id", "reason", "version", "rate")
@@ -332,6 +380,29 @@ class RemoveCanaryRequest(_message.Message):
     reason: str
     version: int
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class SetOverridesRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason", "overrides", "remove")
+    class OverridesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDES_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    overrides: _containers.ScalarMap[str, str]
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., overrides: _Optional[_Mapping[str, str]] = ..., remove: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PrepareStandbyRequest(_message.Message):
     __slots__ = ("name", "etag", "request_id", "reason", "version")

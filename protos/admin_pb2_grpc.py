@@ -64,6 +64,11 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.ListOverrides = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListOverrides',
+                request_serializer=protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListOverridesResponse.FromString,
+                _registered_method=True)
         self.SetShadow = channel.unary_unary(
                 '/cutover.admin.v1.Admin/SetShadow',
                 request_serializer=protos_dot_admin__pb2.SetShadowRequest.SerializeToString,
@@ -82,6 +87,11 @@ class AdminStub:
         self.RemoveCanary = channel.unary_unary(
                 '/cutover.admin.v1.Admin/RemoveCanary',
                 request_serializer=protos_dot_admin__pb2.RemoveCanaryRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.SetOverrides = channel.unary_unary(
+                '/cutover.admin.v1.Admin/SetOverrides',
+                request_serializer=protos_dot_admin__pb2.SetOverridesRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
         self.PrepareStandby = channel.unary_unary(
@@ -141,6 +151,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOverrides(self, request, context):
+        """Units that a release sends to an arm whatever their bucket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetShadow(self, request, context):
         """Adds a shadow or changes its sample rate. Loads and warms the version first.
         """
@@ -163,6 +180,13 @@ class AdminServicer:
 
     def RemoveCanary(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetOverrides(self, request, context):
+        """Sends units to an arm whatever their bucket, or no longer. Entries that are not named stay as they are.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -221,6 +245,11 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_admin__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
             ),
+            'ListOverrides': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOverrides,
+                    request_deserializer=protos_dot_admin__pb2.ListOverridesRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListOverridesResponse.SerializeToString,
+            ),
             'SetShadow': grpc.unary_unary_rpc_method_handler(
                     servicer.SetShadow,
                     request_deserializer=protos_dot_admin__pb2.SetShadowRequest.FromString,
@@ -239,6 +268,11 @@ def add_AdminServicer_to_server(servicer, server):
             'RemoveCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveCanary,
                     request_deserializer=protos_dot_admin__pb2.RemoveCanaryRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'SetOverrides': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOverrides,
+                    request_deserializer=protos_dot_admin__pb2.SetOverridesRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
             'PrepareStandby': grpc.unary_unary_rpc_method_handler(
@@ -430,6 +464,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def ListOverrides(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListOverrides',
+            protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
+            protos_dot_admin__pb2.ListOverridesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetShadow(request,
             target,
             options=(),
@@ -526,6 +587,33 @@ class Admin:
             target,
             '/cutover.admin.v1.Admin/RemoveCanary',
             protos_dot_admin__pb2.RemoveCanaryRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOverrides(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/SetOverrides',
+            protos_dot_admin__pb2.SetOverridesRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,

@@ -4,7 +4,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from protos.admin_pb2_grpc import AdminStub
 
 ACTOR = "cutover-actor"
 PAGE = 1000
+OVERRIDES_PAGE = 10_000
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     # The address is meant as given; a proxy for the web is not for it.
@@ -68,10 +69,25 @@ class Admin:
         response: pb.ListVersionsResponse = self._call(self._stub.ListVersions, request)
         return response
 
-    def statistics(self, model: str | None = None) -> list[pb.Statistics]:
-        """What every version did under every arm."""
-        response = self._call(self._stub.ListStatistics, pb.ListStatisticsRequest(parent=_parent(model)))
-        return list(response.statistics)
+    def statistics(self, model: str | None = None) -> pb.ListStatisticsResponse:
+        """What every version did under every arm, and what every proxy does."""
+        request = pb.ListStatisticsRequest(parent=_parent(model))
+        response: pb.ListStatisticsResponse = self._call(self._stub.ListStatistics, request)
+        return response
+
+    def overrides(self, model: str, units: Sequence[str] = ()) -> dict[str, str]:
+        """Arm by unit, of all units that are overridden, or of these."""
+        found: dict[str, str] = {}
+        token = ""
+        while True:
+            request = pb.ListOverridesRequest(
+                name=release_name(model), units=units, page_size=OVERRIDES_PAGE, page_token=token
+            )
+            page: pb.ListOverridesResponse = self._call(self._stub.ListOverrides, request)
+            found |= {one.unit: one.arm for one in page.overrides}
+            token = page.next_page_token
+            if not token:
+                return found
 
     def events(self, model: str | None, limit: int | None) -> list[pb.AuditEvent]:
         """The newest audit events, newest first; `limit` None: all of them."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import STABLE, Policy
+from gateway.routing.snapshot import STABLE, Policy, arm_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,10 @@ class Assigned:
 
 
 def assign(policy: Policy, unit: str) -> Assigned:
-    """The arm whose ranges hold the unit's bucket, else stable."""
+    """The arm the unit is sent to by an override, else the one whose ranges hold its bucket, else stable."""
     number = bucket(policy.salt, unit)
+    if arm := policy.overrides.get(unit):
+        return Assigned(unit, number, arm, arm_versions(policy)[arm], "override")
     for canary in policy.canaries:
         if any(owned.start <= number < owned.end for owned in canary.ranges):
             return Assigned(unit, number, canary.arm, canary.version, "split")

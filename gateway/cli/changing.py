@@ -3,7 +3,7 @@
 import decimal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,6 @@ from gateway.cli.command import Change, Model, Version, changes, command
 from gateway.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:
-    from gateway.routing.snapshot import Policy
     from protos import admin_pb2 as pb
 
 app = typer.Typer()
@@ -39,14 +38,14 @@ def set_shadow(change: Change, model: Model, version: Version, rate: Rate = 1.0)
 
     if not 0 < rate <= 1:
         raise Failure(Exit.USAGE, f"--rate {rate:g} is not a share of the requests: above 0, at most 1")
-    _ask(change, "SetShadow", model, f"version {version} gets copies of {words.rate(rate)}", version=version, rate=rate)
+    ask(change, "SetShadow", model, f"version {version} gets copies of {words.rate(rate)}", version=version, rate=rate)
 
 
 @command(shadow, "remove", "cutover shadow remove digits 2")
 @changes
 def remove_shadow(change: Change, model: Model, version: Version) -> None:
     """Ends the copies to a version."""
-    _ask(change, "RemoveShadow", model, f"version {version} gets no more copies", version=version)
+    ask(change, "RemoveShadow", model, f"version {version} gets no more copies", version=version)
 
 
 @command(canary, "set", "cutover canary set digits 2 --percent 10", "cutover canary set digits 2 --percent 0.25")
@@ -60,14 +59,14 @@ def set_canary(change: Change, model: Model, version: Version, percent: Percent)
 
     points = basis_points(percent)
     said = f"version {version} answers {words.percent(points)}"
-    _ask(change, "SetCanary", model, said, version=version, basis_points=points)
+    ask(change, "SetCanary", model, said, version=version, basis_points=points)
 
 
 @command(canary, "remove", "cutover canary remove digits 2 --reason 'too slow'")
 @changes
 def remove_canary(change: Change, model: Model, version: Version) -> None:
     """Gives all users of a canary back to stable."""
-    _ask(change, "RemoveCanary", model, f"version {version} answers nobody as canary", version=version)
+    ask(change, "RemoveCanary", model, f"version {version} answers nobody as canary", version=version)
 
 
 @command(standby, "set", "cutover standby set digits 2")
@@ -75,7 +74,7 @@ def remove_canary(change: Change, model: Model, version: Version) -> None:
 def set_standby(change: Change, model: Model, version: Version) -> None:
     """Loads and warms a version and returns when it could be flipped to."""
     said = f"version {version} stands by, `cutover flip {model}` makes it stable"
-    _ask(change, "PrepareStandby", model, said, version=version)
+    ask(change, "PrepareStandby", model, said, version=version)
 
 
 @command(app, "flip", "cutover flip digits", "cutover flip digits --reason 'v2 met its SLO' --etag 7-1a2b3c4d")
@@ -111,45 +110,46 @@ def basis_points(text: str) -> int:
     return int(points)
 
 
-def _ask(change: Change, method: str, model: str, said: str, **fields: float) -> None:
+def ask(change: Change, method: str, model: str, said: str, **fields: Any) -> None:
     """Sends the request `<method>Request` and prints what came of it."""
     _send(change, method, model, fields, lambda before, after, took_ms: [_line(before, after, said, took_ms)])
 
 
-def _switch(change: Change, method: str, model: str, more: "Callable[[Policy, Policy], str]") -> None:
+def _switch(change: Change, method: str, model: str, more: "Callable[[pb.Policy, pb.Policy], str]") -> None:
     """The same for another stable version; `more` says in a second line what else is different, if anything is."""
-    from gateway.cli import words
 
     def report(before: "pb.Release", after: "pb.Release", took_ms: float) -> list[str]:
-        was, now = words.to_policy(before.policy), words.to_policy(after.policy)
-        lines = [_line(before, after, f"{was.stable} -> {now.stable}", took_ms)]
+        was, now = before.policy, after.policy
+        lines = [_line(before, after, f"{was.stable_version} -> {now.stable_version}", took_ms)]
         said = more(was, now) if after.revision > before.revision else ""
         return [*lines, f"  {said}"] if said else lines
 
     _send(change, method, model, {}, report)
 
 
-def _ended(was: "Policy", now: "Policy") -> str:
-    """Canaries and shadows that are no more."""
+def _ended(was: "pb.Policy", now: "pb.Policy") -> str:
+    """Canaries, shadows and overrides that are no more."""
     from gateway.cli import words
 
-    left = set(words.candidates(now))
-    gone = [said for said in words.candidates(was) if said not in left]
+    left = set(words.candidates(words.to_policy(now)))
+    gone = [said for said in words.candidates(words.to_policy(was)) if said not in left]
+    if now.override_count < was.override_count:
+        gone.append(words.counted(was.override_count - now.override_count, "override"))
     return f"ended: {', '.join(gone)}" if gone else ""
 
 
-def _restored(_: "Policy", now: "Policy") -> str:
+def _restored(_: "pb.Policy", now: "pb.Policy") -> str:
     """The whole policy that is back."""
     from gateway.cli import words
 
-    return f"restored: {words.describe(now)}"
+    return f"restored: {words.describe(words.to_policy(now), now.override_count)}"
 
 
 def _send(
     change: Change,
     method: str,
     model: str,
-    fields: dict[str, float],
+    fields: dict[str, Any],
     report: "Callable[[pb.Release, pb.Release, float], list[str]]",
 ) -> None:
     from gateway.cli.admin import release_name

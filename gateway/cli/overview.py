@@ -97,7 +97,9 @@ def errors(did: pb.Statistics) -> int:
 
 def one_line(overview: Overview) -> str:
     """A model in one line, for output that is not a terminal."""
-    said = [f"{overview.release.model} revision {overview.release.revision}: {words.describe(overview.policy)}"]
+    release = overview.release
+    described = words.describe(overview.policy, release.policy.override_count)
+    said = [f"{release.model} revision {release.revision}: {described}"]
     for row in rows(overview):
         if row.did.HasField("shadow"):
             shadow = row.did.shadow

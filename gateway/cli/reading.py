@@ -62,8 +62,7 @@ def stats(gateway: Gateway, model: OptionalModel = None) -> None:
 
     with gateway.connect() as admin:
         found = admin.statistics(model)
-    plain = {"statistics": [to_plain(one) for one in found]}
-    gateway.show(plain, lambda: tables.show(tables.statistics(found)))
+    gateway.show(to_plain(found), lambda: tables.show(tables.statistics(found)))
 
 
 @command(app, "audit", "cutover audit", "cutover audit digits --limit 5", "cutover audit --verify")
@@ -88,7 +87,7 @@ def assign(gateway: Gateway, model: Model, unit: Units) -> None:
 
     Nothing is asked of the gateway but the release, so anyone can check it.
 
-    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets.
+    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets. An override comes first.
     """
     from gateway.cli import tables, words
     from gateway.cli.assignment import assign as compute
@@ -97,7 +96,8 @@ def assign(gateway: Gateway, model: Model, unit: Units) -> None:
         raise Failure(Exit.USAGE, "--unit is empty: requests with an empty unit are spread as if they had none")
     with gateway.connect() as admin:
         release = admin.release(model)
-    policy = words.to_policy(release.policy)
+        overrides = admin.overrides(model, unit) if release.policy.override_count else {}
+    policy = words.to_policy(release.policy, overrides)
     found = [compute(policy, one) for one in unit]
     plain = {
         "model": model,
@@ -112,7 +112,7 @@ def look(admin: "Admin", model: str | None) -> "list[Overview]":
     """One model or all of them, as they stand now."""
     from gateway.cli.overview import overviews
 
-    return overviews(admin.releases(model), admin.versions(model).versions, admin.statistics(model))
+    return overviews(admin.releases(model), admin.versions(model).versions, admin.statistics(model).statistics)
 
 
 def plain_status(found: "list[Overview]") -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,6 +16,7 @@ from gateway.cli import words
 from gateway.cli.assignment import Assigned
 from gateway.cli.overview import ArmRow, Overview, errors, requests, rows
 from gateway.cli.plain import timestamp
+from gateway.controlplane.audit import override_count
 from gateway.routing.snapshot import Release
 from protos import admin_pb2 as pb
 
@@ -61,7 +62,10 @@ def _heading(overview: Overview, now: datetime) -> Text:
     if release.HasField("update_time"):
         heading.append(f"  changed {words.age(timestamp(release.update_time), now)}")
     if release.HasField("rollback_policy"):
-        heading.append(f"  rollback to {words.describe(words.to_policy(release.rollback_policy))}")
+        back = release.rollback_policy
+        heading.append(f"  rollback to {words.describe(words.to_policy(back), back.override_count)}")
+    if release.policy.override_count:
+        heading.append(f"  {words.counted(release.policy.override_count, 'override')}")
     return heading
 
 
@@ -118,10 +122,10 @@ def versions(response: pb.ListVersionsResponse) -> RenderableType:
     return Group(table if response.versions else empty, *problems)
 
 
-def statistics(found: Iterable[pb.Statistics]) -> RenderableType:
-    """What every version did under every arm, also under arms it no longer has."""
+def statistics(found: pb.ListStatisticsResponse) -> RenderableType:
+    """What every version did under every arm, also under arms it no longer has; then the proxies."""
     table = _table("model", ">version", "arm", ">p50", ">p90", ">p99", ">max", ">mean", ">queue p99", "answers")
-    for did in found:
+    for did in found.statistics:
         latency = did.latency
         times = (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.max_ms, latency.mean_ms, did.queue.p99_ms)
         table.add_row(
@@ -129,7 +133,15 @@ def statistics(found: Iterable[pb.Statistics]) -> RenderableType:
             *(words.milliseconds(value) if latency.count else "-" for value in times),
             _answers(did),
         )
-    return table
+    return Group(table, Text(words.proxies(found.proxies), "dim")) if found.proxies else table
+
+
+def overrides(found: Mapping[str, str]) -> RenderableType:
+    """Units that go to an arm whatever their bucket."""
+    table = _table("unit", "arm")
+    for unit, arm in found.items():
+        table.add_row(words.line(unit), arm)
+    return table if found else Text("no unit is overridden")
 
 
 def _answers(did: pb.Statistics) -> str:
@@ -156,7 +168,8 @@ def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
 
 def _after(event: pb.AuditEvent) -> str:
     try:
-        return words.describe(msgspec.json.decode(event.after, type=Release).policy)
+        policy = msgspec.json.decode(event.after, type=Release).policy
+        return words.describe(policy, override_count(event.after))
     except msgspec.MsgspecError:
         return "?"  # written by a gateway of another kind; -o json shows it whole
 

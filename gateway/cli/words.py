@@ -1,9 +1,13 @@
 """Numbers and releases in words, the same everywhere. Pure."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from gateway.routing.snapshot import SHADOW, STABLE, STANDBY, Canary, Policy, Range, Shadow
 from protos import admin_pb2 as pb
+
+EACH = 8
+"""Up to so many proxies are shown one by one."""
 
 
 def milliseconds(value_ms: float) -> str:
@@ -54,26 +58,47 @@ def counted(value: int, what: str) -> str:
     return f"{count(value)} {what}" if value == 1 else f"{count(value)} {what}s"
 
 
+def proxies(found: Collection[pb.Proxy]) -> str:
+    """`proxies 2/2, connections 31 + 33, in flight 4 + 0, requests 1,200 + 1,310`; of many: sum, least and most."""
+    up = sum(one.up for one in found)
+    numbers = {
+        "connections": [one.connections for one in found],
+        "in flight": [one.in_flight for one in found],
+        "requests": [one.requests for one in found],
+    }
+    return ", ".join([f"proxies {up}/{len(found)}", *(f"{name} {_each(values)}" for name, values in numbers.items())])
+
+
+def _each(values: list[int]) -> str:
+    if len(values) <= EACH:
+        return " + ".join(map(count, values))
+    return f"{count(sum(values))} ({count(min(values))} to {count(max(values))} each)"
+
+
 def line(text: str) -> str:
     """Text of others on one line and without control characters: it goes to a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def to_policy(message: pb.Policy) -> Policy:
-    """The policy a message speaks of."""
+def to_policy(message: pb.Policy, overrides: Mapping[str, str] | None = None) -> Policy:
+    """The policy a message speaks of; it says how many overrides there are, but not which."""
     canaries = tuple(
         Canary(canary.version, tuple(Range(owned.start, owned.end) for owned in canary.ranges))
         for canary in message.canaries
     )
     shadows = tuple(Shadow(shadow.version, shadow.rate) for shadow in message.shadows)
-    return Policy(message.stable_version, canaries, shadows, message.standby_version or None, message.salt)
+    return Policy(
+        message.stable_version, canaries, shadows, message.standby_version or None, message.salt, dict(overrides or {})
+    )
 
 
-def describe(policy: Policy) -> str:
-    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4`."""
+def describe(policy: Policy, overrides: int = 0) -> str:
+    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4, 5 overrides`."""
     said = [f"{STABLE} {policy.stable}", *candidates(policy)]
     if policy.standby is not None:
         said.append(f"{STANDBY} {policy.standby}")
+    if overrides:
+        said.append(counted(overrides, "override"))
     return ", ".join(said)
 
 

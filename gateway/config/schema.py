@@ -40,6 +40,8 @@ Seconds = Annotated[float, BeforeValidator(duration_s)]
 Patience = Annotated[Seconds, Field(gt=0)]
 """Seconds, and not for ever."""
 SHORTEST_ACK_S: Final = 0.1
+AGE_S: Final = 1800.0
+"""How old connections become by default where several proxies share them: some have more than others until then."""
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
@@ -147,15 +149,15 @@ class Tls(Section):
 
 
 class Limits(Section):
-    """[limits]: what one proxy takes on."""
+    """[limits]: what the gateway takes on. Proxies share the limits on work; the others hold for each of them."""
 
     max_message: MessageBytes = 2**31 - 1
     max_streams: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = 128
     """Concurrent calls on one connection."""
     max_in_flight: Positive = 8192
-    """Requests without an answer yet, in one proxy."""
+    """Requests without an answer yet."""
     max_queue: Positive = 1024
-    """Requests waiting for one version, in one proxy."""
+    """Requests waiting for one version."""
     max_shadow_queue: Positive = 4096
     worker_wait: Seconds = 10.0
     """How long a request waits for a worker to come back."""
@@ -212,13 +214,14 @@ class Limits(Section):
     """How often a client may ask, without calls; 0s: any time."""
     max_ping_strikes: Positive = 2
     """How many times it may ask too early."""
-    max_age: Seconds = 0.0
-    """How old a connection may become; 0s: any age."""
+    max_age: Seconds | None = None
+    """How old a connection may become; 0s: any age; unset: with several proxies AGE_S, so that clients spread anew."""
     max_age_grace: Seconds = 0.0
     """How long the calls of one that is too old may take to end; 0s: for ever."""
 
-    def peers(self) -> PeerLimits:
+    def peers(self, proxies: int) -> PeerLimits:
         """What the transport is told."""
+        age_s = self.max_age if self.max_age is not None else AGE_S * (proxies > 1)
         return PeerLimits(
             max_buffered_bytes=self.max_buffered,
             max_upload_bytes=self.max_uploads,
@@ -242,7 +245,7 @@ class Limits(Section):
             min_ping_interval_s=self.min_ping_interval,
             min_idle_ping_interval_s=self.min_idle_ping_interval,
             max_ping_strikes=self.max_ping_strikes,
-            max_age_s=self.max_age,
+            max_age_s=age_s,
             max_age_grace_s=self.max_age_grace,
         )
 
@@ -384,7 +387,7 @@ class Config(Section):
             upload_timeout_s=limits.upload_timeout,
             write_timeout_s=limits.write_timeout,
             idle_timeout_s=limits.idle_timeout,
-            peers=limits.peers(),
+            peers=limits.peers(server.proxies),
             entrance=self.entrance(),
             extensions=self.triton_settings().extensions(),
             drain_grace_s=server.drain_grace,

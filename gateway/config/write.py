@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from gateway.config.schema import Config
 from gateway.controlplane.units import BYTES, SECONDS, duration_s, size_bytes
@@ -47,7 +48,7 @@ def _lines(config: Config) -> Iterator[str]:
 def _section(name: str, section: BaseModel) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        readers = [getattr(one, "func", None) for one in field.metadata]
+        readers = _readers(field)
         if value is None:
             yield f"# {name}.{key} is not set"
         elif duration_s in readers:
@@ -56,6 +57,12 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
             yield f"{name}.{key} = {_text(written_size(value))}"
         else:
             yield f"{name}.{key} = {_value(value)}"
+
+
+def _readers(field: FieldInfo) -> list[object]:
+    """What reads the setting from its notation; one that may be unset keeps it with its type."""
+    optional = [one for kind in get_args(field.annotation) for one in getattr(kind, "__metadata__", ())]
+    return [getattr(one, "func", None) for one in (*field.metadata, *optional)]
 
 
 def _value(value: object) -> str:

@@ -14,10 +14,18 @@ from gateway.controlplane.commands import (
     RemoveShadow,
     Rollback,
     SetCanary,
+    SetOverrides,
     SetShadow,
 )
 from gateway.controlplane.listener import require_free
-from gateway.controlplane.messages import event_message, release_message, statistics_messages, version_message
+from gateway.controlplane.messages import (
+    event_message,
+    overrides_message,
+    proxy_messages,
+    release_message,
+    statistics_messages,
+    version_message,
+)
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context, Statuses
@@ -30,6 +38,9 @@ from protos.admin_pb2_grpc import AdminServicer, add_AdminServicer_to_server
 MAX_REQUEST_BYTES = 1 << 20
 MAX_PAGE_BYTES = 2 << 20
 """A page of audit events ends early here: clients refuse messages above 4 MiB unless told otherwise."""
+OVERRIDES_PAGE = 1_000
+MAX_OVERRIDES_PAGE = 10_000
+"""Stays below those 4 MiB, too."""
 MAX_CONCURRENT_CALLS = 256
 MAX_WATCHES = 64
 """Watches never end, so they must not take all the calls there are."""
@@ -51,6 +62,7 @@ Change = (
     | pb.RemoveShadowRequest
     | pb.SetCanaryRequest
     | pb.RemoveCanaryRequest
+    | pb.SetOverridesRequest
     | pb.PrepareStandbyRequest
     | pb.FlipRequest
     | pb.RollbackRequest
@@ -96,7 +108,8 @@ class AdminService(AdminServicer):
     async def ListStatistics(self, request: pb.ListStatisticsRequest, context: Context) -> pb.ListStatisticsResponse:
         model = names.model_of_parent(request.parent)
         self._check_known(model)
-        return pb.ListStatisticsResponse(statistics=statistics_messages(self._statistics, model))
+        found = statistics_messages(self._statistics, model)
+        return pb.ListStatisticsResponse(statistics=found, proxies=proxy_messages(self._statistics))
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
         model = names.model_of_parent(request.parent)
@@ -117,6 +130,11 @@ class AdminService(AdminServicer):
             page.next_page_token = pages.token(model, page.events[-1].sequence)
         return page
 
+    async def ListOverrides(self, request: pb.ListOverridesRequest, context: Context) -> pb.ListOverridesResponse:
+        release = self._releases.get(names.model_of_release(request.name))
+        size = pages.page_size(request.page_size, OVERRIDES_PAGE, MAX_OVERRIDES_PAGE)
+        return overrides_message(release, request.units, size, request.page_token)
+
     async def SetShadow(self, request: pb.SetShadowRequest, context: Context) -> pb.Release:
         return await self._change(request, SetShadow(request.version, request.rate), context)
 
@@ -128,6 +146,9 @@ class AdminService(AdminServicer):
 
     async def RemoveCanary(self, request: pb.RemoveCanaryRequest, context: Context) -> pb.Release:
         return await self._change(request, RemoveCanary(request.version), context)
+
+    async def SetOverrides(self, request: pb.SetOverridesRequest, context: Context) -> pb.Release:
+        return await self._change(request, SetOverrides(dict(request.overrides), tuple(request.remove)), context)
 
     async def PrepareStandby(self, request: pb.PrepareStandbyRequest, context: Context) -> pb.Release:
         return await self._change(request, PrepareStandby(request.version), context)

@@ -8,19 +8,27 @@ ensure_ascii=False)` gives.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
+from gateway.controlplane.commands import SetOverrides
 from gateway.controlplane.release import Fact
 from gateway.routing.snapshot import Release
 
 GENESIS = "0" * 64
 """The hash before the first event."""
+OVERRIDING: Final = str(SetOverrides.__struct_config__.tag)
+"""The verb of the command about overrides."""
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """An event before the store gives it its place. `before` (may be empty) and `after` are JSON of releases."""
+    """An event before the store gives it its place. `before` (may be empty) and `after` are JSON of releases.
+
+    In place of its overrides a policy has `override_list`: how many there are, the SHA-256 of their JSON (keys sorted,
+    no spaces) and, after the command about them, what it set and removed. Without overrides it has neither.
+    """
 
     time_ms: int
     actor: str
@@ -50,8 +58,8 @@ def draft(fact: Fact, *, actor: str, reason: str, request_id: str) -> Draft:
         revision=fact.after.revision,
         reason=reason,
         request_id=request_id,
-        before=_json(fact.before) if fact.before.revision else "",
-        after=_json(fact.after),
+        before=_json(fact.before, {}) if fact.before.revision else "",
+        after=_json(fact.after, _difference(fact)),
     )
 
 
@@ -73,5 +81,33 @@ def verify(events: Iterable[AuditEvent], previous_hash: str = GENESIS, sequence:
     return None
 
 
-def _json(release: Release) -> str:
-    return msgspec.json.encode(release).decode()
+def override_count(release: str) -> int:
+    """How many overrides the policy had, of the JSON of a release in an event."""
+    listed = msgspec.json.decode(release, type=dict[str, Any])["policy"].get("override_list", {})
+    return int(listed.get("count", 0))
+
+
+def _difference(fact: Fact) -> dict[str, dict[str, str]]:
+    """What a command about overrides did to them; that of others follows from the arms."""
+    if fact.verb != OVERRIDING:
+        return {}
+    before, after = fact.before.policy.overrides, fact.after.policy.overrides
+    return {
+        "set": {unit: arm for unit, arm in after.items() if before.get(unit) != arm},
+        "removed": {unit: arm for unit, arm in before.items() if unit not in after},
+    }
+
+
+def _json(release: Release, difference: Mapping[str, Any]) -> str:
+    plain = msgspec.to_builtins(release)
+    _summarize(plain["policy"], difference)
+    if release.rollback is not None:
+        _summarize(plain["rollback"], {})
+    return msgspec.json.encode(plain).decode()
+
+
+def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:
+    found = policy.pop("overrides")
+    if found or difference:
+        digest = hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
+        policy["override_list"] = {"count": len(found), "sha256": digest, **difference}

@@ -41,6 +41,13 @@ class RemoveCanary(_Command, frozen=True, tag="remove-canary"):
     version: int
 
 
+class SetOverrides(_Command, frozen=True, tag="set-overrides"):
+    """`overrides` (arm by unit) are added or replaced, the units in `remove` go where their bucket goes again."""
+
+    overrides: dict[str, str] = {}
+    remove: tuple[str, ...] = ()
+
+
 class PrepareStandby(_Command, frozen=True, tag="prepare-standby"):
     """`version` becomes the version a flip would switch to."""
 
@@ -55,7 +62,9 @@ class Rollback(_Command, frozen=True, tag="rollback"):
     """The policy that stood before the last flip comes back whole."""
 
 
-Command = Register | SetShadow | RemoveShadow | SetCanary | RemoveCanary | PrepareStandby | Flip | Rollback
+Command = (
+    Register | SetShadow | RemoveShadow | SetCanary | RemoveCanary | SetOverrides | PrepareStandby | Flip | Rollback
+)
 
 
 def verb(command: Command) -> str:

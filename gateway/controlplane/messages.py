@@ -92,6 +92,35 @@ def statistics_messages(statistics: Statistics, model: str | None) -> list[pb.St
     return sorted(found, key=lambda one: (one.model, one.version, one.arm))
 
 
+def proxy_messages(statistics: Statistics) -> list[pb.Proxy]:
+    """Every proxy that has ever reported, by index."""
+    return [
+        pb.Proxy(
+            index=one.index,
+            up=one.up,
+            connections=one.connections,
+            in_flight=one.in_flight,
+            requests=one.requests,
+        )
+        for one in statistics.proxies
+    ]
+
+
+def overrides_message(release: Release, units: Iterable[str], size: int, after: str) -> pb.ListOverridesResponse:
+    """At most `size` overrides of a release by unit, those that follow the unit `after`; `units`: only these, unless
+    empty.
+    """
+    known = release.policy.overrides
+    wanted = set(units) & known.keys() if (units := tuple(units)) else known
+    found = sorted(unit for unit in wanted if unit > after)
+    page = found[:size]
+    return pb.ListOverridesResponse(
+        overrides=[pb.Override(unit=unit, arm=known[unit]) for unit in page],
+        revision=release.revision,
+        next_page_token=page[-1] if len(page) < len(found) else "",
+    )
+
+
 def _series(model: str, version: int, arm: str, totals: SeriesTotals) -> pb.Statistics:
     requests: Counter[str] = Counter()
     for code, count in totals.codes.items():
@@ -148,6 +177,7 @@ def _policy(policy: Policy) -> pb.Policy:
         shadows=[pb.Shadow(version=shadow.version, rate=shadow.rate) for shadow in policy.shadows],
         standby_version=policy.standby or 0,
         salt=policy.salt,
+        override_count=len(policy.overrides),
     )
 
 

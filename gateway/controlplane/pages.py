@@ -1,4 +1,4 @@
-"""Paging of the audit log: sizes and opaque page tokens (AIP-158). A token is only good for the list it came from."""
+"""Paging: sizes, and opaque page tokens for the audit log (AIP-158). A token is only good for the list it came from."""
 
 import base64
 import binascii
@@ -9,11 +9,11 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 
 
-def page_size(asked: int) -> int:
+def page_size(asked: int, default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:
     """0: the default; more than the most: the most. Raises InvalidRequest when negative."""
     if asked < 0:
         raise InvalidRequest(f"page_size must not be negative, but is {asked}")
-    return min(asked or DEFAULT_PAGE, MAX_PAGE)
+    return min(asked or default, most)
 
 
 def token(model: str | None, before_sequence: int) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,12 +21,13 @@ from gateway.controlplane.lifetime import PROXY
 from gateway.controlplane.linkserver import ProxyLink
 from gateway.controlplane.processes import Child, Launcher, describe_exit
 from gateway.controlplane.restarts import Restarts
-from gateway.controlplane.settings import ProxySettings
+from gateway.controlplane.settings import ProxySettings, share
 from gateway.controlplane.tasks import Bell, Tasks
 from gateway.errors import NotReady, StartupError
 from gateway.routing import link
 from gateway.routing.outcome import Report, Trace
 from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import difference
 
 log = structlog.get_logger()
 
@@ -142,9 +144,9 @@ class Proxies:
 
         Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it.
         """
-        epoch = self._snapshot.epoch + 1
+        before, epoch = self._snapshot, self._snapshot.epoch + 1
         self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)
-        message = link.encode(link.Publish(self._snapshot))
+        message = link.encode(difference(before, self._snapshot))  # whoever was told anything knows what was before
         for slot in self._slots:
             if slot.told and slot.link:
                 slot.link.send(message)
@@ -309,21 +311,22 @@ class Proxies:
             slot.link.close()
         slot.link, slot.told = source, True
         slot.surveyed = 0
-        source.send(link.encode(self._configure()))
+        source.send(link.encode(self._configure(slot.index)))
         for message in self._standing.values():
             source.send(message)
         source.send(link.encode(link.Publish(self._snapshot)))
 
-    def _configure(self) -> link.Configure:
+    def _configure(self, index: int) -> link.Configure:
         settings = self._settings
+        part = partial(share, index=index, count=settings.count)
         return link.Configure(
             host=settings.host,
             port=settings.port,
             max_message_bytes=settings.max_message_bytes,
             max_streams=settings.max_streams,
-            max_in_flight=settings.max_in_flight,
-            max_queue=settings.max_queue,
-            max_shadow_queue=settings.max_shadow_queue,
+            max_in_flight=part(settings.max_in_flight),
+            max_queue=part(settings.max_queue),
+            max_shadow_queue=part(settings.max_shadow_queue),
             worker_wait_ms=round(settings.worker_wait_s * 1000),
             worker_timeout_ms=round(settings.worker_timeout_s * 1000),
             server_name="cutover",

@@ -5,8 +5,8 @@ Only what a command gives more traffic to must be ready: taking traffic away fro
 
 from typing import NamedTuple
 
-from gateway.controlplane.commands import Command, Flip, PrepareStandby, Rollback, SetCanary, SetShadow
-from gateway.routing.snapshot import BUCKETS, Release
+from gateway.controlplane.commands import Command, Flip, PrepareStandby, Rollback, SetCanary, SetOverrides, SetShadow
+from gateway.routing.snapshot import BUCKETS, STABLE, Release, arm_versions
 
 
 class Needed(NamedTuple):
@@ -26,6 +26,9 @@ def pools_needed(release: Release, command: Command) -> tuple[Needed, ...]:
         case SetCanary(version=version, basis_points=share):
             lower = any(canary.version == version and canary.basis_points > share for canary in policy.canaries)
             return () if lower else (Needed(version, shadow=False),)
+        case SetOverrides(overrides=overrides):
+            arms = arm_versions(policy)
+            return tuple(Needed(arms[arm], shadow=False) for arm in sorted({*overrides.values()} - {STABLE}))
         case PrepareStandby(version=version):
             return (Needed(version, shadow=False),)
         case Flip() if policy.standby is not None:

@@ -5,6 +5,8 @@ Rules:
 - Canaries own explicit bucket ranges. Growing takes the lowest free buckets and never another arm's, shrinking gives
   the newest back; so raising a share never moves a unit out of its arm, and candidates never push each other.
 - The salt is "<model>/<version of the first canary>" while any canary is live; the next rollout meets others first.
+- An override names an arm that exists. When its arm ends (a canary is removed or becomes stable, a standby is flipped
+  to), it ends, too: its unit then goes where its bucket goes.
 - A flip keeps the whole policy before it; a rollback restores exactly that, once.
 - Asking for what already is changes nothing: same revision, no facts.
 """
@@ -14,7 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.controlplane import ranges
+from gateway.controlplane import overrides, ranges
 from gateway.controlplane.commands import (
     Command,
     Flip,
@@ -24,11 +26,12 @@ from gateway.controlplane.commands import (
     RemoveShadow,
     Rollback,
     SetCanary,
+    SetOverrides,
     SetShadow,
     verb,
 )
 from gateway.errors import InvalidRequest, Refused
-from gateway.routing.snapshot import BUCKETS, Canary, Policy, Release, Shadow
+from gateway.routing.snapshot import BUCKETS, STANDBY, Canary, Policy, Release, Shadow, canary_arm
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -87,6 +90,8 @@ def _decide(release: Release, command: Command) -> tuple[Policy, Policy | None]:
             policy = _with_canary(release, command)
         case RemoveCanary():
             policy = _without_canary(release, command)
+        case SetOverrides():
+            policy = overrides.changed(release, command)
         case PrepareStandby():
             policy = _with_standby(release, command)
     return policy, release.rollback
@@ -154,7 +159,8 @@ def _without_canary(release: Release, command: RemoveCanary) -> Policy:
 def _dissolved(policy: Policy, version: int) -> Policy:
     """Without the canary of that version, if there is one; without the salt when no canary is left."""
     left = tuple(canary for canary in policy.canaries if canary.version != version)
-    return msgspec.structs.replace(policy, canaries=left, salt=policy.salt if left else "")
+    dissolved = msgspec.structs.replace(policy, canaries=left, salt=policy.salt if left else "")
+    return overrides.without(dissolved, canary_arm(version))
 
 
 def _with_standby(release: Release, command: PrepareStandby) -> Policy:
@@ -168,7 +174,8 @@ def _flipped(release: Release) -> Policy:
         raise Refused(f"{release.model} has no standby to flip to; prepare one first")
     left = tuple(shadow for shadow in policy.shadows if shadow.version != policy.standby)
     dissolved = _dissolved(policy, policy.standby)
-    return msgspec.structs.replace(dissolved, stable=policy.standby, standby=None, shadows=left)
+    flipped = msgspec.structs.replace(dissolved, stable=policy.standby, standby=None, shadows=left)
+    return overrides.without(flipped, STANDBY)
 
 
 def _check_version(version: int) -> None:

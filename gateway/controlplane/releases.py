@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from gateway.controlplane import audit, etag
-from gateway.controlplane.commands import Command, Register, fingerprint, verb
+from gateway.controlplane import audit, etag, overrides
+from gateway.controlplane.commands import Command, Register, SetOverrides, fingerprint, verb
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
@@ -137,7 +137,9 @@ class Releases:
             return self._current.get(change.model, unborn(change.model))
         current = self.get(change.model)
         etag.check(change.etag, current)
-        apply(current, change.command, self._clock_ms())
+        after, _ = apply(current, change.command, self._clock_ms())
+        if isinstance(change.command, SetOverrides):
+            overrides.check_all({**self._current, change.model: after}.values())
         return current
 
     async def _carry_out(self, change: _Change) -> Release:

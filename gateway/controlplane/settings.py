@@ -113,7 +113,7 @@ class TritonSettings(msgspec.Struct, frozen=True):
 
 
 class ProxySettings(msgspec.Struct, frozen=True):
-    """How the proxies run. `port` is the reserved one, never 0."""
+    """How the proxies run. `port` is the reserved one, never 0. Each proxy gets its `share` of the limits on work."""
 
     host: str
     port: int
@@ -123,12 +123,14 @@ class ProxySettings(msgspec.Struct, frozen=True):
     max_message_bytes: int = 2**31 - 1
     max_streams: int = 128
     max_in_flight: int = 8192
+    """Of all proxies together, like the two that follow."""
     max_queue: int = 1024
     max_shadow_queue: int = 4096
     worker_wait_s: float = 10.0
     worker_timeout_s: float = 60.0
     """How long a worker may take for one batch before it is replaced; 0: for ever."""
     max_connections: int = 4096
+    """Of one proxy: the kernel assigns connections, and one beyond a share would be cut while others have room."""
     max_header_bytes: int = 16_384
     upload_timeout_s: float = 30.0
     """How long a request may not make progress while it arrives; 0: for ever."""
@@ -143,6 +145,11 @@ class ProxySettings(msgspec.Struct, frozen=True):
     drain_grace_s: float = 20.0
     ack_timeout_s: float = 2.0
     """A proxy that has not applied a snapshot after this long is replaced."""
+
+
+def share(limit: int, index: int, count: int) -> int:
+    """What proxy `index` of `count` may take of a limit: all of them together the limit, yet each at least 1."""
+    return max(1, limit // count + (index < limit % count))
 
 
 class FleetSettings(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
@@ -26,9 +26,9 @@ def next_number() -> int:
 
 
 class Load:
-    """Requests of this proxy without an answer, against their limit; and how many were sent twice."""
+    """Requests of this proxy without an answer, against their limit; how many were sent twice; and who works."""
 
-    __slots__ = ("in_flight", "limit", "minor", "retries")
+    __slots__ = ("busy", "in_flight", "limit", "minor", "retries")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -36,6 +36,8 @@ class Load:
         self.retries = 0
         self.minor: Callable[[], int] = lambda: 0
         """How many of them wait for versions that are not stable ones."""
+        self.busy: set[Any] = set()
+        """Lanes that have had something to do since the sweep last found them idle."""
 
     def admits(self, *, stable: bool) -> bool:
         """Whether one more may come in. Half of the limit is kept for stable versions: one that was down and comes

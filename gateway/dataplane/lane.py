@@ -140,6 +140,7 @@ class Lane:
         self._load.in_flight += 1
         if not self._scheduled:
             self._scheduled = True
+            self._load.busy.add(self)
             self._loop.call_soon(self._pump)
 
     def _admit(self, job: Job, waiting: Waiting) -> None:
@@ -177,6 +178,7 @@ class Lane:
         """Pumps in this or the next turn of the loop."""
         if self.queued and not self._scheduled:
             self._scheduled = True
+            self._load.busy.add(self)
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:

@@ -21,15 +21,15 @@ from gateway.dataplane.tap import Series
 from gateway.dataplane.tracer import Tracer
 from gateway.routing.link import Tracing
 from gateway.routing.outcome import Report
-from gateway.routing.snapshot import Assignment, Pool, Release, Snapshot
+from gateway.routing.snapshot import Assignment, Pool, PoolKey, Release, Snapshot
 
 log = structlog.get_logger(__name__)
-
-PoolKey = tuple[str, int, bool]
 
 CONNECT_S: Final = 1.0
 """How long somebody waits for calls to workers; a socket that is there answers at once."""
 UNLOADED: Final = "unloaded"
+DEFAULT: Final = Assignment()
+"""Of a model that the configuration does not name."""
 RECONNECT_S: Final = 1.0
 """Pause before a worker is called again whose connection ended while the snapshot still names it."""
 
@@ -70,6 +70,9 @@ class Plane:
         self._cores = Cores()
         self._pressure = Pressure()
         self.snapshot = Snapshot(epoch=0)
+        self._mirrored: list[Lane] = []
+        self._tidy = True
+        """There are no lanes but those the snapshot names."""
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
         self.pipeline = Pipeline(self._load, self._series_of("", 0, NO_ARM))
@@ -77,28 +80,25 @@ class Plane:
     def apply(self, snapshot: Snapshot) -> None:
         """Every request admitted after the return sees this snapshot."""
         self._regions.update(snapshot.regions)
-        pools = {(pool.model, pool.version, pool.shadow): pool for pool in snapshot.pools}
-        for key, pool in pools.items():
-            self._update_pool(key, pool)
-        for release in snapshot.releases:
-            for version in _live_versions(release):
-                key = (release.model, version, False)
-                if key not in self._lanes:  # named by a release, but its pool is not known yet
-                    self._update_pool(key, Pool(release.model, version, shadow=False, state="loading"))
+        for pool in snapshot.pools:
+            lane = self._lane(pool.key)
+            if lane is None or (lane.pool is not pool and lane.pool != pool):
+                self._update_pool(pool.key, pool)
+        copied = {pool.key for pool in snapshot.pools if pool.shadow}
         for key, shadow in self._shadows.items():
-            if key not in pools:
+            if key not in copied:
                 shadow.abandon()
         routes = {}
         for release in snapshot.releases:
-            assignment = snapshot.assignments.get(release.model) or Assignment()
-            routes[release.model.encode()] = self._route(release, assignment)
+            name, assignment = release.model.encode(), snapshot.assignments.get(release.model, DEFAULT)
+            route = self.pipeline.routes.get(name)
+            unchanged = route is not None and route.compiled_from(release, assignment) and self._leads_on(route)
+            routes[name] = route if route is not None and unchanged else self._route(release, assignment)
         self._load.minor = self._minor(snapshot)
-        for lane in self._lanes.values():
-            lane.mirror = None
-        for release in snapshot.releases:
-            self._lanes[release.model, release.policy.stable, False].mirror = self._mirror(release)
+        self._mirror_all(snapshot.releases)
         self.pipeline.routes = routes
         self.snapshot = snapshot
+        self._tidy = False
         self._started = self._started or not self._loading
         self.on_change()
 
@@ -113,6 +113,10 @@ class Plane:
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
+        for version in _live_versions(release):
+            key = (model, version, False)
+            if key not in self._lanes:  # named by a release, but its pool is not known yet
+                self._update_pool(key, Pool(model, version, shadow=False, state="loading"))
         return Route(
             release,
             assignment,
@@ -128,6 +132,25 @@ class Plane:
         closed = Pool(model, version, shadow=False, state=UNLOADED, error=lane.pool.error)
         return Lane(closed, self._load, self._loop, self._settings.max_queue, self._settings.worker_wait_s)
 
+    def _leads_on(self, route: Route) -> bool:
+        """Whether its lanes are still those for new requests."""
+        lanes = self._lanes
+        return all(
+            lanes.get((route.model, arm.version, False)) is arm.lane and arm.lane.pool.state != UNLOADED
+            for arm in route.arms.values()
+        )
+
+    def _mirror_all(self, releases: tuple[Release, ...]) -> None:
+        for lane in self._mirrored:
+            lane.mirror = None
+        self._mirrored.clear()
+        for release in releases:
+            mirror = self._mirror(release) if release.policy.shadows else None
+            if mirror is not None:
+                lane = self._lanes[release.model, release.policy.stable, False]
+                lane.mirror = mirror
+                self._mirrored.append(lane)
+
     def _mirror(self, release: Release) -> Mirror | None:
         targets = []
         for shadow in release.policy.shadows:
@@ -135,6 +158,9 @@ class Plane:
             if lane is not None:
                 targets.append((lane, shadow.rate))
         return Mirror(tuple(targets)) if targets else None
+
+    def _lane(self, key: PoolKey) -> Lane | ShadowLane | None:
+        return self._shadows.get(key) if key[2] else self._lanes.get(key)
 
     def _series_of(self, model: str, version: int, arm: str) -> Series:
         key = (model, version, arm)
@@ -193,7 +219,7 @@ class Plane:
         channels = self._channels.get(key, {})
         if channels.get(channel.address) is channel:
             del channels[channel.address]
-            lane = self._shadows.get(key) if key[2] else self._lanes.get(key)
+            lane = self._lane(key)
             if lane is not None:
                 lane.update(lane.pool, tuple(channels.values()))
                 if channel.address in lane.pool.addresses:
@@ -202,16 +228,22 @@ class Plane:
 
     def _reopen(self, key: PoolKey, address: str) -> None:
         """The worker may live on after its connection ended, e.g. when it had sent garbage."""
-        lane = self._shadows.get(key) if key[2] else self._lanes.get(key)
+        lane = self._lane(key)
         if lane is not None and address in lane.pool.addresses and address not in self._channels[key]:
             self._update_pool(key, lane.pool)
 
     def _retire(self) -> None:
         """Drops lanes that the snapshot does not name any more, once they are idle and counted."""
-        keep = {(pool.model, pool.version, pool.shadow) for pool in self.snapshot.pools}
+        if self._tidy:
+            return
+        keep = {pool.key for pool in self.snapshot.pools}
         keep |= {(r.model, version, False) for r in self.snapshot.releases for version in _live_versions(r)}
+        self._tidy = True
         for lanes in (self._lanes, self._shadows):
-            for key in [key for key, lane in lanes.items() if key not in keep and lane.idle]:
+            for key in [key for key in lanes if key not in keep]:
+                if not lanes[key].idle:
+                    self._tidy = False
+                    continue
                 del lanes[key]
                 for channel in self._channels.pop(key, {}).values():
                     channel.retire()
@@ -271,20 +303,22 @@ class Plane:
         return self._load.in_flight
 
     def sweep(self) -> None:
-        """The coarse sweep for deadlines; called a few times a second."""
+        """The coarse sweep for deadlines; called a few times a second. Lanes without work cost nothing."""
         now_s = monotonic()
-        for lane in self._lanes.values():
+        busy = self._load.busy
+        for lane in tuple(busy):
             lane.sweep(now_s)
-        for key, channels in self._channels.items():
-            if not key[2]:  # at idle priority a shadow's worker may rightly wait for its turn
-                self._give_up_hung(list(channels.values()), now_s)
+            if lane.idle:
+                busy.discard(lane)
+            else:  # not for shadows: at idle priority their workers may rightly wait for their turn
+                self._give_up_hung(list(self._channels.get(lane.pool.key, {}).values()), now_s)
         if self._shadows:
             self._weigh_pressure(now_s)
 
     @property
     def _queued(self) -> bool:
         """A request waits for a worker."""
-        return any(lane.queued for lane in self._lanes.values())
+        return any(lane.queued for lane in self._load.busy)
 
     def _held(self) -> bool:
         """Production needs the CPU: copies are held."""
@@ -307,18 +341,20 @@ class Plane:
 
     def report(self, connections: int, refusals: dict[str, int] | None = None, held_bytes: int = 0) -> Report:
         """The increments since the last report; what it is given is the transport's."""
-        batch_taps = [lane.tap for lane in self._lanes.values()] + [lane.batches for lane in self._shadows.values()]
+        taps = [lane.tap for lane in self._lanes.values() if lane.tap.batches]
+        taps += [lane.batches for lane in self._shadows.values()]
         queued: dict[str, int] = {}
         waiting: dict[str, dict[int, int]] = {}
-        for (model, version, _), lane in self._lanes.items():
+        for lane in self._load.busy:
+            model = lane.pool.model
             queued[model] = queued.get(model, 0) + lane.queued
-            waiting.setdefault(model, {})[version] = lane.queued
+            waiting.setdefault(model, {})[lane.pool.version] = lane.queued
         retries, self._load.retries = self._load.retries, 0
         shadows = [lane.tap.take() for lane in self._shadows.values()]
         self._retire()
         return Report(
-            series=tuple(series for tap in self._series.values() if (series := tap.take())),
-            batches=tuple(batches for tap in batch_taps if (batches := tap.take())),
+            series=tuple(series for tap in self._series.values() if (tap.ok or tap.codes) and (series := tap.take())),
+            batches=tuple(batches for tap in taps if (batches := tap.take())),
             shadows=tuple(shadow for shadow in shadows if shadow),
             retries=retries,
             in_flight=self._load.in_flight,

@@ -21,6 +21,8 @@ from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.service import About, DataService
 from gateway.routing import link
 from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update, updated
 from gateway.transport.call import Server
 from gateway.transport.h2.memory import HIGH_SHARE
 from gateway.transport.h2.server import Limits, listen
@@ -100,9 +102,7 @@ class Proxy:
                 about = About(message.server_name, message.server_version, message.extensions)
                 self._service = DataService(self._plane, self._errands, about, self._loop, reflect=message.reflection)
             case link.Publish(snapshot):
-                assert self._plane is not None  # noqa: S101 - Configure always comes first
-                self._plane.apply(snapshot)
-                self._send(link.Applied(snapshot.epoch))
+                self._apply(snapshot)
                 if self._server is None:
                     await self._listen()
             case link.ErrandDone():
@@ -114,8 +114,16 @@ class Proxy:
             case link.Tracing():
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._plane.trace(message)
+            case Update():
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._apply(updated(self._plane.snapshot, message))
             case link.Drain(grace_ms):
                 self._begin_drain(grace_ms)
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        assert self._plane is not None  # noqa: S101 - Configure always comes first
+        self._plane.apply(snapshot)
+        self._send(link.Applied(snapshot.epoch))
 
     async def _listen(self) -> None:
         assert self._service is not None  # noqa: S101 - Configure always comes first

@@ -1,6 +1,7 @@
 """Routes: a release compiled for the hot path, and the decision which arm answers. Pure but for the random bucket.
 
-Order: forced arm (metadata `cutover-arm`) -> version named by the request -> bucket of the unit -> stable.
+Order: forced arm (metadata `cutover-arm`) -> version named by the request -> override of the unit -> its bucket
+-> stable.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +12,14 @@ from gateway.dataplane.tap import Series
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import BUCKETS, STABLE, STANDBY, Assignment, Policy, Release
+from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Policy, Release, arm_versions
 from gateway.transport.call import Trailers
 
 FORCE = "cutover-arm"
 """Request metadata that forces an arm."""
 NO_ARM = "none"
 """The arm under which requests are counted that were refused before one was chosen."""
-REASONS = ("stable", "split", "per-request", "no-unit", "forced", "version")
+REASONS = ("stable", "split", "per-request", "no-unit", "forced", "version", "override")
 
 
 class Arm:
@@ -40,7 +41,10 @@ class Arm:
 class Route:
     """One model's release, compiled."""
 
-    __slots__ = ("_assignment", "_by_version", "_salt", "_table", "arms", "model", "refused", "revision", "stable")
+    __slots__ = (
+        "_assignment", "_by_version", "_overrides", "_release", "_salt", "_table", "arms", "model", "refused",
+        "revision", "stable",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,8 +56,10 @@ class Route:
         policy = release.policy
         self.model = release.model
         self.revision = release.revision
+        self._release = release
         self._assignment = assignment
         self._salt = policy.salt
+        self._overrides = policy.overrides
         self.arms: dict[str, Arm] = {}
         for name, version in arm_versions(policy).items():
             self.arms[name] = Arm(name, version, lane_of(version), series_of(version, name), release.revision)
@@ -64,6 +70,10 @@ class Route:
         for arm in reversed(self.arms.values()):
             self._by_version[str(arm.version).encode()] = arm
         self._table = self._bucket_table(policy)
+
+    def compiled_from(self, release: Release, assignment: Assignment) -> bool:
+        """Whether it is what these would be compiled to."""
+        return (self._release is release or self._release == release) and self._assignment == assignment
 
     def _bucket_table(self, policy: Policy) -> list[Arm] | None:
         """The arm of every bucket; None when everything goes to stable."""
@@ -83,10 +93,14 @@ class Route:
             return self._forced(forced), "forced"
         if request.version:
             return self.by_version(request.version), "version"
-        table = self._table
-        if table is None:
+        table, overrides = self._table, self._overrides
+        if table is None and not overrides:
             return self.stable, "stable"
         unit = self.unit(metadata, request)
+        if overrides and unit is not None and (name := overrides.get(unit)) is not None:
+            return self.arms[name], "override"
+        if table is None:
+            return self.stable, "stable"
         if unit is not None:
             return table[bucket(self._salt, unit)], "split"
         if self._assignment.no_unit == "stable":
@@ -127,13 +141,3 @@ class Route:
             offered = ", ".join(str(version) for version in sorted({arm.version for arm in self.arms.values()}))
             raise NotFound(f"{self.model} has no live version {text}; it has {offered}")
         return arm
-
-
-def arm_versions(policy: Policy) -> dict[str, int]:
-    """The version behind every arm of a policy, stable first."""
-    arms = {STABLE: policy.stable}
-    for canary in policy.canaries:
-        arms[canary.arm] = canary.version
-    if policy.standby is not None:
-        arms[STANDBY] = policy.standby
-    return arms

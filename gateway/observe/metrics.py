@@ -65,6 +65,9 @@ METRICS = (
     Described("cutover_worker_restarts_total", "counter", _VERSION, "Workers started again after they died"),
     Described("cutover_proxies", "gauge", (), "Proxy processes serving"),
     Described("cutover_proxy_restarts_total", "counter", (), "Proxies started again after they died or were fenced"),
+    Described("cutover_proxy_connections", "gauge", ("proxy",), "Open client connections of one proxy"),
+    Described("cutover_proxy_requests_total", "counter", ("proxy",), "Answers of one proxy, whatever became of it"),
+    Described("cutover_proxy_in_flight_requests", "gauge", ("proxy",), "Requests in one proxy without an answer yet"),
     Described("cutover_release_revision", "gauge", ("model",), "Revision of the release being served"),
     Described("cutover_build_info", "gauge", ("version",), "Always 1; the label says which Cutover this is"),
 )
@@ -190,6 +193,11 @@ class Metrics(Collector):
         proxies = self._proxies()
         _add(families, "cutover_proxies", (), proxies.up)
         _add(families, "cutover_proxy_restarts_total", (), proxies.restarts)
+        for one in self._statistics.proxies:
+            proxy = (str(one.index),)
+            _add(families, "cutover_proxy_connections", proxy, one.connections)
+            _add(families, "cutover_proxy_requests_total", proxy, one.requests)
+            _add(families, "cutover_proxy_in_flight_requests", proxy, one.in_flight)
         _add(families, "cutover_build_info", (__version__,), 1)
 
 

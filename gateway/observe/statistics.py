@@ -59,6 +59,19 @@ class BatchTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyNow:
+    """One proxy: what it is doing now, and how many requests it has answered since the control process started."""
+
+    index: int
+    up: bool
+    """It has reported and not ended since; else the gauges are 0."""
+    connections: int
+    in_flight: int
+    requests: int
+    """Of every process that has been this proxy; what one counted after its last report died with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Gauges:
     in_flight: int
     connections: int
@@ -85,11 +98,15 @@ class Statistics:
         """New certificate files, by what became of them."""
         self._unknown: set[str] = set()
         self._gauges: dict[int, _Gauges] = {}
+        self._answered: dict[int, int] = {}
+        """Requests by proxy."""
 
     def fold(self, proxy: int, report: Report) -> None:
         """Adds the increments of one report and replaces the gauges of that proxy."""
         for series in report.series:
             self._fold_series(series)
+        answered = sum(sum(series.codes.values()) for series in report.series)
+        self._answered[proxy] = self._answered.get(proxy, 0) + answered
         for shadow in report.shadows:
             _fold_shadow(self.shadows.setdefault((shadow.model, shadow.version), ShadowTotals()), shadow)
         for batch in report.batches:
@@ -112,6 +129,16 @@ class Statistics:
     def proxy_gone(self, proxy: int) -> None:
         """Forgets the gauges of a proxy that no longer lives; what it counted stays."""
         self._gauges.pop(proxy, None)
+
+    @property
+    def proxies(self) -> list[ProxyNow]:
+        """Every proxy that has ever reported, by index."""
+        nothing = _Gauges(in_flight=0, connections=0, held_bytes=0, queued={}, waiting={}, tls_not_after_s=0)
+        found = []
+        for proxy, answered in sorted(self._answered.items()):
+            now = self._gauges.get(proxy, nothing)
+            found.append(ProxyNow(proxy, now is not nothing, now.connections, now.in_flight, answered))
+        return found
 
     @property
     def in_flight(self) -> int:

@@ -1,8 +1,8 @@
 """Messages between the control process and a proxy, over a Unix socket in a private directory.
 
 Frame: u32 little-endian length, then one msgpack-encoded message. The proxy connects and says Hello; the control
-process answers Configure, then Publish whenever something changed; the proxy answers each Publish with Applied once
-every request admitted from then on sees that snapshot.
+process answers Configure and Publish, then Update whenever something changed; the proxy answers each of the latter two
+with Applied once every request admitted from then on sees that snapshot.
 
 What a client asks that one proxy cannot answer is an Errand: the control process answers each with ErrandDone.
 """
@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 << 20
@@ -124,7 +125,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     max_streams: int
     """Concurrent calls per connection (SETTINGS_MAX_CONCURRENT_STREAMS)."""
     max_in_flight: int
-    """Requests in one proxy that have no answer yet."""
+    """Requests in this proxy that have no answer yet."""
     max_queue: int
     """Requests waiting in one lane."""
     max_shadow_queue: int
@@ -154,7 +155,7 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
-    """The snapshot to serve from now on."""
+    """The snapshot to serve from now on; sent once, before the first Update."""
 
     snapshot: Snapshot
 
@@ -191,7 +192,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Errand | Report
-FromControl = Configure | Publish | ErrandDone | Survey | Tracing | Drain
+FromControl = Configure | Publish | Update | ErrandDone | Survey | Tracing | Drain
 
 _encoder = msgspec.msgpack.Encoder()
 from_proxy = msgspec.msgpack.Decoder(FromProxy)

@@ -47,6 +47,8 @@ class Policy(msgspec.Struct, frozen=True):
     shadows: tuple[Shadow, ...] = ()
     standby: int | None = None
     salt: str = ""
+    overrides: dict[str, str] = {}
+    """Arm by unit, whatever the unit's bucket. Never changed in place."""
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -98,6 +100,10 @@ class Queueing(msgspec.Struct, frozen=True):
     priority_levels: int = 0
 
 
+PoolKey = tuple[str, int, bool]
+"""Model, version, and whether it is for shadow copies."""
+
+
 class Pool(msgspec.Struct, frozen=True):
     """The worker processes of one version. Shadow copies have a pool of their own, at idle CPU priority."""
 
@@ -123,6 +129,10 @@ class Pool(msgspec.Struct, frozen=True):
     labels: dict[str, tuple[str, ...]] = {}
     """By output: the names of its classes, in order; an empty one is none."""
 
+    @property
+    def key(self) -> PoolKey:
+        return self.model, self.version, self.shadow
+
 
 class Region(msgspec.Struct, frozen=True):
     """A region of system shared memory that a client has registered, in bytes. The object is named by `key`."""
@@ -145,6 +155,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     """By model; absent: the default `Assignment()`."""
     pools: tuple[Pool, ...] = ()
     regions: tuple[Region, ...] = ()
+
+
+def arm_versions(policy: Policy) -> dict[str, int]:
+    """The version behind every arm of a policy, stable first."""
+    arms = {STABLE: policy.stable}
+    for canary in policy.canaries:
+        arms[canary.arm] = canary.version
+    if policy.standby is not None:
+        arms[STANDBY] = policy.standby
+    return arms
 
 
 def canary_arm(version: int) -> str:

@@ -13,6 +13,8 @@ import threading
 
 from gateway.routing import link
 from gateway.routing.outcome import Report
+from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update
 
 EXTRAS = {"garbage": b"\x03\0\0\0abc", "asking": link.encode(link.Errand(7, "Echo", b"hello", "ada"))}
 """What a manner sends whenever something is published after the first snapshot."""
@@ -45,7 +47,7 @@ def main() -> int:
                         return 1
                     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     server.bind((host, port))
-                case link.Publish(snapshot):
+                case link.Publish(Snapshot(epoch)) | Update(epoch=epoch):
                     if not server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         server.listen()
                         connection.sendall(link.encode(link.Listening(server.getsockname()[1])))
@@ -53,7 +55,7 @@ def main() -> int:
                         continue
                     else:
                         connection.sendall(EXTRAS.get(manner, b""))
-                    connection.sendall(link.encode(link.Applied(snapshot.epoch)))
+                    connection.sendall(link.encode(link.Applied(epoch)))
                     connection.sendall(link.encode(Report(connections=1)))
                 case link.Survey() | link.ErrandDone() as asked if manner != "deaf":
                     connection.sendall(link.encode(reported(asked)))

@@ -45,12 +45,13 @@ def ask(
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: when it was asked, when it came and from which version (0: it failed, see error)."""
+    """One answer: when it was asked, when it came and from which version (0: it failed, see error); who asked."""
 
     asked_s: float
     came_s: float
     version: int
     error: str = ""
+    user: str = ""
 
 
 class Askers:
@@ -64,7 +65,8 @@ class Askers:
         self._credentials = credentials
         self._model = model
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(f"user-{i}",)) for i in range(threads)]
+        self.users = {f"user-{number}" for number in range(threads)}
+        self._threads = [threading.Thread(target=self._ask, args=(user,)) for user in sorted(self.users)]
         self._lock = threading.Lock()
         self.answers: list[Answer] = []
 
@@ -94,11 +96,11 @@ class Askers:
                 asked_s = time.monotonic()
                 try:
                     reply = stub.ModelInfer(message, metadata=metadata, timeout=30)
-                    answer = Answer(asked_s, time.monotonic(), int(reply.model_version))
+                    answer = Answer(asked_s, time.monotonic(), int(reply.model_version), user=user)
                     value = int(np.frombuffer(reply.raw_output_contents[0], np.int64)[0])
                     if value != answer.version:
-                        answer = Answer(asked_s, answer.came_s, 0, f"version {answer.version} answered {value}")
+                        answer = Answer(asked_s, answer.came_s, 0, f"version {answer.version} answered {value}", user)
                 except grpc.RpcError as error:
-                    answer = Answer(asked_s, time.monotonic(), 0, f"{error.code().name}: {error.details()}")
+                    answer = Answer(asked_s, time.monotonic(), 0, f"{error.code().name}: {error.details()}", user)
                 with self._lock:
                     self.answers.append(answer)

@@ -63,6 +63,17 @@ def test_a_release_from_shadow_to_canary(models_dir: Path, state_dir: Path) -> N
         assert trailers["cutover-arm"] == ("canary-2" if answered_by == 2 else "stable")
         assert trailers["cutover-revision"].isdigit()
 
+        gateway.cutover("override", "set", "number", "--unit", USERS[0], "--unit", USERS[1], "--arm", "stable")
+        assert ask(gateway.target, "number", user=USERS[1])[1]["cutover-reason"] == "override"
+        pinned = answers()
+        assert pinned == thirty | {USERS[0]: 1, USERS[1]: 1}
+        computed = gateway.cutover("assign", "number", *(f"--unit={user}" for user in USERS[:20]), "-o", "json").stdout
+        assert {one["unit"]: one["version"] for one in json.loads(computed)["assignments"]} == {
+            user: pinned[user] for user in USERS[:20]
+        }
+        gateway.cutover("override", "remove", "number", "--unit", USERS[0], "--unit", USERS[1])
+        assert answers() == thirty
+
         anonymous = Counter(
             int(stub.ModelInfer(request("number"), timeout=30).model_version) for _ in range(len(USERS))
         )

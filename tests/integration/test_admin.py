@@ -9,7 +9,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.controlplane import admin, audit
+from gateway.controlplane import admin, audit, overrides
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
@@ -96,6 +96,44 @@ async def test_a_rollout_from_shadow_to_flip_and_back(gateway: Gateway) -> None:
     last = await gateway.change("RemoveShadow", version=2)
     assert last == await gateway.stub.GetRelease(pb.GetReleaseRequest(name=IRIS))
     assert last.revision == 8
+
+
+async def test_units_are_overridden_listed_and_end_with_their_arm(gateway: Gateway) -> None:
+    await gateway.change("SetCanary", version=2, basis_points=1)
+    units = {f"user-{number}": "canary-2" for number in range(5)} | {"ann": "stable"}
+    assert (await gateway.change("SetOverrides", overrides=units)).policy.override_count == 6
+    changed = await gateway.change("SetOverrides", overrides={"bob": "stable"}, remove=["user-0", "nobody"])
+    assert (changed.revision, changed.policy.override_count) == (4, 6)
+    request, seen = pb.ListOverridesRequest(name=IRIS, page_size=4), []
+    while True:
+        page = await gateway.stub.ListOverrides(request)
+        assert (page.revision, len(page.overrides) <= 4) == (4, True)
+        seen += [(one.unit, one.arm) for one in page.overrides]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == [("ann", "stable"), ("bob", "stable"), *((f"user-{number}", "canary-2") for number in range(1, 5))]
+    some = await gateway.stub.ListOverrides(pb.ListOverridesRequest(name=IRIS, units=["bob", "nobody"]))
+    assert [(one.unit, one.arm) for one in some.overrides] == [("bob", "stable")]
+    assert (await gateway.change("RemoveCanary", version=2)).policy.override_count == 2
+    events = (await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest(page_size=2))).events
+    assert json.loads(events[1].after)["policy"]["override_list"]["removed"] == {"user-0": "canary-2"}
+    assert json.loads(events[0].before)["policy"]["override_list"]["count"] == 6
+
+
+async def test_all_models_together_have_a_most_of_overrides(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides, "MAX_ALL_OVERRIDES", 1)
+    await gateway.releases.register("wine", 1)
+    await gateway.change("SetOverrides", overrides={"ann": "stable"})
+    wine = "models/wine/release"
+    etag = (await gateway.stub.GetRelease(pb.GetReleaseRequest(name=wine))).etag
+    setting = gateway.change("SetOverrides", name=wine, etag=etag, overrides={"bob": "stable"})
+    await fails(setting, grpc.StatusCode.FAILED_PRECONDITION, "all models together would have 2 overrides")
+
+
+async def test_overrides_survive_a_start(gateway: Gateway) -> None:
+    await gateway.change("SetOverrides", overrides={"ann": "stable"})
+    assert (await gateway.store.releases())["iris"].policy.overrides == {"ann": "stable"}
 
 
 async def test_every_change_is_in_the_audit_log(gateway: Gateway) -> None:

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.cli.assignment import assign as recompute
 from gateway.dataplane.route import Route
 from gateway.dataplane.tap import Series
 from gateway.oip import request as oip
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import BUCKETS, Assignment, Canary, Policy, Range, Release
+from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Canary, Policy, Range, Release
 from tests.unit.gateway.dataplane.fakes import LaneBench
 
 UNITS = 20_000
 REQUEST = oip.read(b"")
+UNIT = st.text(min_size=1, max_size=12)
 
 
 def murmur3(data: bytes) -> int:
@@ -84,7 +86,9 @@ def policies(draw: st.DrawFn) -> Policy:
         if owner:
             owned.setdefault(owner + 1, []).append(Range(start, end))
     canaries = tuple(Canary(version, tuple(draw(st.permutations(ranges)))) for version, ranges in owned.items())
-    return Policy(stable=1, canaries=canaries, salt=draw(st.text(max_size=8)))
+    arms = st.sampled_from([STABLE, *(canary.arm for canary in canaries)])
+    overrides = draw(st.dictionaries(UNIT, arms, max_size=4))
+    return Policy(stable=1, canaries=canaries, salt=draw(st.text(max_size=8)), overrides=overrides)
 
 
 def route(policy: Policy) -> Route:
@@ -93,14 +97,19 @@ def route(policy: Policy) -> Route:
 
 
 @settings(max_examples=60, deadline=None)
-@given(policies(), st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=30))
-def test_who_owns_the_bucket_answers_and_always_will(policy: Policy, units: list[str]) -> None:
+@given(policies(), st.lists(UNIT, min_size=1, max_size=30))
+def test_who_is_overridden_or_owns_the_bucket_answers_and_always_will(policy: Policy, units: list[str]) -> None:
     made, again = route(policy), route(policy)
     owners = {b: canary.version for canary in policy.canaries for owned in canary.ranges for b in range(*_ends(owned))}
-    for unit in units:
+    for unit in (*units, *policy.overrides):
         arm, reason = made.assign({"x-user-id": unit}, REQUEST)
-        assert arm.version == owners.get(bucket(policy.salt, unit), 1)
-        assert reason == ("split" if policy.canaries else "stable")
+        if unit in policy.overrides:
+            assert (arm.name, reason) == (policy.overrides[unit], "override")
+        else:
+            assert arm.version == owners.get(bucket(policy.salt, unit), 1)
+            assert reason == ("split" if policy.canaries else "stable")
+        computed = recompute(policy, unit)
+        assert (computed.arm, computed.version, computed.reason) == (arm.name, arm.version, reason)
         assert again.assign({"x-user-id": unit}, REQUEST)[0].version == arm.version
 
 

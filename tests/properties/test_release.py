@@ -13,13 +13,16 @@ from gateway.controlplane.commands import (
     RemoveShadow,
     Rollback,
     SetCanary,
+    SetOverrides,
     SetShadow,
 )
 from gateway.controlplane.release import Fact, apply, replay, unborn
 from gateway.errors import InvalidRequest, Refused
-from gateway.routing.snapshot import BUCKETS, Policy
+from gateway.routing.snapshot import BUCKETS, Policy, arm_versions
 
 VERSIONS = st.integers(min_value=0, max_value=5)
+UNITS = st.sampled_from(["ann", "bob", "eve", "joe"])
+ARMS = st.sampled_from(["stable", "standby", *(f"canary-{version}" for version in range(6))])
 SHARES = st.one_of(st.integers(-1, BUCKETS + 1), st.integers(1, 3_000))
 
 
@@ -98,6 +101,19 @@ class ReleaseMachine(RuleBasedStateMachine):
         for canary in self.release.policy.canaries:
             assert owned(self.release.policy, canary.version) == owned(before, canary.version)
 
+    @rule(entries=st.dictionaries(UNITS, ARMS, max_size=3), gone=st.sets(UNITS, max_size=2))
+    def set_overrides(self, entries: dict[str, str], gone: set[str]) -> None:
+        before = self.release.policy
+        expected = {unit: arm for unit, arm in (before.overrides | entries).items() if unit not in gone}
+        if self.ask(SetOverrides(entries, tuple(gone))):
+            assert self.release.policy.overrides == expected
+            assert arm_versions(self.release.policy) == arm_versions(before)
+
+    @precondition(lambda self: self.release.policy.standby is not None)
+    @rule(unit=UNITS, data=st.data())
+    def override_to_an_arm_there_is(self, unit: str, data: st.DataObject) -> None:
+        self.ask(SetOverrides({unit: data.draw(st.sampled_from(sorted(arm_versions(self.release.policy))))}))
+
     @rule(version=VERSIONS)
     def prepare_standby(self, version: int) -> None:
         self.ask(PrepareStandby(version))
@@ -112,6 +128,8 @@ class ReleaseMachine(RuleBasedStateMachine):
         assert self.release.rollback == before
         for canary in after.canaries:
             assert owned(after, canary.version) == owned(before, canary.version)
+        lives = arm_versions(after)
+        assert after.overrides == {unit: arm for unit, arm in before.overrides.items() if arm in lives}
 
     @precondition(lambda self: self.release.rollback is not None)
     @rule()
@@ -133,6 +151,7 @@ class ReleaseMachine(RuleBasedStateMachine):
                 assert len(set(versions)) == len(versions)
             assert all(0 < shadow.rate <= 1 for shadow in policy.shadows)
             assert bool(policy.salt) == bool(policy.canaries)
+            assert set(policy.overrides.values()) <= arm_versions(policy).keys()
 
     @invariant()
     def ranges_never_overlap(self) -> None:

@@ -39,6 +39,8 @@ class FakeAdmin(AdminServicer):
         self.versions = [version("digits", 1, ["stable"]), version("digits", 2, ["canary"])]
         self.problems: list[str] = []
         self.statistics: list[pb.Statistics] = []
+        self.proxies: list[pb.Proxy] = []
+        self.overrides: dict[str, str] = {}
         self.events: list[pb.AuditEvent] = []
         self.requests: list[Any] = []
         self.metadata: dict[str, str] = {}
@@ -73,7 +75,7 @@ class FakeAdmin(AdminServicer):
         self, request: pb.ListStatisticsRequest, context: grpc.ServicerContext
     ) -> pb.ListStatisticsResponse:
         found = [one for one in self.statistics if request.parent in ("", f"models/{one.model}")]
-        return pb.ListStatisticsResponse(statistics=found)
+        return pb.ListStatisticsResponse(statistics=found, proxies=self.proxies)
 
     def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: grpc.ServicerContext
@@ -101,6 +103,24 @@ class FakeAdmin(AdminServicer):
 
     def RemoveCanary(self, request: pb.RemoveCanaryRequest, context: grpc.ServicerContext) -> pb.Release:
         del self._changed(request, context).canaries[:]
+        return self.releases["digits"]
+
+    def ListOverrides(
+        self, request: pb.ListOverridesRequest, context: grpc.ServicerContext
+    ) -> pb.ListOverridesResponse:
+        release = self._find(request.name, context)
+        found = sorted(unit for unit in request.units or self.overrides if unit in self.overrides)
+        found = [unit for unit in found if unit > request.page_token]
+        page = [pb.Override(unit=unit, arm=self.overrides[unit]) for unit in found[:3]]
+        token = page[-1].unit if len(found) > 3 else ""
+        return pb.ListOverridesResponse(overrides=page, revision=release.revision, next_page_token=token)
+
+    def SetOverrides(self, request: pb.SetOverridesRequest, context: grpc.ServicerContext) -> pb.Release:
+        policy = self._changed(request, context)
+        self.overrides |= dict(request.overrides)
+        for unit in request.remove:
+            self.overrides.pop(unit, None)
+        policy.override_count = len(self.overrides)
         return self.releases["digits"]
 
     def PrepareStandby(self, request: pb.PrepareStandbyRequest, context: grpc.ServicerContext) -> pb.Release:

@@ -23,6 +23,18 @@ def test_vectors(salt: str, unit: str, bucket: int) -> None:
     assert (found.bucket, found.arm, found.version, found.reason) == (bucket, "stable", 1, "stable")
 
 
+def test_an_override_comes_before_the_bucket() -> None:
+    policy = Policy(
+        1, (Canary(2, (Range(0, 10_000),)),), standby=3, salt="m/2", overrides={"a": "stable", "b": "standby"}
+    )
+    found = [assign(policy, unit) for unit in "abc"]
+    assert [(one.arm, one.version, one.reason) for one in found] == [
+        ("stable", 1, "override"),
+        ("standby", 3, "override"),
+        ("canary-2", 2, "split"),
+    ]
+
+
 @given(st.text(), st.integers(0, 10_000))
 def test_whoever_owns_the_bucket_answers(unit: str, end: int) -> None:
     canaries = (Canary(2, (Range(0, end),)),) if end else ()

@@ -83,6 +83,16 @@ def test_stats_shows_every_arm(busy: Shell) -> None:
     assert len(busy("stats", "digits", "-o", "json").json["statistics"]) == 2
 
 
+def test_stats_shows_each_proxy(busy: Shell) -> None:
+    busy.admin.proxies = [
+        pb.Proxy(index=0, up=True, connections=31, in_flight=4, requests=1200),
+        pb.Proxy(index=1, requests=1310),
+    ]
+    last = busy("stats").out.splitlines()[-1]
+    assert last == "proxies 1/2, connections 31 + 0, in flight 4 + 0, requests 1,200 + 1,310"
+    assert busy("stats", "-o", "json").json["proxies"][0]["connections"] == 31
+
+
 def test_control_characters_of_others_do_not_reach_the_terminal(cutover: Shell) -> None:
     cutover.admin.problems = ["evil\x1b[2J\x07\u202e"]
     out = cutover("models").out

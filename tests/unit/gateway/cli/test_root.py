@@ -27,7 +27,8 @@ ALL = sorted(commands(typer.main.get_command(root.app)))
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in ALL} == {
         *("serve", "health", "config check", "config show", "models", "status", "stats", "audit", "assign"),
-        *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "flip", "rollback", "loadtest"),
+        *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
+        *("override remove", "override list", "flip", "rollback", "loadtest"),
     }
 
 

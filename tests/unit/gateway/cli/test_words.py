@@ -53,3 +53,16 @@ def test_a_policy_in_words_and_from_a_message() -> None:
     assert words.describe(policy) == "stable 1, canary 2 (10 %), shadow 3 (50 %), standby 4"
     assert words.candidates(policy) == ["canary 2 (10 %)", "shadow 3 (50 %)"]
     assert words.describe(words.to_policy(pb.Policy(stable_version=1))) == "stable 1"
+
+
+def test_many_proxies_are_summed_up() -> None:
+    few = [pb.Proxy(index=number, up=True, connections=number) for number in range(3)]
+    assert words.proxies(few) == "proxies 3/3, connections 0 + 1 + 2, in flight 0 + 0 + 0, requests 0 + 0 + 0"
+    many = [pb.Proxy(index=number, up=number > 0, connections=number, requests=10) for number in range(20)]
+    said = "proxies 19/20, connections 190 (0 to 19 each), in flight 0 (0 to 0 each), requests 200 (10 to 10 each)"
+    assert words.proxies(many) == said
+
+
+def test_overrides_are_counted_in_a_description() -> None:
+    assert words.describe(Policy(1, standby=4), 2) == "stable 1, standby 4, 2 overrides"
+    assert words.to_policy(pb.Policy(stable_version=1, override_count=1), {"a": "stable"}).overrides == {"a": "stable"}

@@ -64,6 +64,16 @@ def test_every_limit_of_peers_can_be_set() -> None:
 
 
 @pytest.mark.parametrize(
+    ("proxies", "written", "age_s"), [(1, None, 0.0), (2, None, 1800.0), (2, "0s", 0.0), (1, "5m", 300.0)]
+)
+def test_connections_grow_old_by_default_where_several_proxies_share_them(
+    proxies: int, written: str | None, age_s: float
+) -> None:
+    config = Config(server=Server(proxies=proxies), limits=Limits(max_age=written))  # type: ignore[arg-type] # as written in the file
+    assert config.proxy_settings(1).peers.max_age_s == age_s
+
+
+@pytest.mark.parametrize(
     "limit",
     [
         {"max_buffered": "1MiB"}, {"handshake_timeout": "0s"}, {"header_timeout": "0s"}, {"keepalive_timeout": "0s"},

@@ -14,10 +14,13 @@ EVERYTHING = Config(
     server=Server.model_validate(
         {"models": Path("/m"), "state": Path("/a b/ü"), "grpc_port": 0, "drain_grace": "1.5m"}
     ),
-    limits=Limits.model_validate({"max_message": "4MiB", "worker_wait": "250ms"}),
+    limits=Limits.model_validate(
+        {"max_message": "4MiB", "worker_wait": "250ms", "max_age": "1h", "compress_above": "64KiB"}
+    ),
     workers=Workers(instances=3, batching="off"),
     models={
         "digits": Model(threads=2, no_unit="stable", allow_forced=False),
+        "slow": Model.model_validate({"queue_timeout": "1m", "max_memory": "2GiB"}),
         "a.b": Model(unit_metadata=['x-"quoted"', "back\\slash"], unit_parameters=[]),
     },
     log=Log(format="json", level="debug"),
@@ -48,6 +51,10 @@ def test_values_have_the_notation_of_the_file() -> None:
         'server.drain_grace = "90s"',
         'limits.max_message = "4MiB"',
         'limits.worker_wait = "250ms"',
+        'limits.max_age = "1h"',
+        'limits.compress_above = "64KiB"',
+        'models.slow.queue_timeout = "1m"',
+        'models.slow.max_memory = "2GiB"',
         "models.digits.allow_forced = false",
         "# models.digits.instances is not set",
         'models."a.b".unit_parameters = []',

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, draft, link, verify
-from gateway.controlplane.commands import Register, SetCanary
+from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, draft, link, override_count, verify
+from gateway.controlplane.commands import Command, Flip, PrepareStandby, Register, SetCanary, SetOverrides
 from gateway.controlplane.release import apply, unborn
 from gateway.routing.snapshot import Release
 
@@ -31,6 +31,40 @@ def test_an_event_tells_what_was_before_and_after() -> None:
     assert (first.verb, first.revision, first.time_ms, first.before) == ("register", 1, 1, "")
     assert second.before == first.after
     assert msgspec.json.decode(second.after, type=Release).policy.canaries[0].version == 2
+
+
+def told(*commands: Command) -> list[Draft]:
+    release, events = unborn("iris"), []
+    for command in commands:
+        release, (fact,) = apply(release, command, 1)
+        events.append(draft(fact, actor="ada", reason="", request_id=""))
+    return events
+
+
+def test_overrides_are_counted_and_their_changes_told() -> None:
+    everybody = {f"user-{number}": "stable" for number in range(5000)}
+    _, first, second, _, flip = told(
+        Register(1),
+        SetOverrides(everybody),
+        SetOverrides({"user-1": "stable", "new": "stable"}, ("user-2", "nobody")),
+        PrepareStandby(2),
+        Flip(),
+    )
+    assert json.loads(first.after)["policy"]["override_list"]["set"] == everybody
+    listed = json.loads(second.after)["policy"]["override_list"]
+    left = {unit: arm for unit, arm in (everybody | {"new": "stable"}).items() if unit != "user-2"}
+    digest = hashlib.sha256(json.dumps(left, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert listed == {"count": 5000, "sha256": digest, "set": {"new": "stable"}, "removed": {"user-2": "stable"}}
+    assert json.loads(flip.after)["rollback"]["override_list"] == {"count": 5000, "sha256": digest}
+    assert max(map(len, (second.before, second.after, flip.before, flip.after))) < 1000
+    assert [override_count(each.after) for each in (first, second, flip)] == [5000, 5000, 5000]
+
+
+def test_a_release_without_overrides_does_not_speak_of_them() -> None:
+    (event,) = told(Register(1))
+    assert "override" not in event.after
+    assert override_count(event.after) == 0
+    assert msgspec.json.decode(event.after, type=Release).policy.overrides == {}
 
 
 def test_a_whole_chain_is_right_from_the_start_and_from_any_event_on() -> None:

@@ -4,9 +4,18 @@ import pytest
 
 from gateway.controlplane.audit import Draft, link
 from gateway.controlplane.etag import etag
-from gateway.controlplane.messages import event_message, release_message, roles, statistics_messages, version_message
+from gateway.controlplane.messages import (
+    event_message,
+    overrides_message,
+    proxy_messages,
+    release_message,
+    roles,
+    statistics_messages,
+    version_message,
+)
 from gateway.observe.histogram import index
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
+from gateway.routing.outcome import Report, SeriesReport
 from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
 from protos import admin_pb2 as pb
 from tests.unit.gateway.controlplane.fake_fleet import status
@@ -118,3 +127,24 @@ def test_a_code_that_is_none_is_still_counted() -> None:
     statistics = Statistics()
     statistics.series["iris", 1, "stable"] = SeriesTotals(codes={2: 1, 99: 2, 98: 3})
     assert dict(statistics_messages(statistics, None)[0].requests) == {"UNKNOWN": 6}
+
+
+def test_proxies() -> None:
+    statistics = Statistics()
+    statistics.fold(1, Report(series=(SeriesReport("iris", 1, "stable", codes={0: 4}),), connections=2, in_flight=1))
+    statistics.fold(0, Report())
+    statistics.proxy_gone(0)
+    assert proxy_messages(statistics) == [
+        pb.Proxy(index=0, up=False),
+        pb.Proxy(index=1, up=True, connections=2, in_flight=1, requests=4),
+    ]
+
+
+def test_overrides_in_pages() -> None:
+    release = Release("iris", 7, Policy(1, overrides={"c": "stable", "a": "stable", "b": "stable"}))
+    page = overrides_message(release, (), 2, "")
+    assert ([one.unit for one in page.overrides], page.revision, page.next_page_token) == (["a", "b"], 7, "b")
+    last = overrides_message(release, (), 2, "b")
+    assert ([one.unit for one in last.overrides], last.next_page_token) == (["c"], "")
+    assert [one.unit for one in overrides_message(release, ("c", "x"), 2, "").overrides] == ["c"]
+    assert release_message(release).policy.override_count == 3

@@ -13,6 +13,7 @@ from gateway.errors import InvalidRequest
 
 def test_sizes_have_a_default_and_a_most() -> None:
     assert [page_size(asked) for asked in (0, 1, 1_000, 1_001)] == [100, 1, 1_000, 1_000]
+    assert [page_size(asked, 7, 9) for asked in (0, 8, 10)] == [7, 8, 9]
     with pytest.raises(InvalidRequest, match="must not be negative, but is -1"):
         page_size(-1)
 

@@ -68,6 +68,16 @@ async def test_all_proxies_listen_on_one_port_and_apply_what_is_published(run_di
         assert proxies.restarts == 0
 
 
+def test_work_is_shared_out_and_connections_are_not(run_dir: Path, book: Book) -> None:
+    settings = ProxySettings("h", 1, 3, max_in_flight=10, max_queue=3, max_shadow_queue=2, max_connections=7)
+    proxies = Proxies(settings, Launcher(book), proxy(), run_dir, Reported())
+    told = [proxies._configure(index) for index in range(3)]
+    assert [one.max_in_flight for one in told] == [4, 3, 3]
+    assert [one.max_queue for one in told] == [1, 1, 1]
+    assert [one.max_shadow_queue for one in told] == [1, 1, 1], "nobody is left without any"
+    assert {(one.max_connections, one.peers) for one in told} == {(7, settings.peers)}
+
+
 async def test_a_dead_proxy_is_replaced_and_gets_the_newest_snapshot(run_dir: Path, book: Book) -> None:
     async with running(run_dir, book) as (proxies, reported):
         await proxies.start(START_S)

@@ -2,7 +2,16 @@
 
 import pytest
 
-from gateway.controlplane.commands import Command, Flip, PrepareStandby, RemoveCanary, Rollback, SetCanary, SetShadow
+from gateway.controlplane.commands import (
+    Command,
+    Flip,
+    PrepareStandby,
+    RemoveCanary,
+    Rollback,
+    SetCanary,
+    SetOverrides,
+    SetShadow,
+)
 from gateway.controlplane.readiness import Needed, pools_needed
 from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
 
@@ -22,6 +31,11 @@ RELEASE = Release("iris", 5, POLICY, rollback=Policy(stable=7, canaries=POLICY.c
         (SetShadow(3, 0.4), ()),
         (SetShadow(5, 0.4), (Needed(5, shadow=True),)),
         (PrepareStandby(5), (Needed(5, shadow=False),)),
+        (
+            SetOverrides({"a": "canary-2", "b": "standby", "c": "stable"}),
+            (Needed(2, shadow=False), Needed(4, shadow=False)),
+        ),
+        (SetOverrides({"c": "stable"}, ("a",)), ()),
         (Flip(), (Needed(4, shadow=False),)),
         (Rollback(), (Needed(7, shadow=False),)),
     ],

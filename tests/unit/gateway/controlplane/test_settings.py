@@ -1,7 +1,9 @@
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.controlplane.settings import TritonSettings, WorkerOverrides, WorkerSettings, read_overrides
+from gateway.controlplane.settings import TritonSettings, WorkerOverrides, WorkerSettings, read_overrides, share
 from gateway.routing.snapshot import Queueing
 
 
@@ -39,3 +41,11 @@ def test_extensions_are_what_is_served() -> None:
     assert set(TritonSettings().extensions()) == always
     assert set(TritonSettings(model_control="explicit").extensions()) == always | {"model_repository"}
     assert set(TritonSettings(shared_memory=True).extensions()) == always | {"system_shared_memory"}
+
+
+@given(st.integers(1, 100_000), st.integers(1, 256))
+def test_shares_are_even_and_add_up_to_the_limit(limit: int, count: int) -> None:
+    shares = [share(limit, index, count) for index in range(count)]
+    assert min(shares) >= 1
+    assert max(shares) - min(shares) <= 1
+    assert sum(shares) == max(limit, count)

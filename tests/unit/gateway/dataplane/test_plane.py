@@ -1,4 +1,4 @@
-from asyncio import get_running_loop
+from asyncio import get_running_loop, sleep
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
@@ -9,9 +9,11 @@ import pytest
 
 from gateway.dataplane import mirror as mirrors
 from gateway.dataplane import plane as planes
+from gateway.dataplane.lane import Lane
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.pressure import MAX_HOLD_S, Sample
 from gateway.dataplane.regions import Regions
+from gateway.dataplane.route import Route
 from gateway.errors import Code
 from gateway.routing.link import Tracing
 from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Region, Release, Shadow, Snapshot
@@ -310,6 +312,7 @@ async def test_reports_are_increments_and_gauges(bench: PlaneBench) -> None:
     waiting = bench.infer()
     bench.infer().cancel()
     assert bench.infer(deadline_s=0.0).code == Code.DEADLINE_EXCEEDED
+    await sleep(0)
     report = bench.plane.report(7)
     assert (report.in_flight, report.queued, report.connections) == (2, {"m": 2}, 7)
     assert [(s.arm, s.codes) for s in report.series] == [("stable", {Code.DEADLINE_EXCEEDED: 1})]
@@ -317,8 +320,62 @@ async def test_reports_are_increments_and_gauges(bench: PlaneBench) -> None:
     bench.apply(Policy(1), version(1, await bench.start("a")))
     assert await bench.answered(waiting) == Code.OK
     report = bench.plane.report(0)
-    assert (report.in_flight, report.queued) == (0, {"m": 0})
+    assert (report.in_flight, report.queued.get("m", 0)) == (0, 0)
     assert [(s.arm, s.codes) for s in report.series] == [("stable", {Code.OK: 1, Code.CANCELLED: 1})]
+
+
+async def test_a_route_is_compiled_again_only_when_its_release_has_changed(bench: PlaneBench) -> None:
+    def apply(**revisions: int) -> dict[bytes, Route]:
+        bench.epoch += 1
+        releases = tuple(Release(model, revision, Policy(1)) for model, revision in revisions.items())
+        bench.plane.apply(Snapshot(epoch=bench.epoch, releases=releases, assignments=assignments))
+        return bench.plane.pipeline.routes
+
+    assignments: dict[str, Assignment] = {}
+    first = apply(m=1, n=1)
+    second = apply(m=1, n=2)
+    assert second[b"m"] is first[b"m"]
+    assert (second[b"n"] is first[b"n"], second[b"n"].revision) == (False, 2)
+    assignments = {"m": Assignment(allow_forced=False)}
+    third = apply(m=1, n=2)
+    assert (third[b"m"] is second[b"m"], third[b"n"] is second[b"n"]) == (False, True)
+    apply(n=2)
+    bench.plane.report(0)
+    fourth = apply(m=1, n=2)
+    assert fourth[b"m"].stable.lane is bench.plane._lanes["m", 1, False], "the old lane has been dropped meanwhile"
+
+
+async def test_a_pool_that_has_not_changed_is_left_alone(bench: PlaneBench) -> None:
+    address = await bench.start("a")
+    bench.apply(Policy(1), version(1, address))
+    await until(lambda: bench.plane.ready("m", 1))
+    bench.apply(Policy(1, standby=2), version(1, address))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert bench.workers["a"].connections == 1
+
+
+async def test_the_sweep_looks_only_at_lanes_that_have_work(bench: PlaneBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[str] = []
+    sweep = Lane.sweep
+
+    def noted(lane: Lane, now_s: float) -> None:
+        swept.append(lane.pool.model)
+        sweep(lane, now_s)
+
+    monkeypatch.setattr(Lane, "sweep", noted)
+    bench.epoch += 1
+    releases = tuple(Release(model, 1, Policy(1)) for model in "mno")
+    bench.plane.apply(Snapshot(epoch=bench.epoch, releases=releases, pools=(version(1),)))
+    bench.plane.sweep()
+    call = bench.infer(deadline_s=monotonic() + 1000)
+    await sleep(0)
+    bench.plane.sweep()
+    assert swept == ["m"]
+    call.cancel()
+    bench.plane.sweep()
+    bench.plane.sweep()
+    assert swept == ["m", "m"], "it is idle again"
+    assert call.closed
 
 
 async def test_a_model_that_is_no_longer_released_is_not_found(bench: PlaneBench) -> None:

@@ -1,11 +1,12 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.dataplane import route as routes
 from gateway.dataplane.lane import Lane
-from gateway.dataplane.route import REASONS, Route, arm_versions
+from gateway.dataplane.route import REASONS, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
@@ -151,6 +152,25 @@ def test_by_version_without_one_is_stable() -> None:
     assert route().by_version(b"2").name == "canary-2"
 
 
-def test_the_arms_of_a_policy() -> None:
-    policy = Policy(stable=1, canaries=(Canary(5, ()), Canary(2, ())), standby=7)
-    assert list(arm_versions(policy).items()) == [("stable", 1), ("canary-5", 5), ("canary-2", 2), ("standby", 7)]
+def test_an_override_comes_before_the_bucket() -> None:
+    made = route(
+        msgspec.structs.replace(HALF, standby=4, overrides={RIGHT: "canary-2", LEFT: "stable", "qa": "standby"})
+    )
+    assert assigned(made, {"x-user-id": RIGHT}) == ("canary-2", "override")
+    assert assigned(made, {"x-user-id": LEFT}) == ("stable", "override")
+    assert assigned(made, {}, request(user_id="qa")) == ("standby", "override")
+    assert assigned(made, {"x-user-id": "other"})[1] == "split"
+    assert assigned(made)[1] == "per-request"
+
+
+def test_an_override_comes_after_a_forced_arm_and_a_version() -> None:
+    made = route(msgspec.structs.replace(HALF, overrides={LEFT: "stable"}))
+    assert assigned(made, {"cutover-arm": "canary-2", "x-user-id": LEFT}) == ("canary-2", "forced")
+    assert assigned(made, {"x-user-id": LEFT}, request("2")) == ("canary-2", "version")
+
+
+def test_overrides_hold_without_a_canary() -> None:
+    made = route(Policy(stable=1, standby=2, overrides={"qa": "standby"}))
+    assert assigned(made, {"x-user-id": "qa"}) == ("standby", "override")
+    assert assigned(made, {"x-user-id": "other"}) == ("stable", "stable")
+    assert assigned(made) == ("stable", "stable")

@@ -114,6 +114,9 @@ def test_facts_and_gauges() -> None:
     assert value("cutover_workers_ready", **version) == 1
     assert value("cutover_worker_restarts_total", **version) == 3
     assert (value("cutover_proxies"), value("cutover_proxy_restarts_total")) == (2, 1)
+    assert [value("cutover_proxy_connections", proxy=one) for one in "01"] == [2, 0]
+    assert [value("cutover_proxy_in_flight_requests", proxy=one) for one in "01"] == [4, 0]
+    assert [value("cutover_proxy_requests_total", proxy=one) for one in "01"] == [4, 0]
     assert value("cutover_release_revision", model="digits") == 7
     assert value("cutover_queued_requests", model="digits") == 5
     assert (value("cutover_in_flight_requests"), value("cutover_connections")) == (4, 2)

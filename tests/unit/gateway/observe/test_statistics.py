@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.observe.statistics import MAX_UNKNOWN_MODELS, Statistics
+from gateway.observe.statistics import MAX_UNKNOWN_MODELS, ProxyNow, Statistics
 from gateway.routing.outcome import BatchReport, Report, SeriesReport, ShadowReport, SizeReport
 
 
@@ -58,6 +58,17 @@ def test_gauges_are_kept_per_proxy_and_leave_with_it() -> None:
     statistics.proxy_gone(0)
     statistics.proxy_gone(9)
     assert (statistics.in_flight, statistics.connections, statistics.queued) == (1, 1, {"a": 2, "b": 3})
+
+
+def test_each_proxy_is_counted_by_itself_and_its_successor_counts_on() -> None:
+    statistics = Statistics()
+    statistics.fold(1, Report(series=(series(codes={0: 2, 8: 1}), series("", 0, "none", codes={5: 1})), connections=3))
+    statistics.fold(0, Report(in_flight=2))
+    assert statistics.proxies == [ProxyNow(0, True, 0, 2, 0), ProxyNow(1, True, 3, 0, 4)]
+    statistics.proxy_gone(1)
+    assert statistics.proxies[1] == ProxyNow(1, False, 0, 0, 4)
+    statistics.fold(1, Report(series=(series(codes={0: 1}),), connections=1))
+    assert statistics.proxies[1] == ProxyNow(1, True, 1, 0, 5)
 
 
 def test_what_a_proxy_counted_outlives_it() -> None:

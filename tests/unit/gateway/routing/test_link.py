@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Policy, Release, Snapshot
+from gateway.routing.update import Update
 
 CONFIGURE = link.Configure(
     host="127.0.0.1", port=8001, max_message_bytes=1 << 20, max_streams=100, max_in_flight=10, max_queue=5,
@@ -13,6 +14,7 @@ CONFIGURE = link.Configure(
 )  # fmt: skip
 TO_PROXY: list[link.FromControl] = [
     CONFIGURE,
+    Update(1, 2, releases=(Release("m", 2, Policy(2)),), pools_gone=(("m", 1, True),)),
     link.Publish(Snapshot(epoch=1, releases=(Release("m", 1, Policy(1)),))),
     link.Drain(grace_ms=5),
 ]

@@ -1,7 +1,19 @@
 import msgspec
 import pytest
 
-from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Shadow, Snapshot, Tensor, canary_arm
+from gateway.routing.snapshot import (
+    BUCKETS,
+    Canary,
+    Policy,
+    Pool,
+    Range,
+    Release,
+    Shadow,
+    Snapshot,
+    Tensor,
+    arm_versions,
+    canary_arm,
+)
 
 
 def test_a_canary_knows_its_arm_and_share() -> None:
@@ -29,3 +41,8 @@ def test_live_versions_are_those_that_may_answer() -> None:
     policy = Policy(3, canaries=(Canary(2, ()), Canary(5, ())), shadows=(Shadow(9, 1.0),), standby=2)
     assert policy.live == (2, 3, 5)
     assert Policy(3, standby=1).live == (1, 3)
+
+
+def test_the_arms_of_a_policy() -> None:
+    policy = Policy(stable=1, canaries=(Canary(5, ()), Canary(2, ())), standby=7)
+    assert list(arm_versions(policy).items()) == [("stable", 1), ("canary-5", 5), ("canary-2", 2), ("standby", 7)]

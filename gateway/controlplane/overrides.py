@@ -1,0 +1,59 @@
+"""The override list of a release: units that go to an arm whatever their bucket. Pure."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from gateway.controlplane.commands import SetOverrides
+from gateway.errors import InvalidRequest, Refused
+from gateway.routing.snapshot import Policy, Release, arm_versions
+
+MAX_OVERRIDES: Final = 100_000
+"""Of one release. A share of the users is a canary's business, not a list's."""
+MAX_ALL_OVERRIDES: Final = 400_000
+"""Of all releases. With the policies they could roll back to, they still fit into one message to a proxy."""
+MAX_UNIT_BYTES: Final = 256
+
+
+def changed(release: Release, command: SetOverrides) -> Policy:
+    """The policy with the command's entries. Raises InvalidRequest or Refused."""
+    if not command.overrides and not command.remove:
+        raise InvalidRequest("neither units to override nor units to remove are given")
+    _check_units((*command.overrides, *command.remove))
+    if both := command.overrides.keys() & set(command.remove):
+        raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once")
+    arms = arm_versions(release.policy)
+    if unknown := {*command.overrides.values()} - arms.keys():
+        raise Refused(f"{release.model} has no arm '{min(unknown)}'; it has {', '.join(arms)}")
+    merged = release.policy.overrides | command.overrides
+    for unit in command.remove:
+        merged.pop(unit, None)
+    if len(merged) > MAX_OVERRIDES:
+        raise Refused(f"{release.model} would have {len(merged)} overrides; at most {MAX_OVERRIDES} are kept")
+    return msgspec.structs.replace(release.policy, overrides=merged)
+
+
+def check_all(releases: Iterable[Release]) -> None:
+    """Raises Refused when all releases together have too many."""
+    count = sum(len(release.policy.overrides) for release in releases)
+    if count > MAX_ALL_OVERRIDES:
+        raise Refused(f"all models together would have {count} overrides; at most {MAX_ALL_OVERRIDES} are kept")
+
+
+def without(policy: Policy, arm: str) -> Policy:
+    """The policy without the overrides to an arm that has ended."""
+    if arm not in policy.overrides.values():
+        return policy
+    left = {unit: name for unit, name in policy.overrides.items() if name != arm}
+    return msgspec.structs.replace(policy, overrides=left)
+
+
+def _check_units(units: Iterable[str]) -> None:
+    for unit in units:
+        if not unit:
+            raise InvalidRequest("a unit is empty: requests with an empty unit are spread as if they had none")
+        if (size := len(unit.encode())) > MAX_UNIT_BYTES:
+            raise InvalidRequest(f"unit {unit[:32]!r}… has {size} bytes; at most {MAX_UNIT_BYTES} are kept")
+        if not unit.isprintable():
+            raise InvalidRequest(f"unit {unit!r} holds a character that cannot be printed")
