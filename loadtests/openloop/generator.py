@@ -19,6 +19,8 @@ LEAD_S: Final = 0.05
 """Between everything being ready and the first request."""
 RECONNECT_S: Final = 0.1
 CONNECT_S: Final = 10.0
+MAX_BURST: Final = 64
+"""So many are sent in one turn of the loop; when more are due, answers are read in between."""
 
 
 class Unreachable(Exception):
@@ -96,8 +98,9 @@ class Generator:
         self._alarm.heard()
         at_s, start_s, total = self._at_s, self._start_s, len(self._at_s)
         number = self._next
+        most = min(total, number + MAX_BURST)
         now_s = time.monotonic()
-        while number < total and start_s + at_s[number] <= now_s:
+        while number < most and start_s + at_s[number] <= now_s:
             self._send(number, now_s)
             number += 1
             now_s = time.monotonic()
