@@ -1,5 +1,6 @@
 """One comparison: every peer started, checked, measured and stopped in turn; what was found is said at once."""
 
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -96,10 +97,8 @@ class Session:
     def _large(self) -> None:
         large = workload.convnet(self._site.folder)
         truth = Truth(large)
-        in_process = truth.rows_per_s(self._effort.closed_s)
-        say(f"in process: {in_process:,.1f} rows/s")
+        alone = [truth.rows_per_s(self._effort.closed_s)]
         rates: dict[str, float] = {}
-        self.results.large = Large(in_process, rates)
 
         def measure(name: str) -> None:
             with STARTS[name](self._site, large) as peer:
@@ -109,6 +108,9 @@ class Session:
 
         for name in (TRITON, CUTOVER):
             self._try(f"{RESNET} {name}", partial(measure, name))
+            alone.append(truth.rows_per_s(self._effort.closed_s))
+        say(f"in process, before, between and after: {', '.join(f'{rate:,.1f}' for rate in alone)} rows/s")
+        self.results.large = Large(statistics.median(alone), rates)
 
 
 def say(text: str) -> None:
