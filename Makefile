@@ -1,10 +1,12 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options of `make bench-transport`
+# Options of `make bench-transport`, `compare`, `bench-overload` and `bench-growth`; PEERS: whom to compare with
 BENCH ?=
+PEERS ?=
 
-.PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-transport protos lock clean
+.PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-transport bench-overload bench-growth
+.PHONY: compare protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -49,6 +51,15 @@ bench-isolation: install ## What a shadow fifty times slower than production cos
 
 bench-transport: install ## Our transport beside grpc.aio, both echoing; BENCH="--baseline REV": beside itself at a git revision
 	@$(BIN)/python -m tests.bench.transport $(BENCH)
+
+bench-overload: install ## Ten times the load that a model can answer; draws loadtests/overload.svg; needs h2load
+	@$(BIN)/python -m loadtests.overload $(BENCH)
+
+bench-growth: install ## CPU per request with 1,000 models and with 10,000 overrides beside 1 model; needs h2load
+	@$(BIN)/python -m tests.bench.growth $(BENCH)
+
+compare: install ## Beside Triton, MLServer, KServe and nginx, installed on first use; PEERS="triton cutover": some
+	@$(BIN)/python -m loadtests.compare $(PEERS) $(BENCH)
 
 protos: install ## Regenerates the protobuf modules
 	$(BIN)/python -m protos.generate

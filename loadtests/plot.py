@@ -63,6 +63,10 @@ class Chart:
             f"{''.join(self._parts)}</svg>"
         )
 
+    def group(self, top: float) -> str:
+        """The chart as a part of a larger drawing, `top` below its edge."""
+        return f'<g transform="translate(0 {top:g})">{"".join(self._parts)}</g>'
+
     def at_x(self, value: float) -> float:
         """The horizontal position."""
         return LEFT + self._x.part(value) * (WIDTH - LEFT - RIGHT)

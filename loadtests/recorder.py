@@ -52,6 +52,13 @@ class Histogram:
                 return min(float(upper_us(index)), float(self.max_us))
         return None
 
+    def within(self, limit_us: float) -> int:
+        """How many durations are at most so long, as far as buckets tell: those of the bucket it falls into count."""
+        if limit_us < 0:
+            return 0
+        last = bucket(int(limit_us))
+        return sum(count for index, count in self.counts.items() if index <= last)
+
     @property
     def mean_us(self) -> float | None:
         """The exact mean; None when empty."""

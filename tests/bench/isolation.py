@@ -20,12 +20,12 @@ from typing import Final
 
 import grpc
 
+from loadtests.openloop.payload import framed
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.bench import load, slowness
 from tests.bench.load import BenchError, Load
 from tests.bench.machine import machine
 from tests.bench.slowness import MODEL, SLOW
-from tests.bench.workload import framed
 from tests.serving import Gateway, ServingError, serving
 
 CONNECTIONS: Final = 4
@@ -78,7 +78,7 @@ class Bench:
         self._shadowed = False
         self._payload = folder / "payload"
         asked = slowness.request()
-        self._payload.write_bytes(framed(asked))
+        self._payload.write_bytes(framed(asked.SerializeToString()))
         with grpc.insecure_channel(gateway.target) as channel:
             self._reply_bytes = GRPCInferenceServiceStub(channel).ModelInfer(asked, timeout=30).ByteSize()
 

@@ -8,6 +8,9 @@ MAX_LINES = 500
 TESTED_ELSEWHERE = {
     "gateway/cli/__init__.py": "hands over to gateway.cli.root; tests/integration runs it as a command",
     "loadtests/__main__.py": "hands over to loadtests.cli; tests run it as a command",
+    "loadtests/compare/runners/kserve_server.py": "runs in KServe's own environment, by make compare",
+    "loadtests/compare/runners/mlserver_runtime.py": "runs in MLServer's own environment, by make compare",
+    "loadtests/compare/runners/triton_model.py": "runs in Triton's own environment, by make compare",
     "loadtests/demo/__main__.py": "`make demo`; its scenes have tests of their own",
     "loadtests/ramp.py": "a suite's name; tests run it through locust",
     "loadtests/spike.py": "a suite's name; tests run it through locust",

@@ -1,0 +1,165 @@
+"""What was found about each peer, and the tables and aims made of it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from loadtests import units
+from loadtests.bench.aims import Aim, at_least, at_most, ratio
+from loadtests.bench.openloop import LIMIT_PER_S, Found
+from loadtests.compare.peers import CUTOVER, MLSERVER, TRITON
+
+
+@dataclass(frozen=True)
+class Row:
+    """One peer serving the small classifier.
+
+    own: open loop, by the share of its own capacity; None: more than the generator can send.
+    common: open loop at the rate that all peers met. common_cpu_us: CPU per request, then.
+    """
+
+    name: str
+    version: str
+    rate: float
+    single_p50_us: float
+    cpu_us: float
+    memory_bytes: int
+    own: Mapping[float, Found | None] = field(default_factory=dict)
+    common: Found | None = None
+    common_cpu_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Splitting by user id, 4 × 16: CPU in µs per request of nginx's worker and of Cutover's proxy; requests/s."""
+
+    nginx_us: float
+    nginx_rate: float
+    proxy_us: float
+    proxy_rate: float
+
+
+@dataclass(frozen=True)
+class Large:
+    """Rows per second of the ResNet-sized model; None: not measured."""
+
+    in_process: float
+    rates: Mapping[str, float]
+
+
+@dataclass
+class Results:
+    """Everything, with what could not be measured and why."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    common_rate: float | None = None
+    split: Split | None = None
+    large: Large | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def tables(results: Results) -> Iterator[str]:
+    """All Markdown lines but the aims."""
+    yield from _closed(results)
+    yield from _open(results)
+    if results.split:
+        yield from _split(results.split)
+    if results.large:
+        yield from _large(results.large)
+    for name, problem in results.problems.items():
+        yield f"{name}: not measured: {problem}"
+        yield ""
+
+
+def _closed(results: Results) -> Iterator[str]:
+    if not results.rows:
+        return
+    triton = results.rows.get(TRITON)
+    yield "| 30 floats | version | 4×16 req/s | × Triton | 1×1 p50 | CPU µs/request | memory MB |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for row in results.rows.values():
+        share = f"{row.rate / triton.rate:.2f}" if triton else ""
+        yield (
+            f"| {row.name} | {row.version} | {row.rate:,.0f} | {share} | {units.format_us(row.single_p50_us)} "
+            f"| {row.cpu_us:.1f} | {row.memory_bytes / 1e6:,.0f} |"
+        )
+    yield ""
+
+
+def _open(results: Results) -> Iterator[str]:
+    rows = [row for row in results.rows.values() if row.own]
+    if not rows:
+        return
+    shares = list(rows[0].own)
+    rate = results.common_rate
+    heads = [f"at {share:.0%} of its own" for share in shares]
+    heads += [f"at {rate:,.0f}/s, 70% of Triton's", "CPU µs/request then"] if rate else []
+    yield f"| open loop, p50 / p99 | {' | '.join(heads)} |"
+    yield f"|---|{'---:|' * len(heads)}"
+    for row in rows:
+        cells = [quantiles(row.own[share]) for share in shares]
+        if rate:
+            cells += [quantiles(row.common), "" if row.common_cpu_us is None else f"{row.common_cpu_us:.1f}"]
+        yield f"| {row.name} | {' | '.join(cells)} |"
+    yield ""
+
+
+def quantiles(found: Found | None) -> str:
+    """p50 and p99 of OK answers, with whatever keeps them from being the whole truth."""
+    if found is None:
+        return f"over {LIMIT_PER_S:,}/s"
+    text = f"{units.format_us(found.quantile_us(0.5))} / {units.format_us(found.quantile_us(0.99))}"
+    missing = found.intended - found.ok
+    if missing:
+        text += f", {units.format_percent(missing / found.intended)} not OK"
+    return text + (", generator late" if found.spoiled else "")
+
+
+def _split(split: Split) -> Iterator[str]:
+    yield "| splitting by user id, 4×16 | req/s | its CPU µs/request |"
+    yield "|---|---:|---:|"
+    yield f"| nginx's worker, in front of Cutover | {split.nginx_rate:,.0f} | {split.nginx_us:.1f} |"
+    yield f"| Cutover's proxy, which also reads, batches and answers | {split.proxy_rate:,.0f} | {split.proxy_us:.1f} |"
+    yield ""
+
+
+def _large(large: Large) -> Iterator[str]:
+    yield "| FP32 [1,3,224,224], 4×2 | rows/s | × in-process |"
+    yield "|---|---:|---:|"
+    yield f"| ONNX Runtime in a loop in one process | {large.in_process:,.1f} | 1.00 |"
+    for name, rate in large.rates.items():
+        yield f"| {name} | {rate:,.1f} | {rate / large.in_process:.2f} |"
+    yield ""
+
+
+def aims(results: Results) -> list[Aim]:
+    """What the comparison is to show."""
+    ours, triton, mlserver = (results.rows.get(name) for name in (CUTOVER, TRITON, MLSERVER))
+    split, large = results.split, results.large
+    rates: Mapping[str, float] = large.rates if large else {}
+    return [
+        at_least("throughput, by Triton's", ratio(ours and ours.rate, triton and triton.rate), 8),
+        at_least("throughput, by MLServer's", ratio(ours and ours.rate, mlserver and mlserver.rate), 50),
+        at_most("p99 at 70 % of Triton's capacity, by Triton's", ratio(_p99(ours), _p99(triton)), 0.5),
+        at_most(
+            "p50 one at a time, by Triton's",
+            ratio(ours and ours.single_p50_us, triton and triton.single_p50_us),
+            0.5,
+        ),
+        at_most(
+            "the gateway's CPU per request, by nginx's when it only splits",
+            ratio(split and split.proxy_us, split and split.nginx_us),
+            0.35,
+        ),
+        at_least(
+            "ResNet-sized: rows/s, by the in-process loop's",
+            ratio(rates.get(CUTOVER), large and large.in_process),
+            0.9,
+        ),
+        at_least("ResNet-sized: rows/s, by Triton's", ratio(rates.get(CUTOVER), rates.get(TRITON)), 1.5),
+    ]
+
+
+def _p99(row: Row | None) -> float | None:
+    """Of the common rate; None when it was not measured or somebody was refused or the generator was late."""
+    found = row.common if row else None
+    return found.quantile_us(0.99) if found and not found.spoiled and found.ok == found.intended else None

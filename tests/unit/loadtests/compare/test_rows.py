@@ -1,0 +1,63 @@
+"""The tables and the aims say what was found, and not more."""
+
+import pytest
+
+from loadtests.bench.openloop import Found
+from loadtests.compare.rows import Large, Results, Split, aims, quantiles, tables
+from tests.unit.loadtests.compare.samples import found, row
+
+
+@pytest.fixture
+def results() -> Results:
+    return Results(
+        rows={
+            "triton": row("triton", 5_000, 400, found(4_000)),
+            "cutover": row("cutover", 50_000, 150, found(1_000)),
+            "mlserver": row("mlserver", 500, 2_000, found(refused=40)),
+        },
+        common_rate=3_500,
+        split=Split(nginx_us=60.0, nginx_rate=5_400, proxy_us=15.0, proxy_rate=50_000),
+        large=Large(200.0, {"triton": 100.0, "cutover": 190.0}),
+        problems={"kserve": "it could not be installed"},
+    )
+
+
+def test_every_aim_is_computed(results: Results) -> None:
+    found = aims(results)
+    assert [aim.value for aim in found] == pytest.approx([10, 100, 0.25, 0.375, 0.25, 0.95, 1.9], rel=0.01)
+    assert {aim.verdict for aim in found} == {"reached"}
+
+
+def test_what_was_not_measured_reaches_nothing() -> None:
+    assert {aim.verdict for aim in aims(Results())} == {"not measured"}
+
+
+@pytest.mark.parametrize("common", [None, found(refused=1), found(delay_us=900.0)])
+def test_a_run_with_refusals_or_a_late_generator_is_no_yardstick(results: Results, common: Found | None) -> None:
+    results.rows["triton"] = row("triton", 5_000, 400, common)
+    assert aims(results)[2].verdict == "not measured"
+
+
+def test_the_tables_have_all_peers(results: Results) -> None:
+    text = "\n".join(tables(results))
+    assert "| cutover | 1.0 | 50,000 | 10.00 | 150 µs | 12.3 | 150 |" in text
+    assert "| cutover | 100 µs / 1.00 ms | 200 µs / 2.00 ms | over 25,000/s | 100 µs / 1.00 ms | 20.0 |" in text
+    assert "at 3,500/s, 70% of Triton's" in text
+    assert "28.57% not OK" in text
+    assert "| nginx's worker, in front of Cutover | 5,400 | 60.0 |" in text
+    assert "| cutover | 190.0 | 0.95 |" in text
+    assert "kserve: not measured: it could not be installed" in text
+
+
+def test_without_triton_there_is_no_common_rate() -> None:
+    text = "\n".join(tables(Results(rows={"cutover": row("cutover", 50_000)})))
+    assert "| cutover | 1.0 | 50,000 |  | 100 µs |" in text
+    assert "of Triton's" not in text
+
+
+def test_nothing_measured_makes_no_table() -> None:
+    assert list(tables(Results())) == []
+
+
+def test_a_late_generator_is_said() -> None:
+    assert quantiles(found(delay_us=900.0)).endswith(", generator late")
