@@ -24,6 +24,7 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? 
 _PLACE = re.compile(r"(/\S+/)?[\w-]+\.(cc|h):\d+ (\w+( [\w:]+)*[\w:~<>]*\([^)]*\)( const)? |\w+ )")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: ")
 _ADVICE = " Please fix either the inputs/outputs or the model."
+_ALLOCATION = re.compile(r"(?:(node \w+ '.*?'): )?.*Failed to allocate memory for requested buffer of size (\d+)")
 _SHAPES = re.compile(r"\b(shapes?|reshaped?|broadcast\w*|dimensions?|rank)\b", re.IGNORECASE)
 
 
@@ -120,6 +121,10 @@ def explain_run(error: Exception) -> FrameError:
     """What a failed run means for the caller: its input was refused, or the model failed."""
     name = type(error).__name__
     text = one_line(str(error))
+    if isinstance(error, MemoryError) or "bad_alloc" in text:
+        return ModelFailed("the model failed: out of memory")
+    if found := _ALLOCATION.match(text):
+        return ModelFailed(f"the model failed: out of memory: {found[1] or 'it'} asked for {found[2]} bytes")
     if name in {"InvalidArgument", "ValueError"} or (name in {"Fail", "RuntimeException"} and _SHAPES.search(text)):
         return Refused(f"the model refuses the input: {text}")
     return ModelFailed(f"the model failed: {text or name}")

@@ -138,6 +138,23 @@ def test_bad_input_is_an_error_and_the_next_is_answered(tmp_path: Path) -> None:
         assert worker.stderr.read_text() == ""
 
 
+def test_a_request_for_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    with Worker(tmp_path, models.hungry(), "--max-memory", str(256 << 20)) as worker:
+        worker.ready()
+        with worker.connect() as client:
+            for mib in (1 << 12, 1 << 20, 1 << 40):
+                failed = client.ask(frames.run(1, {"X": np.array([mib])}))
+                assert (failed.kind, failed.flags) == (wire.ERROR, 13)
+                assert failed.text.startswith("the model failed: out of memory")
+                assert client.ask(frames.run(2, {"X": np.array([8])})).kind == wire.RESULT
+        assert worker.stderr.read_text() == ""
+
+
+def test_a_model_that_needs_more_than_it_may_is_not_served(tmp_path: Path) -> None:
+    with Worker(tmp_path, models.classifier(), "--max-memory", str(1 << 20)) as worker:
+        assert worker.failed().endswith("needs more memory than a worker may hold, 1 MiB; raise max_memory")
+
+
 def test_garbage_closes_its_connection_with_one_line(tmp_path: Path) -> None:
     with Worker(tmp_path, models.classifier()) as worker:
         worker.ready()
