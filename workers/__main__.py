@@ -98,7 +98,7 @@ def _start(options: argparse.Namespace, status: Status) -> "Loop":
     from workers.warmup import warm_up
 
     started_s = perf_counter()
-    model = load(options.model, options.threads)
+    model = load(options.model, options.threads, hoards=options.max_memory is None)
     loaded_s = perf_counter()
     # Not limited before: loading takes several times what a loaded model holds, for a moment.
     if not limit(options.max_memory):

@@ -63,8 +63,12 @@ class Model:
         ]
 
 
-def load(path: Path, threads: int) -> Model:
-    """Loads a model for the CPU. Raises LoadFailed with one line naming the file and the remedy."""
+def load(path: Path, threads: int, *, hoards: bool = True) -> Model:
+    """Loads a model for the CPU. Raises LoadFailed with one line naming the file and the remedy.
+
+    hoards: ONNX Runtime keeps the memory of a run for the next one. Where memory is limited it must not: after one
+    request too many its arena asks for twice that much again and again, until it holds all that is left.
+    """
     _check_file(path)
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
@@ -72,6 +76,7 @@ def load(path: Path, threads: int) -> Model:
     options.inter_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = hoards
     options.enable_mem_pattern = False  # plans memory for one shape; batches change theirs all the time
     # Spinning threads would burn the cores that proxies and other workers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
