@@ -165,6 +165,18 @@ def crasher() -> bytes:
     return _model(nodes, [("X", "INT64", (-1,))], [("Y", "INT64", (-1,))], smallest=np.int64(-(2**63)))
 
 
+def hungry() -> bytes:
+    """Y INT64 [-1] = X INT64 [-1], after filling as many MiB of memory as the largest of them says."""
+    nodes = [
+        helper.make_node("ReduceMax", ["X"], ["most"], keepdims=1),
+        helper.make_node("Mul", ["most", "numbers"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["X", "sum"], ["Y"]),
+    ]
+    return _model(nodes, [("X", "INT64", (-1,))], [("Y", "INT64", (-1,))], numbers=np.array([1 << 17], np.int64))
+
+
 def lookup(entries: int = 3) -> bytes:
     """Y FP32 [-1] = 10 * X for X INT64 [-1] in 0..entries-1; any other index makes the model raise (Gather)."""
     nodes = [helper.make_node("Gather", ["table", "X"], ["Y"])]

@@ -68,6 +68,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=_positive, default=1, help="ONNX Runtime's threads (default 1)")
     parser.add_argument("--max-batch-size", type=_positive, default=64, help="rows of the largest warm-up batch")
     parser.add_argument("--batching", choices=("auto", "off"), default="auto", help="whether requests may be joined")
+    parser.add_argument("--max-memory", type=_positive, help="bytes it may hold (default: any)")
     parser.add_argument("--idle", action="store_true", help="run only when nothing else wants the CPU (shadows)")
     return parser.parse_args(arguments)
 
@@ -91,14 +92,21 @@ def _start(options: argparse.Namespace, status: Status) -> "Loop":
     """Loads, warms up, listens and says "ready". Raises LoadFailed."""
     # Imported here so that the control process hears "loading" before the slow imports.
     from workers.loop import Loop, listen
+    from workers.memory import limit
     from workers.service import Service
     from workers.session import load
     from workers.warmup import warm_up
 
     started_s = perf_counter()
-    model = load(options.model, options.threads)
+    model = load(options.model, options.threads, hoards=options.max_memory is None)
     loaded_s = perf_counter()
-    warm = warm_up(model, batching=options.batching == "auto", max_batch_size=options.max_batch_size)
+    # Not limited before: loading takes several times what a loaded model holds, for a moment.
+    if not limit(options.max_memory):
+        raise LoadFailed(_too_large(options))
+    try:
+        warm = warm_up(model, batching=options.batching == "auto", max_batch_size=options.max_batch_size)
+    except MemoryError as error:
+        raise LoadFailed(_too_large(options)) from error
     facts = {
         "batched": warm.batched,
         "load_ms": round((loaded_s - started_s) * 1000, 1),
@@ -119,6 +127,13 @@ def _start(options: argparse.Namespace, status: Status) -> "Loop":
     gc.set_threshold(50_000, 20, 50)
     status.ready(inputs=model.inputs, outputs=warm.outputs, facts=facts)
     return loop
+
+
+def _too_large(options: argparse.Namespace) -> str:
+    return (
+        f"{place(options.model)}: needs more memory than a worker may hold, {options.max_memory >> 20} MiB; "
+        "raise max_memory"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from workers.errors import BadFrame
-from workers.service import cancel, frame_bytes
+from workers.service import cancel, frame_bytes, refuse
 from workers.tensors import Bytes
 from workers.wire import CANCEL, HEADER, KIND_AT
 
@@ -35,6 +35,8 @@ class Connection:
         """Begin and end of every whole frame that has not been taken."""
         self._broken: BadFrame | None = None
         """What follows them is no frame."""
+        self._unwanted = 0
+        """Bytes still to come of a frame that was refused."""
         self._start = 0
         """Of the oldest of them, or of the frame that is being received."""
         self._whole = 0
@@ -51,20 +53,36 @@ class Connection:
     def receive(self) -> bool:
         """Reads once what is there, while whole frames wait as far as the buffer reaches; False when the peer is gone.
 
-        Raises BadFrame when memory is short.
+        A frame for which memory is short becomes one that is refused; its bytes are dropped as they come.
         """
         try:
             if self._broken or not self._make_room():
                 return True
+            if self._unwanted:
+                return self._drop_some()
             count = self._socket.recv_into(self._view[self._end :])
         except BlockingIOError:
             return True
         except OSError:
             return False
-        except MemoryError as error:
-            raise BadFrame("a frame larger than the memory that is left") from error
+        except MemoryError:
+            self._refuse()
+            return True
         self._end += count
         self._find_frames()
+        return count > 0
+
+    def _refuse(self) -> None:
+        """Keeps only the HEADER of the frame that is being received."""
+        self._unwanted = frame_bytes(self.buffer, self._start) - (self._end - self._start)
+        refuse(self.buffer, self._start)
+        self._whole = self._end = self._start + HEADER.size
+        self._frames.append((self._start, self._end))
+
+    def _drop_some(self) -> bool:
+        """Reads what follows in the frame that was refused; False when the peer is gone."""
+        count = self._socket.recv_into(self._view[self._end :], min(self._unwanted, len(self.buffer) - self._end))
+        self._unwanted -= count
         return count > 0
 
     def _find_frames(self) -> None:

@@ -4,7 +4,7 @@ from time import monotonic, perf_counter_ns
 from typing import Any
 
 from workers.compare import Given, compare
-from workers.errors import BadFrame, Cancelled, FrameError, Late
+from workers.errors import BadFrame, Cancelled, FrameError, Late, ModelFailed
 from workers.sections import Reader, Section, Writer
 from workers.session import Model
 from workers.tensors import Array, Bytes
@@ -25,6 +25,8 @@ from workers.wire import (
 )
 
 MAX_MICROS = 0xFFFF_FFFF
+_TOO_LARGE = 0
+"""A kind that is never on the wire."""
 
 
 def frame_bytes(buffer: Bytes, start: int) -> int:
@@ -45,6 +47,11 @@ def cancel(buffer: bytearray, start: int) -> None:
     """Makes the RUN frame at buffer[start:] one that `answer` does not run; a COMPARE stays what it is."""
     if buffer[start + KIND_AT] == RUN:
         buffer[start + KIND_AT] = CANCEL
+
+
+def refuse(buffer: bytearray, start: int) -> None:
+    """Makes the frame whose HEADER is at buffer[start:] one that `answer` refuses, without looking at what follows."""
+    buffer[start + KIND_AT] = _TOO_LARGE
 
 
 def begun(buffer: Bytes, start: int) -> list[bytes]:
@@ -70,8 +77,10 @@ class Service:
 
         Raises BadFrame when the bytes make no sense; anything else that goes wrong becomes an ERROR frame.
         """
-        _, batch, kind, _, _, deadline_ms = HEADER.unpack_from(buffer, start)
+        length, batch, kind, _, _, deadline_ms = HEADER.unpack_from(buffer, start)
         try:
+            if kind == _TOO_LARGE:
+                raise ModelFailed(f"the model failed: out of memory: {length} bytes of input")
             if kind == CANCEL:
                 raise Cancelled("nobody waits for the answer")
             if deadline_ms and is_late(deadline_ms, monotonic()):

@@ -24,6 +24,7 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? 
 _PLACE = re.compile(r"(/\S+/)?[\w-]+\.(cc|h):\d+ (\w+( [\w:]+)*[\w:~<>]*\([^)]*\)( const)? |\w+ )")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: ")
 _ADVICE = " Please fix either the inputs/outputs or the model."
+_ALLOCATION = re.compile(r"(?:(node \w+ '.*?'): )?.*Failed to allocate memory for requested buffer of size (\d+)")
 _SHAPES = re.compile(r"\b(shapes?|reshaped?|broadcast\w*|dimensions?|rank)\b", re.IGNORECASE)
 
 
@@ -62,8 +63,12 @@ class Model:
         ]
 
 
-def load(path: Path, threads: int) -> Model:
-    """Loads a model for the CPU. Raises LoadFailed with one line naming the file and the remedy."""
+def load(path: Path, threads: int, *, hoards: bool = True) -> Model:
+    """Loads a model for the CPU. Raises LoadFailed with one line naming the file and the remedy.
+
+    hoards: ONNX Runtime keeps the memory of a run for the next one. Where memory is limited it must not: after one
+    request too many its arena asks for twice that much again and again, until it holds all that is left.
+    """
     _check_file(path)
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
@@ -71,6 +76,7 @@ def load(path: Path, threads: int) -> Model:
     options.inter_op_num_threads = threads
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = hoards
     options.enable_mem_pattern = False  # plans memory for one shape; batches change theirs all the time
     # Spinning threads would burn the cores that proxies and other workers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -120,6 +126,10 @@ def explain_run(error: Exception) -> FrameError:
     """What a failed run means for the caller: its input was refused, or the model failed."""
     name = type(error).__name__
     text = one_line(str(error))
+    if isinstance(error, MemoryError) or "bad_alloc" in text:
+        return ModelFailed("the model failed: out of memory")
+    if found := _ALLOCATION.match(text):
+        return ModelFailed(f"the model failed: out of memory: {found[1] or 'it'} asked for {found[2]} bytes")
     if name in {"InvalidArgument", "ValueError"} or (name in {"Fail", "RuntimeException"} and _SHAPES.search(text)):
         return Refused(f"the model refuses the input: {text}")
     return ModelFailed(f"the model failed: {text or name}")

@@ -129,6 +129,13 @@ class LocalFleet:
                 if instance.address == address:
                     self._tasks.start(instance.kill_hung(), f"end of {address}")
 
+    def _replace_heavy(self) -> None:
+        """Looks at what every worker holds, and replaces those that hold more than they may."""
+        for pool in self._pools.values():
+            for instance in pool.instances:
+                if held := instance.excess_bytes:
+                    self._tasks.start(instance.replace_heavy(held), f"end of {instance.address}")
+
     def registry_changed(self) -> None:
         """The models directory holds something else than before."""
         self._reconcile()
@@ -281,6 +288,7 @@ class LocalFleet:
         while True:
             await asyncio.sleep(TEND_S)
             self._reconcile()
+            self._replace_heavy()
 
     def _publish_soon(self) -> None:
         """Sends what pools are now once, however many changes this turn of the loop brings."""

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from gateway.controlplane.lifetime import WORKER
-from gateway.controlplane.processes import Child, Launcher, describe_exit
+from gateway.controlplane.processes import Child, Launcher, describe_exit, held_bytes
 from gateway.controlplane.restarts import HEALTHY_S, Restarts
 from gateway.controlplane.settings import WorkerSettings
 from gateway.controlplane.tasks import Bell
@@ -55,7 +55,10 @@ class WorkerSpec(msgspec.Struct, frozen=True):
         """Command line of one worker, after the program."""
         arguments = ["--model", str(self.model_path), "--socket", str(socket), "--status-fd", str(status_fd)]
         arguments += ["--threads", str(self.settings.threads), "--max-batch-size", str(self.settings.max_batch_size)]
-        return [*arguments, "--batching", self.settings.batching, *(["--idle"] if self.shadow else [])]
+        arguments += ["--batching", self.settings.batching]
+        if self.settings.max_memory:
+            arguments += ["--max-memory", str(self.settings.max_memory)]
+        return [*arguments, *(["--idle"] if self.shadow else [])]
 
 
 class WorkerHost(msgspec.Struct, frozen=True):
@@ -89,7 +92,8 @@ class Instance:
         self._load_error = ""
         self._crash = ""
         self._stopping = False
-        self._hung = False
+        self._given_up = ""
+        """Why the process is being ended although it would live on."""
         self._log = log.bind(model=spec.model, version=spec.version, shadow=spec.shadow)
 
     @property
@@ -136,8 +140,25 @@ class Instance:
         """Ends a process that is there but answers nobody; the next one follows as after a crash."""
         if self._child and self.address:
             self._log.error("worker hangs", pid=self._child.pid)
-            self._hung = True
+            self._given_up = "hung: a batch had no answer in time"
             await self._child.kill()
+
+    @property
+    def excess_bytes(self) -> int:
+        """How much memory the process holds if that is more than it may, and it is not being ended for it; else 0."""
+        most = self._spec.settings.max_memory
+        if not most or not self._child or not self.address or self._given_up:
+            return 0
+        held = held_bytes(self._child.pid)
+        return held if held > most else 0
+
+    async def replace_heavy(self, held: int) -> None:
+        """Ends a process that holds too much memory, after the frame it works on; the next follows as after a crash."""
+        if self._child and self.address and not self._given_up:
+            most = self._spec.settings.max_memory
+            self._given_up = f"held {held >> 20} MiB of memory, and max_memory is {most >> 20} MiB"
+            self._log.error("worker holds too much memory", pid=self._child.pid, held_bytes=held, max_memory=most)
+            await self._child.stop(STOP_GRACE_S)
 
     async def _incarnation(self) -> None:
         """One process from start to end, and the pause after a crash."""
@@ -192,7 +213,7 @@ class Instance:
 
     async def _pause_after_crash(self, ended: str) -> None:
         """Reports the crash and waits as long as its history asks for."""
-        ended, self._hung = ("hung: a batch had no answer in time" if self._hung else ended), False
+        ended, self._given_up = self._given_up or ended, ""
         delay_s = self._history.crashed(time.monotonic(), self._healthy_s())
         self._crash = ended
         self._log.error("worker crashed", how=ended, restart_in_s=delay_s, crash_loop=self._history.looping)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 MAX_LINE_BYTES: Final = 8192
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 HINTS: Final = {
     signal.SIGKILL: "killed by hand or by the kernel for want of memory",
     signal.SIGSEGV: "a fault in native code",
@@ -28,6 +29,15 @@ def start_ticks(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def held_bytes(pid: int) -> int:
+    """Memory that is a process's own: resident, without mapped files and what it shares; 0 when it has ended."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_bytes().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return (int(resident) - int(shared)) * PAGE_BYTES
 
 
 def describe_exit(code: int) -> str:

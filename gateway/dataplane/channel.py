@@ -115,6 +115,9 @@ class Channel(asyncio.Protocol):
             length, number, kind, flags, _, micros = wire.HEADER.unpack_from(data, position)
             stop = position + header + length
             if stop > end:
+                if not self.in_flight or number != self.in_flight[0].number:  # else garbage is waited for to its end
+                    self._close_broken(f"the beginning of an answer to batch {number}, which is not its turn")
+                    return
                 self._need = header + length
                 break
             self._answered(number, kind, flags, micros, data, position + header, stop)
@@ -154,5 +157,7 @@ class Channel(asyncio.Protocol):
             batch.on_answer(batch, kind, micros, data, start, stop)
 
     def _close_broken(self, what: str) -> None:
+        if self.in_flight and self.in_flight[0].exclusive:
+            self.in_flight[0].begun = True  # whatever this was, it came when that one was run
         log.error("worker sent garbage; its connection is closed", address=self.address, what=what)
         self.abort()

@@ -138,6 +138,35 @@ def test_bad_input_is_an_error_and_the_next_is_answered(tmp_path: Path) -> None:
         assert worker.stderr.read_text() == ""
 
 
+def test_a_request_for_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    with Worker(tmp_path, models.hungry(), "--max-memory", str(256 << 20)) as worker:
+        worker.ready()
+        with worker.connect() as client:
+            for mib in (1 << 20, 300, 1 << 12, 1 << 40):
+                failed = client.ask(frames.run(1, {"X": np.array([mib])}))
+                assert (failed.kind, failed.flags) == (wire.ERROR, 13)
+                assert failed.text.startswith("the model failed: out of memory")
+                for well in (8, 200):
+                    assert client.ask(frames.run(2, {"X": np.array([well])})).kind == wire.RESULT
+            assert _resident_bytes(worker) < 150 << 20, "what a run had is given back"
+        assert worker.stderr.read_text() == ""
+
+
+def test_a_frame_larger_than_the_memory_that_is_left_is_refused(tmp_path: Path) -> None:
+    with Worker(tmp_path, models.identity("UINT8", (-1, -1)), "--max-memory", str(64 << 20)) as worker:
+        worker.ready()
+        with worker.connect() as client:
+            failed = client.ask(frames.run(1, {"X": np.zeros((1, 200 << 20), np.uint8)}))
+            assert (failed.batch, failed.flags) == (1, 13)
+            assert "out of memory" in failed.text
+            assert client.ask(frames.run(2, {"X": np.zeros((1, 8), np.uint8)})).kind == wire.RESULT
+
+
+def test_a_model_that_needs_more_than_it_may_is_not_served(tmp_path: Path) -> None:
+    with Worker(tmp_path, models.classifier(), "--max-memory", str(1 << 20)) as worker:
+        assert worker.failed().endswith("needs more memory than a worker may hold, 1 MiB; raise max_memory")
+
+
 def test_garbage_closes_its_connection_with_one_line(tmp_path: Path) -> None:
     with Worker(tmp_path, models.classifier()) as worker:
         worker.ready()

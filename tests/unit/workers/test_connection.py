@@ -188,17 +188,37 @@ def test_a_length_that_lies_costs_no_memory(pair: tuple[Connection, socket.socke
     assert connection.frame() is None
 
 
-def test_memory_that_is_short_closes_the_connection_only(
+def test_a_frame_for_which_memory_is_short_is_refused_and_the_next_is_whole(
     pair: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection, _ = pair
+    connection, theirs = pair
 
-    def short(_: Connection) -> None:
+    def short(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Connection, "_make_room", short)
-    with pytest.raises(BadFrame, match="memory"):
-        connection.receive()
+    monkeypatch.setattr(Connection, "_replace", short)
+    data = big(1, 100) + big(2, 3 * BUFFER_BYTES) + cancel(1) + big(3, 100)
+    found, view = [], memoryview(data)
+    while len(found) < 3:
+        with contextlib.suppress(BlockingIOError):
+            view = view[theirs.send(view) :] if view else view
+        assert connection.receive()
+        found += taken(connection)
+    assert (found[0], found[2]) == (big(1, 100), big(3, 100))
+    assert found[1][: wire.KIND_AT] == big(2, 3 * BUFFER_BYTES)[: wire.KIND_AT]
+    assert len(found[1]) == wire.HEADER.size
+    assert len(connection.buffer) == BUFFER_BYTES
+
+
+def test_a_peer_may_leave_in_the_middle_of_a_frame_that_was_refused(pair: tuple[Connection, socket.socket]) -> None:
+    connection, theirs = pair
+    theirs.send(big(1, 1000)[:500])
+    connection.receive()
+    connection._refuse()
+    assert len(taken(connection)) == 1
+    assert connection.receive(), "nothing is there"
+    theirs.close()
+    assert not connection.receive()
 
 
 def test_garbage_is_found_with_the_header(pair: tuple[Connection, socket.socket]) -> None:

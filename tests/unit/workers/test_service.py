@@ -10,7 +10,7 @@ import pytest
 from tests import frames, models
 from workers import wire
 from workers.errors import BadFrame, Refused
-from workers.service import Service, begun, cancel, error_frame, frame_bytes
+from workers.service import Service, begun, cancel, error_frame, frame_bytes, refuse
 from workers.session import Model, load
 from workers.warmup import warm_up
 
@@ -181,6 +181,14 @@ def test_a_comparison_is_never_cancelled() -> None:
     before = bytes(data)
     cancel(data, 0)
     assert data == before
+
+
+def test_what_is_too_large_is_refused_by_its_header(make: Make) -> None:
+    data = bytearray(wire.HEADER.pack(1 << 30, 9, wire.RUN, 0, 0, 0))
+    refuse(data, 0)
+    answer = ask(make(models.identity()), bytes(data))
+    assert (answer.batch, answer.flags) == (9, 13)
+    assert answer.text == f"the model failed: out of memory: {1 << 30} bytes of input"
 
 
 def test_who_asks_is_told_when_a_frame_begins() -> None:

@@ -185,3 +185,20 @@ def test_errors_are_cut_to_a_readable_length() -> None:
     text = session.one_line("[ONNXRuntimeError] : 1 : FAIL : " + "words " * 1000)
     assert len(text) == session.MAX_TEXT
     assert text.startswith("words words")
+
+
+def test_memory_that_is_short_is_said_so() -> None:
+    arena = (
+        "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running ConstantOfShape node. Name:'fill' "
+        "Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* onnxruntime::BFCArena::"
+        "AllocateRawInternal(size_t, bool, onnxruntime::Stream*) "
+        "Failed to allocate memory for requested buffer of size 7"
+    )
+    for error, said in (
+        (RuntimeError(arena), ": node ConstantOfShape 'fill' asked for 7 bytes"),
+        (RuntimeError(arena[arena.index("Failed") :]), ": it asked for 7 bytes"),
+        (RuntimeError("std::bad_alloc"), ""),
+        (MemoryError(), ""),
+    ):
+        explained = session.explain_run(error)
+        assert (explained.code, str(explained)) == (13, f"the model failed: out of memory{said}")

@@ -17,9 +17,15 @@ from tests.children.world import Book, put, worker_host
 
 @asynccontextmanager
 async def running(
-    told: str, tmp_path: Path, run_dir: Path, book: Book, may_start: Callable[[], str] = str
+    told: str,
+    tmp_path: Path,
+    run_dir: Path,
+    book: Book,
+    may_start: Callable[[], str] = str,
+    max_memory: int = 0,
 ) -> AsyncIterator[tuple[Instance, Bell]]:
-    spec = WorkerSpec("digits", 1, False, put(tmp_path, "digits", 1, told), WorkerSettings())
+    settings = WorkerSettings(max_memory=max_memory)
+    spec = WorkerSpec("digits", 1, False, put(tmp_path, "digits", 1, told), settings)
     bell, tasks = Bell(), Tasks()
     instance = Instance(spec, worker_host(run_dir, book), may_start, bell.ring)
     tasks.start(instance.run(), "instance")
@@ -117,11 +123,40 @@ async def test_a_program_that_cannot_be_started_is_a_crash(tmp_path: Path, run_d
     assert "could not be started: No such file or directory" in instance.error
 
 
+@pytest.mark.usefixtures("_quick_restarts")
+async def test_one_that_holds_too_much_memory_is_replaced(tmp_path: Path, run_dir: Path, book: Book) -> None:
+    async with running("ok", tmp_path, run_dir, book, max_memory=1) as (instance, bell):
+        assert instance.excess_bytes == 0, "nobody is there"
+        for restarts in range(1, 6):
+            await bell.until(lambda: bool(instance.address))
+            held = instance.excess_bytes
+            assert held > 1
+            ending = asyncio.gather(instance.replace_heavy(held), instance.replace_heavy(held))
+            await asyncio.sleep(0)
+            assert instance.excess_bytes == 0, "it is being ended already"
+            await ending
+            await bell.until(lambda: instance.restarts == restarts)  # noqa: B023 - called at once
+        await bell.until(lambda: bool(instance.error))
+        assert (
+            instance.error
+            == f"worker keeps crashing: held {held >> 20} MiB of memory, and max_memory is 0 MiB; see the log"
+        )
+
+
+@pytest.mark.parametrize("max_memory", [0, 1 << 40])
+async def test_one_that_holds_what_it_may_is_left_alone(
+    tmp_path: Path, run_dir: Path, book: Book, max_memory: int
+) -> None:
+    async with running("ok", tmp_path, run_dir, book, max_memory=max_memory) as (instance, bell):
+        await bell.until(lambda: bool(instance.address))
+        assert instance.excess_bytes == 0
+
+
 def test_the_command_line_says_everything_a_worker_needs() -> None:
-    spec = WorkerSpec("digits", 1, True, Path("/m/digits/1/model.onnx"), WorkerSettings(1, 2, 8, "off"))
+    spec = WorkerSpec("digits", 1, True, Path("/m/digits/1/model.onnx"), WorkerSettings(1, 2, 8, "off", max_memory=99))
     assert spec.arguments(Path("/run/w1.sock"), 5) == [
         *("--model", "/m/digits/1/model.onnx", "--socket", "/run/w1.sock", "--status-fd", "5"),
-        *("--threads", "2", "--max-batch-size", "8", "--batching", "off", "--idle"),
+        *("--threads", "2", "--max-batch-size", "8", "--batching", "off", "--max-memory", "99", "--idle"),
     ]
 
 

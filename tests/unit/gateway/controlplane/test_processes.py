@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gateway.controlplane.processes import Child, Launcher, describe_exit, python_module, start_ticks
+from gateway.controlplane.processes import Child, Launcher, describe_exit, held_bytes, python_module, start_ticks
 from tests.children.world import Book
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -100,3 +100,14 @@ def test_exits_are_described_in_words(code: int, words: str) -> None:
 
 def test_a_child_runs_no_code_from_the_current_directory() -> None:
     assert python_module("workers") == [sys.executable, "-P", "-m", "workers"]
+
+
+def test_what_a_process_holds_is_its_own_memory() -> None:
+    before = held_bytes(os.getpid())
+    block = bytearray(b"x") * (64 << 20)
+    assert held_bytes(os.getpid()) - before > 60 << 20
+    assert block
+
+
+def test_a_process_that_has_ended_holds_nothing() -> None:
+    assert held_bytes(2**22 + 1) == 0

@@ -152,6 +152,15 @@ def test_an_answer_to_another_batch_closes_the_connection(answer: bytes) -> None
     assert spy.gone == [spy.channel]
 
 
+@pytest.mark.parametrize("sent", [0, 1])
+def test_garbage_that_claims_to_be_long_is_not_waited_for(sent: int) -> None:
+    spy = Spy()
+    for number in range(sent):
+        spy.send(number)
+    spy.channel.data_received(b"\xee" * wire.HEADER.size)
+    assert spy.transport.is_closing()
+
+
 def test_an_answer_to_nothing_closes_the_connection() -> None:
     spy = Spy()
     spy.channel.data_received(frame(1, wire.RESULT, b""))
@@ -243,6 +252,14 @@ def test_a_batch_that_has_begun_is_still_in_flight() -> None:
     assert (sent.begun, spy.told, list(spy.channel.in_flight)) == (True, [], [sent])
     spy.channel.data_received(frame(1, wire.RESULT, b""))
     assert spy.told == [(1, wire.RESULT, 0, b"")]
+
+
+def test_garbage_is_laid_at_the_door_of_what_was_alone() -> None:
+    for exclusive in (True, False):
+        spy = Spy()
+        sent = spy.send(1, exclusive=exclusive)
+        spy.channel.data_received(frame(9, wire.RESULT, b""))
+        assert sent.begun == exclusive
 
 
 def test_another_batch_than_the_oldest_cannot_begin() -> None:
