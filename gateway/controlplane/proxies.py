@@ -22,8 +22,9 @@ from gateway.controlplane.linkserver import ProxyLink
 from gateway.controlplane.processes import Child, Launcher, describe_exit
 from gateway.controlplane.restarts import Restarts
 from gateway.controlplane.settings import ProxySettings, share
+from gateway.controlplane.surveys import Surveys
 from gateway.controlplane.tasks import Bell, Tasks
-from gateway.errors import NotReady, StartupError
+from gateway.errors import StartupError
 from gateway.routing import link
 from gateway.routing.outcome import Report, Trace
 from gateway.routing.snapshot import Snapshot
@@ -64,8 +65,6 @@ class Slot:
         """0 until it listens."""
         self.listening_since_s = 0.0
         self.silent = 0
-        self.surveyed = 0
-        """Number of the newest survey it has answered."""
         self.crashes = 0
         self.error = ""
         """Why it does not listen, in the words of the last process that found any."""
@@ -109,7 +108,7 @@ class Proxies:
         """Hears what a proxy asks for a client, and whom to answer."""
         self.on_traces: Callable[[Sequence[Trace]], None] = lambda _: None
         """Hears the traces in a report."""
-        self._surveys = 0
+        self._surveys = Surveys(settings.ack_timeout_s)
         self._standing: dict[type, bytes] = {}
         """Messages that a new proxy gets, too: the newest of each type, encoded."""
 
@@ -168,22 +167,9 @@ class Proxies:
     async def survey(self) -> None:
         """Returns when every proxy has reported what it had counted up to now, and taken in what it was sent.
 
-        A proxy that ends meanwhile is not waited for. Raises NotReady when one does not report in time.
+        Raises NotReady when one does not report in time.
         """
-        self._surveys += 1
-        number = self._surveys
-        message = link.encode(link.Survey(number))
-        asked = [(slot, slot.link) for slot in self._slots if slot.told and slot.link]
-        for _, source in asked:
-            source.send(message)
-        reported = self._bell.until(
-            lambda: all(slot.link is not source or slot.surveyed >= number for slot, source in asked)
-        )
-        try:
-            await asyncio.wait_for(reported, self._settings.ack_timeout_s)
-        except TimeoutError:
-            late = [str(slot.index) for slot, source in asked if slot.link is source and slot.surveyed < number]
-            raise NotReady(f"proxy {', '.join(late)} does not report in time; try again") from None
+        await self._surveys.ask()
 
     async def tell(self, message: link.FromControl) -> None:
         """Sends a message to every proxy, and to every new one; returns when all have taken it in, as `survey` does.
@@ -296,9 +282,7 @@ class Proxies:
                 self._reports.fold(slot.index, message)
                 if message.traces:
                     self.on_traces(message.traces)
-                if message.answers:
-                    slot.surveyed = max(slot.surveyed, message.answers)
-                    self._bell.ring()
+                self._surveys.answered(source, message.answers)
 
     def _welcome(self, source: ProxyLink, hello: link.Hello) -> None:
         """Only the process we started for this place is served."""
@@ -310,7 +294,7 @@ class Proxies:
         if slot.link:
             slot.link.close()
         slot.link, slot.told = source, True
-        slot.surveyed = 0
+        self._surveys.joined(source, slot.index)
         source.send(link.encode(self._configure(slot.index)))
         for message in self._standing.values():
             source.send(message)
@@ -344,6 +328,7 @@ class Proxies:
 
     def _lost(self, source: ProxyLink) -> None:
         """A proxy without a link serves on, but cannot be told anything: it is replaced."""
+        self._surveys.left(source)
         slot = next((slot for slot in self._slots if slot.link is source), None)
         if slot is None:
             return

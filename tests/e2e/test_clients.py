@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,36 @@ def test_triton_client_is_told_what_is_wrong(
     ):
         client.infer("classifier", [tensor])
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_triton_client_asks_how_models_run_and_what_they_did(shared: Gateway) -> None:
+    with triton.InferenceServerClient(shared.target) as client:
+        config = client.get_model_config("two_inputs").config
+        assert (config.max_batch_size, [list(one.dims) for one in config.input]) == (64, [[2], [2]])
+        before = client.get_inference_statistics("identity_fp64").model_stats[0].inference_stats.success.count
+        tensor = triton.InferInput("X", [1, 3], "FP64")
+        tensor.set_data_from_numpy(SAMPLES["FP64"])
+        client.infer("identity_fp64", [tensor])
+        after = client.get_inference_statistics("identity_fp64", "1").model_stats[0]
+        assert after.inference_stats.success.count == before + 1
+        assert ("scalar", "READY") in {(one.name, one.state) for one in client.get_model_repository_index().models}
+
+
+def test_triton_client_may_change_nothing_unless_allowed(shared: Gateway) -> None:
+    with triton.InferenceServerClient(shared.target) as client:
+        assert client.get_trace_settings(as_json=True)["settings"]["trace_level"]["value"] == ["OFF"]
+        assert client.get_log_settings(as_json=True)["settings"]["log_info"] == {"bool_param": True}
+        assert "model_repository" not in client.get_server_metadata().extensions
+        changes: tuple[tuple[Callable[[], object], str], ...] = (
+            (lambda: client.unload_model("scalar"), 'model_control = "explicit"'),
+            (lambda: client.load_model("scalar"), 'model_control = "explicit"'),
+            (lambda: client.update_trace_settings(settings={"trace_rate": "1"}), "set trace_file"),
+            (lambda: client.update_log_settings({"log_info": False}), "change_settings = true"),
+        )
+        for change, remedy in changes:
+            with pytest.raises(InferenceServerException, match=remedy) as caught:
+                change()
+            assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
 
 
 async def test_triton_aio_client_infers(shared: Gateway) -> None:

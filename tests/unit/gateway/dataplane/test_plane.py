@@ -1,63 +1,20 @@
-from asyncio import get_running_loop, sleep
+from asyncio import sleep
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
-import msgspec
 import pytest
 
 from gateway.dataplane import mirror as mirrors
 from gateway.dataplane import plane as planes
 from gateway.dataplane.lane import Lane
-from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.pressure import MAX_HOLD_S, Sample
-from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import Route
 from gateway.errors import Code
-from gateway.routing.link import Tracing
-from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Region, Release, Shadow, Snapshot
-from protos import inference_pb2 as pb
-from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, SocketWorker, compared, echo, floats, infer, pool, until
+from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Release, Shadow, Snapshot
+from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, compared, echo, infer, until
+from tests.unit.gateway.dataplane.plane_bench import PlaneBench, version
 from workers import wire
-
-
-class PlaneBench:
-    """A plane, and workers on real sockets."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.plane = Plane(Settings(), get_running_loop())
-        self.workers: dict[str, SocketWorker] = {}
-        self.epoch = 0
-
-    async def start(self, name: str, **answers: Any) -> str:
-        """A worker; returns its address."""
-        worker = self.workers[name] = SocketWorker(self.folder / name, **answers)
-        await worker.__aenter__()
-        return worker.address
-
-    async def stop(self) -> None:
-        self.plane.apply(Snapshot(epoch=self.epoch + 1))
-        self.plane.report(0)
-        for worker in self.workers.values():
-            await worker.stop()
-        await until(lambda: not self.plane._connecting)
-
-    def apply(self, policy: Policy | None, *pools: Pool, **snapshot: Any) -> None:
-        self.epoch += 1
-        releases = (Release("m", self.epoch, policy),) if policy is not None else ()
-        self.plane.apply(Snapshot(epoch=self.epoch, releases=releases, pools=pools, **snapshot))
-
-    def infer(self, user: str = "", **fields: Any) -> FakeCall:
-        now_s = monotonic()
-        call = FakeCall(infer((1, 2)), {"x-user-id": user} if user else {}, now_s, **fields)
-        self.plane.pipeline.infer(call)
-        return call
-
-    async def answered(self, call: FakeCall) -> Code | None:
-        await until(lambda: call.closed)
-        return call.code
 
 
 @pytest.fixture
@@ -65,10 +22,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[PlaneBench]:
     made = PlaneBench(tmp_path)
     yield made
     await made.stop()
-
-
-def version(number: int, *addresses: str, **changes: Any) -> Pool:
-    return pool(version=number, addresses=addresses, **changes)
 
 
 async def test_before_the_first_snapshot_nothing_is_served(bench: PlaneBench) -> None:
@@ -411,92 +364,3 @@ async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(
     assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
     assert apply(canary, good, version(2, state="failed"), failed)
     assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"
-
-
-async def test_requests_for_versions_that_are_not_stable_are_counted_apart(bench: PlaneBench) -> None:
-    canary = Canary(2, (Range(0, 10_000),))
-    bench.apply(Policy(1, canaries=(canary,), salt="s"), version(1), version(2))
-    for user in ("a", "b"):
-        bench.infer(user)
-    bench.plane.pipeline.infer(FakeCall(infer((1, 2)), {"cutover-arm": "stable"}))
-    assert (bench.plane.pipeline.load.minor(), bench.plane.in_flight) == (2, 3)
-    for lane in bench.plane._lanes.values():
-        lane.sweep(monotonic())
-        lane.sweep(monotonic() + 3600)
-
-
-async def test_an_unloaded_model_answers_what_it_holds_and_nobody_else(bench: PlaneBench) -> None:
-    hold: list[Frame] = []
-
-    def keep(asked: Frame) -> None:
-        hold.append(asked)
-
-    address = await bench.start("a", answer=keep)
-    loaded = version(1, address)
-    bench.apply(Policy(1), loaded)
-    await until(lambda: bench.plane.ready("m", 1))
-    running = bench.infer()
-    await until(lambda: hold)
-    bench.workers["a"].answer = echo
-    waiting = [bench.infer() for _ in range(3)]
-    bench.apply(Policy(1), msgspec.structs.replace(loaded, state="unloaded", error="unloaded; load it"))
-    late = bench.infer()
-    assert (late.code, late.text) == (Code.UNAVAILABLE, "m version 1 is not ready: unloaded; load it")
-    assert not bench.plane.ready("m", 1)
-    assert bench.plane.settled, "nobody wants it to be ready"
-    for writer in bench.workers["a"]._writers:
-        writer.write(echo(hold[0]))
-    await until(lambda: running.closed and all(call.closed for call in waiting))
-    assert {call.code for call in (running, *waiting)} == {Code.OK}
-    bench.apply(Policy(1), Pool("m", 1, shadow=False, state="unloaded", error="unloaded; load it"))
-    assert bench.infer().code == Code.UNAVAILABLE
-    bench.apply(Policy(1), version(1, await bench.start("b")))
-    await bench.plane.until_connected()
-    assert bench.plane.ready("m", 1)
-    assert await bench.answered(bench.infer()) == Code.OK
-
-
-async def test_traces_are_picked_at_the_rate_of_the_model_and_reported(bench: PlaneBench) -> None:
-    bench.plane.trace(Tracing(rate=1, models={"m": 2}))
-    bench.apply(Policy(1), version(1, await bench.start("a")))
-    await bench.plane.until_connected()
-    for name in "abcd":
-        call = FakeCall(infer((1, 2), id=name), {}, monotonic())
-        bench.plane.pipeline.infer(call)
-        assert await bench.answered(call) == Code.OK
-    traced = bench.plane.report(0).traces
-    assert [(trace.model, trace.version, trace.request_id) for trace in traced] == [("m", 1, "b"), ("m", 1, "d")]
-    assert traced[0].arrived_ns <= traced[0].sent_ns <= traced[0].run_ns <= traced[0].ended_ns
-    bench.plane.trace(Tracing(rate=1))
-    assert await bench.answered(bench.infer()) == Code.OK
-    bench.plane.trace(Tracing(rate=1, models={"m": 0}))
-    assert await bench.answered(bench.infer()) == Code.OK
-    assert len(bench.plane.report(0).traces) == 1
-    assert bench.plane.report(0).traces == ()
-
-
-def shared_input(region: str) -> FakeCall:
-    message = pb.ModelInferRequest(model_name="m")
-    tensor = message.inputs.add(name="X", datatype="FP32", shape=[1, 2])
-    tensor.parameters["shared_memory_region"].string_param = region
-    tensor.parameters["shared_memory_byte_size"].int64_param = 8
-    return FakeCall(message.SerializeToString(), {}, monotonic())
-
-
-async def test_shared_memory_is_what_the_snapshot_says(bench: PlaneBench, tmp_path: Path) -> None:
-    bench.plane._regions = Regions(tmp_path)
-    (tmp_path / "object").write_bytes(floats(3, 4))
-    status = (tmp_path / "object").stat()
-    region = Region("r", "/object", 0, 8, status.st_dev, status.st_ino)
-    address = await bench.start("one")
-    loading = version(1, state="loading", inputs=(), outputs=())
-    for pools in ((loading,), (version(1, address),)):  # a version's tensors become known later
-        bench.apply(Policy(1), *pools, regions=(region,))
-    call = shared_input("r")
-    bench.plane.pipeline.infer(call)
-    assert await bench.answered(call) == Code.OK
-    assert call.array() == [[3, 4]]
-    bench.apply(Policy(1), version(1, address))
-    gone = shared_input("r")
-    bench.plane.pipeline.infer(gone)
-    assert (gone.code, "'r' is not registered" in gone.text) == (Code.INVALID_ARGUMENT, True)

@@ -135,13 +135,14 @@ async def test_nothing_depends_on_a_model(bench: Bench) -> None:
 async def test_the_index_lists_all_or_what_is_ready(bench: Bench) -> None:
     bench.known = [status("old", 1), status("old", 2, "found")]
 
-    async def listed(**fields: object) -> list[str]:
-        answer = await bench.models.index(errand(pb.RepositoryIndexRequest(**fields)))  # type: ignore[arg-type]
+    async def listed(repository_name: str = "", ready: bool = False) -> list[str]:
+        request = pb.RepositoryIndexRequest(repository_name=repository_name, ready=ready)
+        answer = await bench.models.index(errand(request))
         return [one.version for one in pb.RepositoryIndexResponse.FromString(answer).models]
 
     assert (await listed(), await listed(ready=True)) == (["1", "2"], ["1"])
     with pytest.raises(InvalidRequest, match="leave repository_name empty"):
-        await listed(repository_name="somewhere")
+        await listed("somewhere")
 
 
 @pytest.mark.parametrize(
