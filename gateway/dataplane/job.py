@@ -26,7 +26,7 @@ def next_number() -> int:
 
 
 class Load:
-    """Requests of this proxy without an answer, against their limit; and how many were sent twice."""
+    """Requests of this proxy without an answer, against their limit; and how many were run again."""
 
     __slots__ = ("in_flight", "limit", "retries")
 
