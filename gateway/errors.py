@@ -80,7 +80,7 @@ class NotFound(RequestError):
 
 
 class NotReady(RequestError):
-    """The version is loading, failed to load, or lost its worker twice."""
+    """The version is loading, failed to load, or loses its workers."""
 
     code = Code.UNAVAILABLE
     retryable = True

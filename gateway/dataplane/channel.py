@@ -68,7 +68,7 @@ class Channel(asyncio.Protocol):
 
     def cancel(self, batch: Batch) -> None:
         """Nobody waits for the batch any more: the worker need not run it. It is answered in its turn all the same."""
-        if self._transport is not None and batch in self.in_flight:
+        if self._transport is not None and batch in self.in_flight and not batch.begun:
             self._transport.write(wire.HEADER.pack(0, batch.number, wire.CANCEL, 0, 0, 0))
 
     def hangs(self, now_s: float, limit_s: float) -> bool:

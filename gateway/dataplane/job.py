@@ -26,7 +26,7 @@ def next_number() -> int:
 
 
 class Load:
-    """Requests of this proxy without an answer, against their limit; how many were sent twice; and who works."""
+    """Requests of this proxy without an answer, against their limit; how many were run again; and who works."""
 
     __slots__ = ("busy", "in_flight", "limit", "minor", "retries")
 

@@ -36,7 +36,7 @@ METRICS = (
     ),
     Described("cutover_request_seconds", "histogram", _SERIES, "Complete request to reply handed to the transport"),
     Described("cutover_queue_seconds", "histogram", _SERIES, "Wait in the lane's queue until sent to a worker"),
-    Described("cutover_request_retries_total", "counter", (), "Requests sent a second time because their worker died"),
+    Described("cutover_request_retries_total", "counter", (), "Requests run again because their worker died"),
     Described("cutover_in_flight_requests", "gauge", (), "Requests without an answer yet"),
     Described("cutover_queued_requests", "gauge", ("model",), "Requests waiting for a worker"),
     Described("cutover_connections", "gauge", (), "Open client connections"),

@@ -100,7 +100,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     batches: tuple[BatchReport, ...] = ()
     shadows: tuple[ShadowReport, ...] = ()
     retries: int = 0
-    """Requests sent a second time because their worker died."""
+    """Requests run again because their worker died."""
     in_flight: int = 0
     queued: dict[str, int] = {}
     """Gauge: queued requests by model."""

@@ -198,7 +198,7 @@ def test_a_frame_for_which_memory_is_short_is_refused_and_the_next_is_whole(
 
     monkeypatch.setattr(Connection, "_replace", short)
     data = big(1, 100) + big(2, 3 * BUFFER_BYTES) + cancel(1) + big(3, 100)
-    found, view = [], memoryview(data)
+    found, view = list[bytes](), memoryview(data)
     while len(found) < 3:
         with contextlib.suppress(BlockingIOError):
             view = view[theirs.send(view) :] if view else view

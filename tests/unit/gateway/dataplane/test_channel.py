@@ -250,6 +250,9 @@ def test_a_batch_that_has_begun_is_still_in_flight() -> None:
     sent = spy.send(1, exclusive=True)
     spy.channel.data_received(begun(1))
     assert (sent.begun, spy.told, list(spy.channel.in_flight)) == (True, [], [sent])
+    spy.transport.written.clear()
+    spy.channel.cancel(sent)
+    assert not spy.transport.written, "it is too late"
     spy.channel.data_received(frame(1, wire.RESULT, b""))
     assert spy.told == [(1, wire.RESULT, 0, b"")]
 
