@@ -57,7 +57,7 @@ def test_overload(tmp_path: Path) -> None:
 @needs_nginx
 def test_the_comparison_as_far_as_nothing_is_installed() -> None:
     out = run("loadtests.compare", "cutover", "nginx", "--quick")
-    assert "| cutover |  | " in out
+    assert "| cutover | " in out
     assert "nginx's worker, in front of Cutover" in out
     assert "| throughput, by Triton's | ≥ × 8 |  | not measured |" in out
 

@@ -22,4 +22,4 @@ def test_it_is_one_file_with_three_panels() -> None:
 def test_a_load_without_any_answer_is_drawn_too() -> None:
     steps = [step(0.5), step(10.0)]
     nothing = Step(2.0, step(0.0).found, 0, 0.1)
-    ET.fromstring(figure.draw(Course(500, "50ms", 0.1, [steps[0], nothing, steps[1]], None)))  # noqa: S314
+    ET.fromstring(figure.draw(Course(500, "50ms", 0.1, [steps[0], nothing, steps[1]], None)))  # noqa: S314 - likewise
