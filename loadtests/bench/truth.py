@@ -18,7 +18,7 @@ from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 
 PATIENCE_S: Final = 30.0
 WARM_UP: Final = 20
-_DTYPES: Final = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -58,8 +58,8 @@ def check(port: int, workload: Workload, expected: Outputs) -> int:
             ask = GRPCInferenceServiceStub(channel).ModelInfer
             reply = ask(workload.request, timeout=PATIENCE_S, wait_for_ready=True)
         except grpc.RpcError as error:
-            reason = error.details() if isinstance(error, grpc.Call) else str(error)
-            raise BenchError(f"it does not answer: {reason}") from error
+            said = getattr(error, "details", str)  # a failed call has details; its type does not say so
+            raise BenchError(f"it does not answer: {said()}") from error
     compare(reply, expected)
     return int(reply.ByteSize())
 

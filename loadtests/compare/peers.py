@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,7 @@ class Running:
 
 def running(served: Gateway) -> Running:
     """The gateway as a peer among others."""
-    return Running(CUTOVER, "", int(served.target.rpartition(":")[2]), served.process.pid)
+    return Running(CUTOVER, version(CUTOVER), int(served.target.rpartition(":")[2]), served.process.pid)
 
 
 Start = Callable[[Site, Workload], AbstractContextManager[Running]]

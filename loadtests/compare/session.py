@@ -83,11 +83,12 @@ class Session:
     def _split(self, small: Workload) -> None:
         """Cutover splitting by itself, and behind nginx that splits: the same load on both."""
         with gateway(self._site, small) as commanded:
-            commanded.run("canary", "set", small.name, CANDIDATE, "--percent", "10", "--reason", "bench")
             served, expected = running(commanded), Truth(small).outputs()
             own = Door(served.port, small.payload, check(served.port, small, expected))
             with nginx.splitting(self._site, served.port) as front:
                 through = Door(front.port, small.payload, check(front.port, small, expected))
+                # Only now: until here any answer by another version would have been a wrong one.
+                commanded.run("canary", "set", small.name, CANDIDATE, "--percent", "10", "--reason", "bench")
                 split = closed(through, self._effort, lambda: nginx.workers(front))
             proxies = processes.with_argument(served.processes(), PROXY)
             alone = closed(own, self._effort, lambda: proxies)

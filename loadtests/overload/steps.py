@@ -80,13 +80,13 @@ def recovered_after_s(report: dict[str, Any]) -> float | None:
     None: not while it looked.
     """
     before, flood, _ = report["stages"]
-    over_s = before["seconds"] + flood["seconds"]
+    over_s: float = before["seconds"] + flood["seconds"]
     bound_us = NORMAL * (before["latency_us"]["p99"] or 0.0)
     slices = [each for each in report["slices"] if each["at_s"] >= over_s - 1e-9]
     good = [_normal(each, bound_us) for each in slices]
     for index in range(len(good) - 1):
         if good[index] and good[index + 1]:
-            return max(0.0, float(slices[index]["at_s"]) - over_s)
+            return max(0.0, float(slices[index]["at_s"] - over_s))
     return None
 
 
@@ -123,11 +123,12 @@ def table(course: Course) -> Iterator[str]:
 def aims(course: Course) -> list[Aim]:
     """What a gateway under flood owes those it accepts."""
     flood, calm = course.step(FACTORS[-1]), course.step(1.0)
+    goodput = ratio(flood.goodput, course.capacity) if flood else None
     p99_us = flood.p99_us if flood else None
-    memory = ratio(flood and float(flood.memory_bytes), calm and float(calm.memory_bytes))
+    memory = ratio(float(flood.memory_bytes), float(calm.memory_bytes)) if flood and calm else None
     return [
-        at_least("goodput at 10 ×, by the capacity", ratio(flood and flood.goodput, course.capacity), 0.9),
-        at_most("p99 of accepted requests at 10 ×", p99_us and p99_us / 1e3, course.slo_s * 1e3, "ms"),
+        at_least("goodput at 10 ×, by the capacity", goodput, 0.9),
+        at_most("p99 of accepted requests at 10 ×", None if p99_us is None else p99_us / 1e3, course.slo_s * 1e3, "ms"),
         at_most("memory at 10 ×, by that at 1 ×", memory, 1.1),
         at_most("until latencies are normal again", course.recovery_s, RECOVERY_S, "s"),
     ]

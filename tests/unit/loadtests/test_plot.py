@@ -44,4 +44,5 @@ def test_marks_stay_inside_and_are_escaped() -> None:
     assert "x &amp; y" in text
     assert "&lt;five&gt;" in text
     assert f"{plot.WIDTH - plot.RIGHT:.1f},{plot.TOP:.1f}" in text
+    assert chart.group(30) == f'<g transform="translate(0 30)">{text.partition(">")[2].removesuffix("</svg>")}</g>'
     assert not re.search(r"nan|inf", text)

@@ -36,6 +36,12 @@ def test_quantiles_are_the_nearest_rank_within_one_percent(values: list[int], fr
     assert exact <= found <= exact * 1.01
 
 
+@given(durations, st.integers(-5, 10**9))
+def test_how_many_took_at_most_so_long(values: list[int], limit: int) -> None:
+    found = histogram(values).within(limit)
+    assert sum(value <= limit for value in values) <= found <= sum(value <= limit * 1.01 for value in values)
+
+
 @given(durations, durations)
 @settings(deadline=None)
 def test_merging_is_adding_up(one: list[int], two: list[int]) -> None:

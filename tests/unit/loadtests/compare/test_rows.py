@@ -38,6 +38,12 @@ def test_a_run_with_refusals_or_a_late_generator_is_no_yardstick(results: Result
     assert aims(results)[2].verdict == "not measured"
 
 
+@pytest.mark.parametrize(("p99_us", "verdict"), [(1_000, "reached"), (3_000, "not measured")])
+def test_a_late_generator_can_only_make_latencies_longer(results: Results, p99_us: int, verdict: str) -> None:
+    results.rows["cutover"] = row("cutover", 50_000, 150, found(p99_us, delay_us=p99_us * 0.9))
+    assert aims(results)[2].verdict == verdict
+
+
 def test_the_tables_have_all_peers(results: Results) -> None:
     text = "\n".join(tables(results))
     assert "| cutover | 1.0 | 50,000 | 10.00 | 150 µs | 12.3 | 150 |" in text

@@ -75,7 +75,7 @@ def test_without_triton_each_is_measured_by_itself(asked: list[tuple[int, float]
 def test_large_rows_by_those_that_start(
     asked: list[tuple[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(session.STARTS, "triton", session.STARTS["mlserver"])
+    monkeypatch.delitem(PORTS, "triton")
     run = Session(Site(tmp_path, tmp_path), Effort(0.01, 0.1))
     run.run(["resnet"])
     assert run.results.large is not None

@@ -103,7 +103,7 @@ async def test_a_connection_that_is_lost_is_replaced() -> None:
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    found = await Generator(run(target, connections=1)).run()
+    found = await Generator(run(target, rate=20, seconds=1.5, connections=1)).run()
     server.close()
     assert met > 1
     assert len(found["generator"]["lost_connections"]) >= 1
