@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from workers.errors import BadFrame
 from workers.service import frame_bytes
+from workers.slots import Meeting, Slots
 from workers.tensors import Bytes
 from workers.wire import HEADER
 
@@ -28,6 +29,9 @@ class Connection:
         """In the loop's round; kept here so that asking is cheap."""
         self.buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self.buffer)
+        self.slots: Slots | None = None
+        """The memory the proxy shares; what it sends first may offer some."""
+        self._met = False
         self._socket = sock
         self._start = 0
         self._end = 0
@@ -43,6 +47,8 @@ class Connection:
         """Reads once what is there; False when the peer is gone. Raises BadFrame, also when memory is short."""
         try:
             self._make_room()
+            if not self._met:
+                return self._meet()
             count = self._socket.recv_into(self._view[self._end :])
         except BlockingIOError:
             return True
@@ -52,6 +58,14 @@ class Connection:
             raise BadFrame("a frame larger than the memory that is left") from error
         self._end += count
         return count > 0
+
+    def _meet(self) -> bool:
+        """The first `receive`."""
+        met = Meeting.of(self._socket, self._view[self._end :])
+        self._met = True
+        self._end += met.count
+        self.slots = met.slots
+        return met.attached or met.count > 0
 
     def frame(self) -> tuple[int, int] | None:
         """Begin and end in `buffer` of the next whole frame, which is thereby taken; None if there is none.
@@ -108,6 +122,9 @@ class Connection:
 
     def close(self) -> None:
         """Closes the socket and drops what is buffered."""
+        if self.slots is not None:
+            self.slots.close()
+            self.slots = None
         self._unsent.clear()
         self._socket.close()
 

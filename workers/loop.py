@@ -105,7 +105,7 @@ class Loop:
         left = 1 if len(self._connections) > 1 else MAX_FRAMES_PER_TURN
         try:
             while left and (span := connection.frame()) is not None:
-                if not connection.send(self._service.answer(connection.buffer, *span)):
+                if not connection.send(self._service.answer(connection.buffer, *span, connection.slots)):
                     self._drop(connection)
                     return
                 if connection.draining:

@@ -1,5 +1,6 @@
 """Answers frames: bytes in, pieces of bytes out. No socket."""
 
+from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -7,19 +8,21 @@ from workers.compare import Given, compare
 from workers.errors import BadFrame, FrameError
 from workers.sections import Reader, Section, Writer
 from workers.session import Model
+from workers.slots import Slots
 from workers.tensors import Array, Bytes
 from workers.warmup import WarmUp
-from workers.wire import COMPARE, COMPARED, COMPARISON, ERROR, HEADER, RUN, SECTION
+from workers.wire import COMPARE, COMPARED, COMPARISON, ERROR, HEADER, PLACE, RUN, SECTION, SLOT
 
 MAX_MICROS = 0xFFFF_FFFF
 
 
 def frame_bytes(buffer: Bytes, start: int) -> int:
     """The size of the frame whose HEADER is at buffer[start:], HEADER included. Raises BadFrame."""
-    length, _, kind, flags, zero, _ = HEADER.unpack_from(buffer, start)
+    length, _, kind, flags, slot, _ = HEADER.unpack_from(buffer, start)
     if kind not in (RUN, COMPARE):
         raise BadFrame(f"a frame of unknown kind {kind}")
-    if flags or zero or length < SECTION.size:
+    sound = length == PLACE.size and flags == SLOT and slot if flags else length >= SECTION.size
+    if not sound:
         raise BadFrame("a malformed frame header")
     return HEADER.size + int(length)
 
@@ -36,20 +39,29 @@ class Service:
         self._production = Reader(batched=self._batched, expected=None)
         self._writer = Writer(self._outputs, batched=self._batched)
 
-    def answer(self, buffer: Bytes, start: int, stop: int) -> list[Any]:
+    def answer(self, buffer: Bytes, start: int, stop: int, slots: Slots | None = None) -> Sequence[Any]:
         """The answer to the frame in buffer[start:stop], as pieces to be sent one behind the other.
 
+        slots: the memory its sender shares.
         Raises BadFrame when the bytes make no sense; anything else that goes wrong becomes an ERROR frame.
         """
-        _, batch, kind, _, _, _ = HEADER.unpack_from(buffer, start)
+        _, batch, kind, flags, slot, _ = HEADER.unpack_from(buffer, start)
+        start += HEADER.size
         try:
-            section = self._inputs.read(buffer, start + HEADER.size, stop)
+            if slot:
+                if slots is None:
+                    raise BadFrame("a slot, but no memory is shared")
+                slots.check(slot)
+                if flags:
+                    buffer, start, stop = slots.sections(slot, buffer, start, stop)
+            section = self._inputs.read(buffer, start, stop)
             if kind == COMPARE:
                 return self._compare(batch, section, buffer, stop)
             if section.end != stop:
                 raise BadFrame(f"{stop - section.end} bytes behind the last tensor")
             arrays, micros = self._run(section)
-            return self._writer.result(batch, section.rows, arrays, micros)
+            pieces = self._writer.result(batch, section.rows, arrays, micros)
+            return slots.place(slot, pieces) if slots is not None and slot else pieces
         except FrameError as error:
             return error_frame(batch, error)
         except BadFrame:

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
+from gateway.dataplane.slots import Slot
 from gateway.dataplane.tap import Series
 from gateway.errors import Code, RequestError
 from gateway.oip.request import Raw
@@ -15,6 +16,9 @@ from workers import wire
 
 MAX_ATTEMPTS: Final = 2
 """A request whose worker died is sent once more."""
+
+Data = bytes | memoryview
+"""What a worker answered: received, or where it lies in shared memory."""
 
 _NUMBER: Final = struct.Struct("<I")
 _numbers = itertools.count(1)
@@ -81,14 +85,16 @@ class Job:
 class Batch:
     """Jobs that one worker runs at once, or copies (then without jobs). The frame is what went to the worker."""
 
-    __slots__ = ("exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows", "sent_s")
+    __slots__ = (
+        "exclusive", "frame", "held", "jobs", "number", "on_answer", "on_error", "on_lost", "rows", "sent_s", "slot"
+    )  # fmt: skip
 
     def __init__(
         self,
         frame: bytes,
         rows: int,
         jobs: list[Job],
-        on_answer: "Callable[[Batch, int, int, bytes, int, int], None]",
+        on_answer: "Callable[[Batch, int, int, Data, int, int], None]",
         on_error: "Callable[[Batch, int, str], None]",
         on_lost: "Callable[[Batch], None]",
     ) -> None:
@@ -104,10 +110,36 @@ class Batch:
         self.exclusive = False
         """Nothing else may be in flight at its worker."""
         self.sent_s = 0.0
+        self.slot: Slot | None = None
+        """Where large tensors lie; it belongs to the batch until `release`."""
+        self.held = False
+        """Whoever set this reads the answer later, and then calls `release`."""
+
+    @property
+    def body(self) -> memoryview:
+        """The section of the RUN frame, wherever it lies; until `release`."""
+        if self.slot is not None and wire.HEADER.unpack_from(self.frame)[3]:
+            return self.slot.sent(self.frame)
+        return memoryview(self.frame)[wire.HEADER.size :]
+
+    def answer_in_slot(self, data: bytes, start: int, stop: int) -> memoryview:
+        """The section of an answer that lies in the batch's slot. Raises ValueError."""
+        if self.slot is None:
+            raise ValueError("an answer in a slot that its batch does not have")
+        return self.slot.answer(data, start, stop)
+
+    def release(self) -> None:
+        """Nobody reads the batch's slot any more."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.give_back()
 
 
-def run_frame(jobs: list[Job], rows: int) -> bytes:
-    """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input."""
+def run_frame(jobs: list[Job], rows: int, slot: Slot | None = None) -> bytes:
+    """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input.
+
+    slot: where they are put if they are large.
+    """
     first = jobs[0]
     signature = first.plan.signature
     if len(jobs) == 1:
@@ -122,5 +154,9 @@ def run_frame(jobs: list[Job], rows: int) -> bytes:
         sizes = [sum(map(len, column)) for column in columns]
     table = b"".join([wire.SIZE.pack(size) for size in sizes])
     length = wire.SECTION.size + len(table) + len(signature) + sum(sizes)
-    header = wire.HEADER.pack(length, next_number(), wire.RUN, 0, 0, 0)
-    return b"".join([header, wire.SECTION.pack(len(signature), len(sizes), rows), table, signature, *tensors])
+    number = next_number()
+    head = b"".join([wire.SECTION.pack(len(signature), len(sizes), rows), table, signature])
+    if slot is not None and (frame := slot.frame((number, wire.RUN), head, tensors, length)):
+        return frame
+    header = wire.HEADER.pack(length, number, wire.RUN, 0, slot.number if slot else 0, 0)
+    return b"".join([header, head, *tensors])

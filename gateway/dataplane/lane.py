@@ -12,16 +12,19 @@ from typing import Final
 
 from gateway.dataplane import answer
 from gateway.dataplane.channel import Channel
-from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Job, Load, run_frame
+from gateway.dataplane.job import MAX_ATTEMPTS, Batch, Data, Job, Load, run_frame
 from gateway.dataplane.plan import Plans
+from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.dataplane.tap import BatchTap
 from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
 from workers import wire
 
-MAX_BATCH_BYTES: Final = 64 << 20
 PUSHBACK_MS: Final = 100
 """What a refused client is told to wait before it retries."""
+
+
+Copier = Callable[[Batch, Data, int, int], None]
 
 
 class Lane:
@@ -36,7 +39,7 @@ class Lane:
         self.pool = pool
         self.plans = Plans(pool)
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
-        self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
+        self.mirror: Copier | None = None
         self._load = load
         self._loop = loop
         self._max_queue = max_queue
@@ -102,7 +105,9 @@ class Lane:
             jobs, rows = self._take(now_s)
             if not jobs:
                 return
-            batch = Batch(run_frame(jobs, rows), rows, jobs, self._answered, self._failed, self._lost)
+            slot = channel.take_slot()
+            batch = Batch(run_frame(jobs, rows, slot), rows, jobs, self._answered, self._failed, self._lost)
+            batch.slot = slot
             batch.exclusive = jobs[0].alone
             channel.send(batch, now_s)
 
@@ -146,7 +151,7 @@ class Lane:
         self._load.in_flight -= 1
         job.fail(Late("the deadline passed before the request was run"), now_s)
 
-    def _answered(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+    def _answered(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:
         self._load.in_flight -= len(batch.jobs)
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
@@ -154,7 +159,8 @@ class Lane:
         self.tap.add(batch.rows, micros)
         if answer.deliver(batch, data, start, stop) and self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
-            self._loop.call_soon(self.mirror, batch, data, start, stop)
+            batch.held = True
+            self._loop.call_soon(_mirror, self.mirror, batch, data, start, stop)
 
     def _failed(self, batch: Batch, code: int, text: str) -> None:
         """The model raised. Whoever shared the batch is innocent until run alone."""
@@ -213,3 +219,11 @@ class Lane:
                 for job in batch.jobs:
                     if job.call.closed or job.call.deadline_s <= now_s:
                         job.fail(Late("the deadline passed while the request was run"), now_s)
+
+
+def _mirror(mirror: Copier, batch: Batch, data: Data, start: int, stop: int) -> None:
+    """What was in the batch's slot is copied; then others may have it."""
+    try:
+        mirror(batch, data, start, stop)
+    finally:
+        batch.release()

@@ -360,7 +360,10 @@ class SocketWorker:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 header = await reader.readexactly(wire.HEADER.size)
-                asked = parse(header + await reader.readexactly(wire.HEADER.unpack(header)[0]))[0]
+                body = await reader.readexactly(wire.HEADER.unpack(header)[0])
+                if wire.HEADER.unpack(header)[2] == wire.ATTACH:  # never accepted, so all travels over the socket
+                    continue
+                asked = parse(header + body)[0]
                 self.seen.append(asked)
                 answer = self.answer(asked)
                 if answer == b"":
