@@ -1,10 +1,10 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options of `make bench-transport`
+# Options of `make bench-transport` and `make bench-tensors`
 BENCH ?=
 
-.PHONY: help install demo test test-slow fuzzer explore lint bench bench-transport protos lock clean
+.PHONY: help install demo test test-slow fuzzer explore lint bench bench-tensors bench-transport protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -43,6 +43,9 @@ lint: install ## ruff, mypy, import rules
 
 bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runtime; needs h2load (nghttp2-client)
 	@$(BIN)/python -m tests.bench
+
+bench-tensors: install ## Images through the gateway beside the same model in a loop, with and without shared memory; needs h2load
+	@$(BIN)/python -m tests.bench.tensors $(BENCH)
 
 bench-transport: install ## Our transport beside grpc.aio, both echoing; BENCH="--baseline REV": beside itself at a git revision
 	@$(BIN)/python -m tests.bench.transport $(BENCH)
