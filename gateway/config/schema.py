@@ -161,7 +161,7 @@ class Limits(Section):
     """How long a request waits for a worker to come back."""
     worker_timeout: Seconds = 60.0
     """How long a worker may take for one batch before it is replaced; 0s: for ever."""
-    shared_tensors_above: ShareBytes = 64 << 10
+    shared_tensors_above: ShareBytes = 128 << 10
     """Batches and answers that are larger lie in memory shared with the worker; 0B: none."""
     max_connections: Positive = 4096
     """Open connections of clients, in one proxy."""

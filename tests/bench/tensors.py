@@ -113,7 +113,7 @@ def measure(folder: Path) -> list[Side]:
     shared, sockets = Side("Cutover, shared memory"), Side('Cutover, shared_tensors_above = "0B"')
     with ExitStack() as stack:
         gateways = []
-        for number, (side, above) in enumerate(((shared, "64KiB"), (sockets, "0B"))):
+        for number, (side, above) in enumerate(((shared, "128KiB"), (sockets, "0B"))):
             config = folder / f"{number}.toml"
             config.write_text(f'[limits]\nshared_tensors_above = "{above}"\n')
             state = folder / f"state-{number}"
