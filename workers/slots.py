@@ -65,7 +65,7 @@ class Slots:
 
 
 class Meeting(NamedTuple):
-    """What came first on a connection: `count` bytes of frames or, `attached`, an offer of memory, which is answered."""
+    """What came first on a connection: `count` bytes of frames or, `attached`, an offer of memory that was answered."""
 
     count: int
     attached: bool

@@ -55,7 +55,14 @@ def test_memory_takes_no_room_before_it_is_used(fd: int) -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    [Layout(2, 1 << 20), Layout(3, 1 << 21), Layout(6, 1 << 19), Layout(0, 1 << 20), Layout(-3, -(1 << 20)), Layout(65, 1 << 12)],
+    [
+        Layout(2, 1 << 20),
+        Layout(3, 1 << 21),
+        Layout(6, 1 << 19),
+        Layout(0, 1 << 20),
+        Layout(-3, -(1 << 20)),
+        Layout(65, 1 << 12),
+    ],
 )
 def test_memory_of_another_layout_is_not_sound(fd: int, layout: Layout) -> None:
     assert is_sound(fd, layout) == (layout.size == LAYOUT.size and layout.slots > 0)

@@ -197,9 +197,7 @@ def test_an_answer_that_is_small_or_fits_no_slot_goes_over_the_socket(shared: Sl
     assert shared.place(1, pieces) is pieces
 
 
-def test_an_answer_there_is_no_memory_for_goes_over_the_socket(
-    shared: Slots, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_there_is_no_memory_for_goes_over_the_socket(shared: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "fill", lambda *_: False)
     pieces = result(np.zeros(500, np.uint8))
     assert shared.place(1, pieces) is pieces

@@ -92,7 +92,7 @@ def test_an_answer_is_read_where_it_lies(slots: Slots) -> None:
 def test_an_answer_that_lies_nowhere_is_refused(slots: Slots, place: bytes) -> None:
     slot = slots.take()
     assert slot is not None
-    with pytest.raises(ValueError, match="of a slot|a place of"):
+    with pytest.raises(ValueError, match=r"of a slot|a place of"):
         slot.answer(place, 0, len(place))
 
 
