@@ -42,14 +42,14 @@ class Place:
         """Since the last `tidy`."""
 
     def use(self, stop: int) -> None:
-        """Bytes up to `stop` are written."""
+        """Bytes up to `stop` are written: whole pages of memory."""
+        stop = -(-stop // memory.PAGE_BYTES) * memory.PAGE_BYTES
         self._needed_bytes = max(self._needed_bytes, stop)
         self._touched_bytes = max(self._touched_bytes, stop)
 
     def tidy(self) -> None:
         """Gives back what was not needed since the last time."""
-        kept_bytes = -(-self._needed_bytes // memory.PAGE_BYTES) * memory.PAGE_BYTES
-        self._needed_bytes = 0
+        kept_bytes, self._needed_bytes = self._needed_bytes, 0
         spare_bytes = self._touched_bytes - kept_bytes
         if spare_bytes > 0 and not _libc.fallocate(self._fd, PUNCH_HOLE, self._offset + kept_bytes, spare_bytes):
             self._touched_bytes = kept_bytes

@@ -134,7 +134,7 @@ def table(sides: list[Side]) -> Iterator[str]:
     """The Markdown lines of the result: medians of the rounds, ratios of what ran side by side."""
     yield machine()
     yield ""
-    yield f"FP32 {list(SHAPE)}, {IMAGE_BYTES:,} bytes; {CONNECTIONS} × {STREAMS} in flight; one proxy, one worker thread"
+    yield f"FP32 {list(SHAPE)}, {IMAGE_BYTES:,} bytes; {CONNECTIONS} × {STREAMS} in flight, one proxy, one worker"
     yield ""
     yield "| what | images/s | MB/s | × loop | proxy ms CPU | worker or loop ms CPU |"
     yield "|---|---|---|---|---|---|"

@@ -97,7 +97,7 @@ def test_an_answer_that_lies_nowhere_is_refused(slots: Slots, place: bytes) -> N
 
 
 def test_memory_nobody_needs_goes_back(slots: Slots) -> None:
-    put(slots, 10 * KEPT)
+    put(slots, 10 * KEPT - 1)
     assert room(slots) == 10 * KEPT
     put(slots, KEPT - 1)
     slots.tidy()
