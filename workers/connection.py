@@ -63,9 +63,9 @@ class Connection:
         """The first `receive`."""
         met = Meeting.of(self._socket, self._view[self._end :])
         self._met = True
-        self._end += met.count
+        self._end += met.size
         self.slots = met.slots
-        return met.attached or met.count > 0
+        return met.attached or met.size > 0
 
     def frame(self) -> tuple[int, int] | None:
         """Begin and end in `buffer` of the next whole frame, which is thereby taken; None if there is none.

@@ -65,9 +65,9 @@ class Slots:
 
 
 class Meeting(NamedTuple):
-    """What came first on a connection: `count` bytes of frames or, `attached`, an offer of memory that was answered."""
+    """What came first on a connection: `size` bytes of frames or, `attached`, an offer of memory that was answered."""
 
-    count: int
+    size: int
     attached: bool
     slots: Slots | None
 

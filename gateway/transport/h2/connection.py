@@ -350,9 +350,10 @@ class Connection:
         """
         rest, requests = self._rest, self._requests
         word, flags, stream_id = _unpack_header(rest)
-        size = min(word >> 8, len(data) - pos)
+        left_bytes: int = word >> 8
+        size = min(left_bytes, len(data) - pos)
         rest[:] = HEADER.pack(word - (size << 8), flags, stream_id)
-        self._parted = size < word >> 8
+        self._parted = size < left_bytes
         if not self._parted:
             rest.clear()
         part = memoryview(data)[pos : pos + size]

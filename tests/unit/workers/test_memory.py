@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_memory_that_cannot_be_made_leaves_no_descriptor(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("count", [0, 1, 3, MAX_PIECES + 1])
 def test_pieces_of_any_kind_are_written_one_behind_the_other(fd: int, count: int) -> None:
-    pieces = [np.arange(4, dtype="<u2"), b"", memoryview(b"abc")[1:], np.zeros((0, 3)), *[b"x"] * count]
+    pieces: list[Any] = [np.arange(4, dtype="<u2"), b"", memoryview(b"abc")[1:], np.zeros((0, 3)), *[b"x"] * count]
     expected = b"".join(pieces)
     assert fill(fd, 8192, pieces, len(expected))
     with mmap.mmap(fd, 3 * 8192, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:

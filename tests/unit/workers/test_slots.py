@@ -1,6 +1,7 @@
 """Tests of `workers.slots`."""
 
 import fcntl
+import mmap
 import os
 import socket
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def test_memory_that_cannot_be_mapped_is_declined(
     def fails(*_: Any) -> None:
         raise OSError("no memory")
 
-    monkeypatch.setattr(module.mmap, "mmap", fails)
+    monkeypatch.setattr(mmap, "mmap", fails)
     connection, theirs = pair
     socket.send_fds(theirs, [OFFER], [fd])
     assert connection.receive()
@@ -159,7 +160,7 @@ def shared(fd: int) -> Iterator[Slots]:
 def test_sections_are_read_where_they_lie(shared: Slots, fd: int) -> None:
     fill(fd, LAYOUT.sent_at(2) + 5, [b"section"], 7)
     buffer, start, stop = shared.sections(2, b"--" + PLACE.pack(5, 12), 2, 2 + PLACE.size)
-    assert buffer[start:stop] == b"section"
+    assert bytes(buffer[start:stop]) == b"section"
     assert buffer.readonly
 
 

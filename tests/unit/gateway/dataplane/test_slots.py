@@ -1,5 +1,6 @@
 """Tests of `gateway.dataplane.slots`."""
 
+import mmap
 import os
 import socket
 from collections.abc import Iterator
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.dataplane import slots as module
 from gateway.dataplane.slots import LAYOUT, Sharing, Slots
 from workers import memory, wire
 
@@ -83,7 +83,7 @@ def test_an_answer_is_read_where_it_lies(slots: Slots) -> None:
     slot = slots.take()
     assert slot is not None
     assert memory.fill(slots.fd, LAYOUT.answer_at(slot.number) + 3, [b"answer"], 6)
-    assert slot.answer(b"--" + wire.PLACE.pack(3, 9), 2, 2 + wire.PLACE.size) == b"answer"
+    assert bytes(slot.answer(b"--" + wire.PLACE.pack(3, 9), 2, 2 + wire.PLACE.size)) == b"answer"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_memory_that_cannot_be_had_is_said_once(monkeypatch: pytest.MonkeyPatch)
     def fails(_: memory.Layout) -> int:
         raise OSError("no more")
 
-    monkeypatch.setattr(module.memory, "create", fails)
+    monkeypatch.setattr(memory, "create", fails)
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     sharing = Sharing(1000)
     with structlog.testing.capture_logs() as said:
@@ -206,7 +206,7 @@ def test_a_mapping_or_an_offer_that_fails_leaves_nothing(monkeypatch: pytest.Mon
     def fails(*_: object) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(module.mmap, "mmap", fails)
+    monkeypatch.setattr(mmap, "mmap", fails)
     with pytest.raises(OSError, match="no room"):
         Slots(1000)
     assert len(list(Path("/proc/self/fd").iterdir())) == files
