@@ -1,12 +1,12 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options of `make bench-transport`, `compare`, `bench-overload` and `bench-growth`; PEERS: whom to compare with
+# Options of `make bench-tensors`, `bench-transport`, `bench-overload`, `bench-growth` and `compare`; PEERS: whom to compare with
 BENCH ?=
 PEERS ?=
 
-.PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-transport bench-overload bench-growth
-.PHONY: compare protos lock clean
+.PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-tensors bench-transport
+.PHONY: bench-overload bench-growth compare protos lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -48,6 +48,9 @@ bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runti
 
 bench-isolation: install ## What a shadow fifty times slower than production costs it, with a core free and without
 	@$(BIN)/python -m tests.bench.isolation
+
+bench-tensors: install ## Images through the gateway beside the same model in a loop, with and without shared memory; needs h2load
+	@$(BIN)/python -m tests.bench.tensors $(BENCH)
 
 bench-transport: install ## Our transport beside grpc.aio, both echoing; BENCH="--baseline REV": beside itself at a git revision
 	@$(BIN)/python -m tests.bench.transport $(BENCH)

@@ -126,7 +126,7 @@ def compare(batch: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array
 
 def parse(data: bytes) -> Answer:
     """One whole frame of a worker."""
-    length, batch, kind, flags, zero, micros = wire.HEADER.unpack_from(data)
-    assert zero == 0
+    length, batch, kind, flags, slot, micros = wire.HEADER.unpack_from(data)
+    assert bool(slot) == (kind == wire.RESULT and flags == wire.SLOT)
     assert length == len(data) - wire.HEADER.size
     return Answer(kind, batch, flags, micros, data[wire.HEADER.size :])

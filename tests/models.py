@@ -220,6 +220,28 @@ def normalizes_batch() -> bytes:
     return _model(nodes, [("X", "FP32", (-1, 3))], [("Y", "FP32", (-1, 3))])
 
 
+def images(size: int = 224, seed: int = 0) -> bytes:
+    """scores FP32 [-1,1000] of images X FP32 [-1,3,size,size]: a small convolutional network, a few ms for each."""
+    random = np.random.default_rng(seed)
+    channels = [(3, 32, 7, 2), (32, 64, 3, 2), (64, 96, 3, 2), (96, 128, 3, 1)]
+    nodes, constants = [], {}
+    value = "X"
+    for layer, (before, after, kernel, stride) in enumerate(channels):
+        scale = np.sqrt(2 / (before * kernel * kernel))
+        constants[f"w{layer}"] = random.normal(0, scale, (after, before, kernel, kernel)).astype(np.float32)
+        pads = [kernel // 2] * 4
+        nodes.append(helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], strides=[stride] * 2, pads=pads))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
+        value = f"r{layer}"
+    nodes += [
+        helper.make_node("GlobalAveragePool", [value], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("MatMul", ["features", "last"], ["scores"]),
+    ]
+    constants["last"] = random.normal(0, 0.1, (128, 1000)).astype(np.float32)
+    return _model(nodes, [("X", "FP32", (-1, 3, size, size))], [("scores", "FP32", (-1, 1000))], **constants)
+
+
 def repeats_rows() -> bytes:
     """Y FP32 [-1,3] = X FP32 [-1,3] twice, one below the other: the rows of the answer are not those of the request."""
     nodes = [helper.make_node("Concat", ["X", "X"], ["Y"], axis=0)]

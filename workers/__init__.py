@@ -1,4 +1,4 @@
 """Runs one version of a model in a process of its own: numpy, onnxruntime and the standard library.
 
-`wire` is the one module shared with the gateway; nothing here imports the gateway.
+`wire` and `memory` are shared with the gateway; nothing here imports the gateway.
 """

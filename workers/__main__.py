@@ -91,8 +91,8 @@ def _yield_to_production() -> None:
 def _start(options: argparse.Namespace, status: Status) -> "Loop":
     """Loads, warms up, listens and says "ready". Raises LoadFailed."""
     # Imported here so that the control process hears "loading" before the slow imports.
+    from workers.footprint import limit
     from workers.loop import Loop, listen
-    from workers.memory import limit
     from workers.service import Service
     from workers.session import load
     from workers.warmup import warm_up

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from workers.errors import BadFrame
 from workers.service import cancel, frame_bytes, refuse
+from workers.slots import Meeting, Slots
 from workers.tensors import Bytes
 from workers.wire import CANCEL, HEADER, KIND_AT
 
@@ -30,6 +31,9 @@ class Connection:
         self.used_s = 0.0
         self.buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self.buffer)
+        self.slots: Slots | None = None
+        """The memory the proxy shares; what it sends first may offer some."""
+        self._met = False
         self._socket = sock
         self._frames: deque[tuple[int, int]] = deque()
         """Begin and end of every whole frame that has not been taken."""
@@ -60,6 +64,8 @@ class Connection:
                 return True
             if self._unwanted:
                 return self._drop_some()
+            if not self._met:
+                return self._meet()
             count = self._socket.recv_into(self._view[self._end :])
         except BlockingIOError:
             return True
@@ -105,6 +111,15 @@ class Connection:
         for start, _ in self._frames:
             if HEADER.unpack_from(self.buffer, start)[1] == batch:
                 cancel(self.buffer, start)
+
+    def _meet(self) -> bool:
+        """The first `receive`."""
+        met = Meeting.of(self._socket, self._view[self._end :])
+        self._met = True
+        self._end += met.size
+        self._find_frames()
+        self.slots = met.slots
+        return met.attached or met.size > 0
 
     def frame(self) -> tuple[int, int] | None:
         """Begin and end in `buffer` of the next whole frame, which is thereby taken; None if there is none.
@@ -164,6 +179,9 @@ class Connection:
 
     def close(self) -> None:
         """Closes the socket and drops what is buffered."""
+        if self.slots is not None:
+            self.slots.close()
+            self.slots = None
         self._unsent.clear()
         self._socket.close()
 

@@ -20,7 +20,7 @@ from workers.connection import Connection
 from workers.errors import BadFrame
 from workers.service import Service, begun
 from workers.turns import Turns
-from workers.wire import FLAGS_AT
+from workers.wire import FLAGS_AT, TELL
 
 MAX_CONNECTIONS: Final = 256
 FLUSH_S: Final = 2.0
@@ -108,10 +108,10 @@ class Loop:
             if span is None:
                 return
             buffer = connection.buffer
-            if buffer[span[0] + FLAGS_AT]:
+            if buffer[span[0] + FLAGS_AT] & TELL:
                 connection.send(begun(buffer, span[0]))  # that a proxy is gone shows with the answer
             started_s = perf_counter()
-            pieces = self._service.answer(buffer, *span)
+            pieces = self._service.answer(buffer, *span, connection.slots)
             connection.used_s += perf_counter() - started_s
             if not connection.send(pieces):
                 self._drop(connection)

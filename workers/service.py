@@ -1,5 +1,6 @@
 """Answers frames: bytes in, pieces of bytes out. No socket."""
 
+from collections.abc import Sequence
 from time import monotonic, perf_counter_ns
 from typing import Any
 
@@ -7,6 +8,7 @@ from workers.compare import Given, compare
 from workers.errors import BadFrame, Cancelled, FrameError, Late, ModelFailed
 from workers.sections import Reader, Section, Writer
 from workers.session import Model
+from workers.slots import Slots
 from workers.tensors import Array, Bytes
 from workers.warmup import WarmUp
 from workers.wire import (
@@ -18,8 +20,10 @@ from workers.wire import (
     ERROR,
     HEADER,
     KIND_AT,
+    PLACE,
     RUN,
     SECTION,
+    SLOT,
     TELL,
     is_late,
 )
@@ -31,14 +35,15 @@ _TOO_LARGE = 0
 
 def frame_bytes(buffer: Bytes, start: int) -> int:
     """The size of the frame whose HEADER is at buffer[start:], HEADER included. Raises BadFrame."""
-    length, _, kind, flags, zero, _ = HEADER.unpack_from(buffer, start)
+    length, _, kind, flags, slot, _ = HEADER.unpack_from(buffer, start)
     if kind == CANCEL:
-        if length or flags or zero:
+        if length or flags or slot:
             raise BadFrame("a malformed frame header")
         return HEADER.size
     if kind not in (RUN, COMPARE):
         raise BadFrame(f"a frame of unknown kind {kind}")
-    if (flags and (flags & ~TELL or kind != RUN)) or zero or length < SECTION.size:
+    sound = length == PLACE.size and slot if flags & SLOT else length >= SECTION.size
+    if not sound or flags & ~(SLOT | TELL) or (flags & TELL and kind != RUN):
         raise BadFrame("a malformed frame header")
     return HEADER.size + int(length)
 
@@ -72,12 +77,14 @@ class Service:
         self._production = Reader(batched=self._batched, expected=None)
         self._writer = Writer(self._outputs, batched=self._batched)
 
-    def answer(self, buffer: Bytes, start: int, stop: int) -> list[Any]:
+    def answer(self, buffer: Bytes, start: int, stop: int, slots: Slots | None = None) -> Sequence[Any]:
         """The answer to the frame in buffer[start:stop], as pieces to be sent one behind the other.
 
+        slots: the memory its sender shares.
         Raises BadFrame when the bytes make no sense; anything else that goes wrong becomes an ERROR frame.
         """
-        length, batch, kind, _, _, deadline_ms = HEADER.unpack_from(buffer, start)
+        length, batch, kind, flags, slot, deadline_ms = HEADER.unpack_from(buffer, start)
+        start += HEADER.size
         try:
             if kind == _TOO_LARGE:
                 raise ModelFailed(f"the model failed: out of memory: {length} bytes of input")
@@ -85,13 +92,20 @@ class Service:
                 raise Cancelled("nobody waits for the answer")
             if deadline_ms and is_late(deadline_ms, monotonic()):
                 raise Late("the deadline passed before the request was run")
-            section = self._inputs.read(buffer, start + HEADER.size, stop)
+            if slot:
+                if slots is None:
+                    raise BadFrame("a slot, but no memory is shared")
+                slots.check(slot)
+                if flags & SLOT:
+                    buffer, start, stop = slots.sections(slot, buffer, start, stop)
+            section = self._inputs.read(buffer, start, stop)
             if kind == COMPARE:
                 return self._compare(batch, section, buffer, stop)
             if section.end != stop:
                 raise BadFrame(f"{stop - section.end} bytes behind the last tensor")
             arrays, micros = self._run(section)
-            return self._writer.result(batch, section.rows, arrays, micros)
+            pieces = self._writer.result(batch, section.rows, arrays, micros)
+            return slots.place(slot, pieces) if slots is not None and slot else pieces
         except FrameError as error:
             return error_frame(batch, error)
         except BadFrame:

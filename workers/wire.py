@@ -22,13 +22,22 @@ length + payload.
                                  worker dies now, of this one
 
 Frames of one connection are answered in order, each with its own `batch` number. CANCEL has no answer.
+
+Large sections need not travel: proxy and worker may share memory (see `workers.memory`), cut into slots, each with a
+place for what the proxy sends and one for the answer. The proxy offers it with its first frame:
+
+    ATTACH     proxy -> worker   a MEMORY, and the descriptor with it (SCM_RIGHTS)
+    ATTACH     worker -> proxy   nothing; `flags` is 1 when the worker takes part, 0 when it cannot
+
+From then on a RUN or COMPARE frame may lend the worker a slot: `slot` is its number, from 1, until it is answered. With
+SLOT in `flags` the sections lie in that slot, and in the frame is only a PLACE that says where; an answer likewise.
 """
 
 import struct
 from typing import Final
 
 HEADER: Final = struct.Struct("<IIBBHI")
-"""length of what follows, batch, kind, flags, zero, micros"""
+"""length of what follows, batch, kind, flags, slot, micros"""
 KIND_AT: Final = 8
 FLAGS_AT: Final = 9
 """Where in a HEADER these are."""
@@ -39,6 +48,11 @@ COMPARISON: Final = struct.Struct("<IIIId")
 """rows compared, rows that agree, 1 if the answers have other names, dtypes or shapes (then nothing was compared),
 zero, maximum absolute difference over floating-point outputs"""
 
+MEMORY: Final = struct.Struct("<IIQ")
+"""slots, the size above which an answer is to be put into its slot, bytes of each place of a slot"""
+PLACE: Final = struct.Struct("<II")
+"""begin and end of the sections in their slot"""
+
 RUN: Final = 1
 COMPARE: Final = 2
 RESULT: Final = 3
@@ -46,7 +60,10 @@ COMPARED: Final = 4
 ERROR: Final = 5
 CANCEL: Final = 6
 BEGUN: Final = 7
+ATTACH: Final = 8
 
+SLOT: Final = 1
+"""In `flags`, but of an ERROR: the sections lie in the frame's slot."""
 TELL: Final = 0x80
 """Flag of a RUN: answer with BEGUN before it is run."""
 

@@ -45,6 +45,7 @@ AGE_S: Final = 1800.0
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
+ShareBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=0)]
 BufferBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1 << 20)]
 WorkerBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=64 << 20)]
 BudgetBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=16 << 20)]
@@ -163,6 +164,8 @@ class Limits(Section):
     """How long a request waits for a worker to come back."""
     worker_timeout: Seconds = 60.0
     """How long a worker may take for one batch before it is replaced; 0s: for ever."""
+    shared_tensors_above: ShareBytes = 128 << 10
+    """Batches and answers that are larger lie in memory shared with the worker; 0B: none."""
     max_connections: Positive = 4096
     """Open connections of clients, in one proxy."""
     max_header_bytes: HeaderBytes = 16_384
@@ -382,6 +385,7 @@ class Config(Section):
             max_shadow_queue=limits.max_shadow_queue,
             worker_wait_s=limits.worker_wait,
             worker_timeout_s=limits.worker_timeout,
+            shared_tensors_above_bytes=limits.shared_tensors_above,
             max_connections=limits.max_connections,
             max_header_bytes=limits.max_header_bytes,
             upload_timeout_s=limits.upload_timeout,

@@ -313,6 +313,7 @@ class Proxies:
             max_shadow_queue=part(settings.max_shadow_queue),
             worker_wait_ms=round(settings.worker_wait_s * 1000),
             worker_timeout_ms=round(settings.worker_timeout_s * 1000),
+            shared_tensors_above_bytes=settings.shared_tensors_above_bytes,
             server_name="cutover",
             server_version=__version__,
             reflection=settings.reflection,

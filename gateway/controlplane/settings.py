@@ -129,6 +129,8 @@ class ProxySettings(msgspec.Struct, frozen=True):
     worker_wait_s: float = 10.0
     worker_timeout_s: float = 60.0
     """How long a worker may take for one batch before it is replaced; 0: for ever."""
+    shared_tensors_above_bytes: int = 128 << 10
+    """Batches and answers that are larger lie in memory shared with the worker; 0: none."""
     max_connections: int = 4096
     """Of one proxy: the kernel assigns connections, and one beyond a share would be cut while others have room."""
     max_header_bytes: int = 16_384

@@ -1,16 +1,21 @@
 """The proxy process: `python -m gateway.dataplane --control SOCKET --index N`. Started by the control process."""
 
 import argparse
+import ctypes
 import os
 import resource
 import signal
 import socket
 import sys
+from typing import Final
 
 import uvloop
 
 from gateway.dataplane.proxy import Proxy
 from gateway.transport.tls import TlsProblem
+
+M_TRIM_THRESHOLD: Final = -1
+M_MMAP_THRESHOLD: Final = -3
 
 
 def main() -> int:
@@ -25,6 +30,7 @@ def main() -> int:
     # Ctrl-C reaches the whole process group; the control process decides who stops when.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     allow_files()
+    keep_memory()
 
     async def run() -> int:
         proxy = Proxy(arguments.control, arguments.index, fall_silent)
@@ -43,6 +49,17 @@ def allow_files() -> None:
     """Every client connection is an open file; the usual limit is 1024, for the sake of programs that use select."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_memory() -> None:
+    """Has glibc's malloc keep what large messages had for the next ones: getting each page anew costs more than a copy.
+
+    It would come to that by itself after a few messages of the largest kind (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # others have none
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def fall_silent() -> None:

@@ -8,7 +8,7 @@ from math import prod
 from time import monotonic
 from typing import Final
 
-from gateway.dataplane.job import Batch, Job
+from gateway.dataplane.job import Batch, Data, Job
 from gateway.dataplane.plan import ReplyShape
 from gateway.dataplane.tap import Series
 from gateway.errors import CutoverError, InferenceFailed, RequestError
@@ -21,7 +21,7 @@ _TABLE: Final = wire.SECTION.size
 _STRINGS: Final = b'"BYTES"'
 
 
-def deliver(batch: Batch, data: bytes, start: int, stop: int) -> bool:
+def deliver(batch: Batch, data: Data, start: int, stop: int) -> bool:
     """Answers every job of the batch from the RESULT section in data[start:stop]; False when it does not fit."""
     now_s = monotonic()
     try:
@@ -39,12 +39,12 @@ def misfit(batch: Batch, what: str, now_s: float) -> None:
         job.fail(InferenceFailed(f"the worker's answer does not fit the request: {what}"), now_s)
 
 
-def read_section(data: bytes, start: int, stop: int, rows: int) -> tuple[bytes, list[int], list[int]]:
+def read_section(data: Data, start: int, stop: int, rows: int) -> tuple[bytes, list[int], list[int]]:
     """(signature, byte size of each tensor, offset of each tensor). Raises ValueError when the section is malformed."""
     signature_size, count, found_rows = wire.SECTION.unpack_from(data, start)
     position = start + _TABLE + 4 * count
     sizes = [wire.SIZE.unpack_from(data, start + _TABLE + 4 * i)[0] for i in range(count)]
-    signature = data[position : position + signature_size]
+    signature = bytes(data[position : position + signature_size])
     position += signature_size
     offsets = []
     for size in sizes:
@@ -55,7 +55,7 @@ def read_section(data: bytes, start: int, stop: int, rows: int) -> tuple[bytes, 
     return signature, sizes, offsets
 
 
-def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], offsets: list[int], now_s: float) -> None:
+def _reply_all(batch: Batch, data: Data, signature: bytes, sizes: list[int], offsets: list[int], now_s: float) -> None:
     jobs = batch.jobs
     plan = jobs[0].plan
     if _STRINGS in signature:
@@ -83,7 +83,7 @@ def _reply_all(batch: Batch, data: bytes, signature: bytes, sizes: list[int], of
 
 
 def _messages_alike(
-    batch: Batch, shape: ReplyShape, data: bytes, sizes: list[int], offsets: list[int]
+    batch: Batch, shape: ReplyShape, data: Data, sizes: list[int], offsets: list[int]
 ) -> Iterable[bytes]:
     """The replies to jobs of one plan: every tensor is cut into equal cells, and rows of cells are joined."""
     _check_sizes(shape, batch.jobs[0].plan.rows, sizes, batch.rows)
@@ -116,7 +116,7 @@ def _messages(
 
 
 def _messages_with_strings(
-    batch: Batch, data: bytes, signature: bytes, sizes: list[int], offsets: list[int]
+    batch: Batch, data: Data, signature: bytes, sizes: list[int], offsets: list[int]
 ) -> Iterable[bytes]:
     """The replies when an output is BYTES: rows differ in size."""
     view = memoryview(data)
@@ -182,7 +182,7 @@ class Tally:
 
 
 def _string_spans(
-    batch: Batch, data: bytes, signature: bytes, sizes: list[int], offsets: list[int]
+    batch: Batch, data: Data, signature: bytes, sizes: list[int], offsets: list[int]
 ) -> list[list[tuple[int, int]]]:
     """For every job, where each output's part of a result with strings begins and ends."""
     inner = [(datatype, prod(shape)) for _, datatype, shape in json.loads(signature)]

@@ -8,9 +8,9 @@ from typing import Final
 from gateway.dataplane.cost import Cost
 from gateway.dataplane.job import Job
 from gateway.dataplane.plan import Plan
+from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.dataplane.waiting import Waiting
 
-MAX_BATCH_BYTES: Final = 64 << 20
 LOOK_AHEAD: Final = 256
 """How far behind a job that cannot be joined others are looked for that can."""
 

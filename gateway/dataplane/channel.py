@@ -9,6 +9,7 @@ from typing import Final, cast
 import structlog
 
 from gateway.dataplane.job import Batch
+from gateway.dataplane.slots import Slot, Slots
 from workers import wire
 
 DEPTH: Final = 2
@@ -33,6 +34,8 @@ class Channel(asyncio.Protocol):
         self.address = address
         self.in_flight: deque[Batch] = deque()
         self.retiring = False
+        self.slots: Slots | None = None
+        """Memory offered to the worker; its channel closes it."""
         self._on_free = on_free
         self._on_gone = on_gone
         self._progress_s = 0.0
@@ -55,6 +58,15 @@ class Channel(asyncio.Protocol):
             return False
         waiting = self.in_flight
         return not waiting or (not exclusive and len(waiting) < self._depth and not waiting[0].exclusive)
+
+    def take_slot(self) -> Slot | None:
+        """A slot for the next batch, which owns it; None: its tensors travel over the socket."""
+        return self.slots.take() if self.slots is not None else None
+
+    def tidy(self) -> None:
+        """Gives back shared memory that has not been needed since the last call."""
+        if self.slots is not None:
+            self.slots.tidy()
 
     def send(self, batch: Batch, now_s: float) -> None:
         """Puts the batch on the wire."""
@@ -96,6 +108,9 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self.slots is not None:
+            self.slots.close()
+            self.slots = None
         lost, self.in_flight = self.in_flight, deque()
         # The lane puts lost jobs back at the front of its queue, so the newest go first to keep their order.
         for batch in reversed(lost):
@@ -131,20 +146,30 @@ class Channel(asyncio.Protocol):
     def _answered(  # noqa: PLR0913 - the fields of a frame, unpacked once
         self, number: int, kind: int, flags: int, micros: int, data: bytes, start: int, stop: int
     ) -> None:
+        if kind == wire.ATTACH:
+            self._attached(accepted=bool(flags))
+            return
         if not self.in_flight:
             self._close_broken("an answer to nothing")
             return
-        began_s, self._progress_s = self._progress_s, monotonic()
-        batch = self.in_flight.popleft()
-        batch.took_us = (self._progress_s - began_s) * 1e6
+        batch = self.in_flight[0]
         if number != batch.number:
-            self.in_flight.appendleft(batch)
             self._close_broken(f"an answer to batch {number} instead of {batch.number}")
             return
+        began_s, self._progress_s = self._progress_s, monotonic()
         if kind == wire.BEGUN:
             batch.begun = True
-            self.in_flight.appendleft(batch)
             return
+        found: bytes | memoryview = data
+        if flags and kind != wire.ERROR:
+            try:
+                found = batch.answer_in_slot(data, start, stop)
+            except ValueError as error:
+                self._close_broken(str(error))
+                return
+            start, stop = 0, len(found)
+        self.in_flight.popleft()
+        batch.took_us = (self._progress_s - began_s) * 1e6
         if kind != wire.ERROR:
             self._depth = DEPTH if micros < self._slow_us else 1
         if self.retiring:
@@ -154,7 +179,19 @@ class Channel(asyncio.Protocol):
         if kind == wire.ERROR:
             batch.on_error(batch, flags, data[start:stop].decode(errors="replace"))
         else:
-            batch.on_answer(batch, kind, micros, data, start, stop)
+            batch.on_answer(batch, kind, micros, found, start, stop)
+        if not batch.held:
+            batch.release()
+
+    def _attached(self, *, accepted: bool) -> None:
+        if self.slots is None or not self.slots.pending:
+            self._close_broken("an answer to an offer nobody made")
+        elif accepted:
+            self.slots.accepted()
+        else:
+            log.warning("a worker takes no shared memory; large tensors go over its socket", address=self.address)
+            self.slots.close()
+            self.slots = None
 
     def _close_broken(self, what: str) -> None:
         if self.in_flight and self.in_flight[0].exclusive:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
+from gateway.dataplane.slots import Slot
 from gateway.dataplane.tap import Series
 from gateway.errors import Code, Late, RequestError
 from gateway.oip.request import Raw
@@ -15,6 +16,9 @@ from workers import wire
 
 if TYPE_CHECKING:
     from gateway.dataplane.channel import Channel
+
+Data = bytes | memoryview
+"""What a worker answered: received, or where it lies in shared memory."""
 
 _NUMBER: Final = struct.Struct("<I")
 _numbers = itertools.count(1)
@@ -102,8 +106,8 @@ class Batch:
     """Jobs that one worker runs at once, or copies (then without jobs). The frame is what went to the worker."""
 
     __slots__ = (
-        "begun", "channel", "exclusive", "frame", "jobs", "number", "on_answer", "on_error", "on_lost", "rows",
-        "sent_s", "took_us", "waiting",
+        "begun", "channel", "exclusive", "frame", "held", "jobs", "number", "on_answer", "on_error", "on_lost", "rows",
+        "sent_s", "slot", "took_us", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +115,7 @@ class Batch:
         frame: bytes,
         rows: int,
         jobs: list[Job],
-        on_answer: "Callable[[Batch, int, int, bytes, int, int], None]",
+        on_answer: "Callable[[Batch, int, int, Data, int, int], None]",
         on_error: "Callable[[Batch, int, str], None]",
         on_lost: "Callable[[Batch], None]",
     ) -> None:
@@ -135,6 +139,10 @@ class Batch:
         """Where it was sent."""
         self.waiting = len(jobs)
         """Callers that are still there."""
+        self.slot: Slot | None = None
+        """Where large tensors lie; it belongs to the batch until `release`."""
+        self.held = False
+        """Whoever set this reads the answer later, and then calls `release`."""
 
     def listen(self) -> None:
         """From now on hears of callers that leave."""
@@ -158,16 +166,35 @@ class Batch:
                 job.fail(Late("the deadline passed while the request was run"), now_s)
                 self.caller_left()
 
+    @property
+    def body(self) -> memoryview:
+        """The section of the RUN frame, wherever it lies; until `release`."""
+        if self.slot is not None and wire.HEADER.unpack_from(self.frame)[3] & wire.SLOT:
+            return self.slot.sent(self.frame)
+        return memoryview(self.frame)[wire.HEADER.size :]
+
+    def answer_in_slot(self, data: bytes, start: int, stop: int) -> memoryview:
+        """The section of an answer that lies in the batch's slot. Raises ValueError."""
+        if self.slot is None:
+            raise ValueError("an answer in a slot that its batch does not have")
+        return self.slot.answer(data, start, stop)
+
+    def release(self) -> None:
+        """Nobody reads the batch's slot any more."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.give_back()
+
 
 def latest_deadline_s(jobs: Sequence[Job]) -> float:
     """When the last of the jobs is late: until then somebody waits for the batch."""
     return max([job.call.deadline_s for job in jobs])
 
 
-def run_frame(jobs: list[Job], rows: int, deadline_ms: int = 0, flags: int = 0) -> bytes:
+def run_frame(jobs: list[Job], rows: int, deadline_ms: int = 0, flags: int = 0, slot: Slot | None = None) -> bytes:
     """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input.
 
-    `deadline_ms` and `flags` are those of `workers.wire`.
+    `deadline_ms` and `flags` are those of `workers.wire`. slot: where tensors are put if they are large.
     """
     first = jobs[0]
     signature = first.plan.signature
@@ -183,5 +210,9 @@ def run_frame(jobs: list[Job], rows: int, deadline_ms: int = 0, flags: int = 0) 
         sizes = [sum(map(len, column)) for column in columns]
     table = b"".join([wire.SIZE.pack(size) for size in sizes])
     length = wire.SECTION.size + len(table) + len(signature) + sum(sizes)
-    header = wire.HEADER.pack(length, next_number(), wire.RUN, flags, 0, deadline_ms)
-    return b"".join([header, wire.SECTION.pack(len(signature), len(sizes), rows), table, signature, *tensors])
+    head = b"".join([wire.SECTION.pack(len(signature), len(sizes), rows), table, signature])
+    lent = slot.number if slot else 0
+    if slot is not None and (place := slot.put(head, tensors, length)):
+        return wire.HEADER.pack(len(place), next_number(), wire.RUN, flags | wire.SLOT, lent, deadline_ms) + place
+    header = wire.HEADER.pack(length, next_number(), wire.RUN, flags, lent, deadline_ms)
+    return b"".join([header, head, *tensors])

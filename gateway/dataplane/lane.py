@@ -16,7 +16,7 @@ from gateway.dataplane.again import MAX_LOSSES, Again
 from gateway.dataplane.backlog import Backlog, pushback_ms
 from gateway.dataplane.batcher import Batcher
 from gateway.dataplane.channel import Channel
-from gateway.dataplane.job import Batch, Job, Load, latest_deadline_s, run_frame
+from gateway.dataplane.job import Batch, Data, Job, Load, latest_deadline_s, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
 from gateway.dataplane.tracer import Tracer
@@ -27,6 +27,9 @@ from workers import wire
 
 NOT_RUN: Final = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 """A worker that gives one of these has not run the batch: it thinks that nobody waits for it any more."""
+
+
+Copier = Callable[[Batch, Data, int, int], None]
 
 
 class Lane:
@@ -43,7 +46,7 @@ class Lane:
         self.plans = Plans(pool)
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
         self.tracer: Tracer | None = None
-        self.mirror: Callable[[Batch, bytes, int, int], None] | None = None
+        self.mirror: Copier | None = None
         self.crowded = False
         """So many wait that it matters who asks: `Job.who` is to be set."""
         self.lowest = 0
@@ -201,8 +204,10 @@ class Lane:
 
     def _send(self, channel: Channel, jobs: list[Job], rows: int, now_s: float, *, suspect: bool) -> None:
         deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
-        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0)
+        slot = channel.take_slot()
+        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0, slot)
         batch = Batch(frame, rows, jobs, self._answered, self._failed, self._lost)
+        batch.slot = slot
         batch.exclusive = suspect
         batch.listen()
         channel.send(batch, now_s)
@@ -272,7 +277,7 @@ class Lane:
                 Late("the request waited longer for a worker than it may (queue_timeout, or its own timeout)"), now_s
             )
 
-    def _answered(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+    def _answered(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:
         self._load.in_flight -= len(batch.jobs)
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
@@ -283,7 +288,8 @@ class Lane:
             return
         if self.mirror is not None:
             # After the replies have left: a copy must not delay them, not even by the time it takes to make it.
-            self._loop.call_soon(self.mirror, batch, data, start, stop)
+            batch.held = True
+            self._loop.call_soon(_mirror, self.mirror, batch, data, start, stop)
         if self.tracer is not None:
             self.tracer.saw(self.pool.version, batch, micros, ended_s)
 
@@ -349,3 +355,11 @@ class Lane:
         for channel in self._channels:
             for batch in list(channel.in_flight):
                 batch.drop_late(now_s)
+
+
+def _mirror(mirror: Copier, batch: Batch, data: Data, start: int, stop: int) -> None:
+    """What was in the batch's slot is copied; then others may have it."""
+    try:
+        mirror(batch, data, start, stop)
+    finally:
+        batch.release()

@@ -17,7 +17,8 @@ from time import monotonic
 from typing import Final
 
 from gateway.dataplane.channel import Channel
-from gateway.dataplane.job import Batch, next_number
+from gateway.dataplane.job import Batch, Data, next_number
+from gateway.dataplane.slots import Slot
 from gateway.dataplane.tap import BatchTap, ShadowTap
 from gateway.routing.snapshot import Pool
 from workers import wire
@@ -88,7 +89,7 @@ class ShadowLane:
         self._fits.clear()
         self.schedule()
 
-    def offer(self, batch: Batch, data: bytes, start: int, stop: int) -> None:
+    def offer(self, batch: Batch, data: Data, start: int, stop: int) -> None:
         """Copies an answered batch: its RUN frame, and production's RESULT section in data[start:stop]."""
         copies = len(batch.jobs)
         self.tap.copies += copies
@@ -99,9 +100,10 @@ class ShadowLane:
         if not self._accepts(batch):
             self.tap.incomparable += copies
             return
-        length = len(batch.frame) - _BODY + stop - start
+        body = batch.body
+        length = len(body) + stop - start
         header = wire.HEADER.pack(length, next_number(), wire.COMPARE, 0, 0, 0)
-        frame = b"".join((header, memoryview(batch.frame)[_BODY:], memoryview(data)[start:stop]))
+        frame = b"".join((header, body, memoryview(data)[start:stop]))
         copy = Copies(frame, batch.rows, [], self._compared, self._failed, self._count_failed)
         copy.copies = copies
         copy.sent_s = monotonic()
@@ -140,6 +142,9 @@ class ShadowLane:
             self._copies -= copy.copies
             self._bytes -= len(copy.frame)
             copy.spared = held
+            copy.slot = channel.take_slot()
+            if copy.slot is not None:
+                copy.frame = _placed(copy.frame, copy.slot) or copy.frame
             channel.send(copy, copy.sent_s)  # the latency of a copy counts from the queue
 
     @property
@@ -159,7 +164,7 @@ class ShadowLane:
             fits = self._fits[plan.signature] = _fits(plan.signature, self.pool)
         return fits
 
-    def _compared(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
+    def _compared(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:
         assert isinstance(batch, Copies)  # noqa: S101 - for the type checker
         self._charge(batch, micros)
         if kind != wire.COMPARED or stop - start != wire.COMPARISON.size:
@@ -200,10 +205,20 @@ class Mirror:
     def __init__(self, targets: tuple[tuple[ShadowLane, float], ...]) -> None:
         self._targets = targets
 
-    def __call__(self, batch: Batch, data: bytes, start: int, stop: int) -> None:
+    def __call__(self, batch: Batch, data: Data, start: int, stop: int) -> None:
         for lane, rate in self._targets:
             if rate >= 1.0 or random() < rate:  # noqa: S311 - sampling, not secrecy
                 lane.offer(batch, data, start, stop)
+
+
+def _placed(frame: bytes, slot: Slot) -> bytes:
+    """The COMPARE frame with its sections put into the slot; empty when they had better travel with it."""
+    _, number, kind, _, _, _ = wire.HEADER.unpack_from(frame)
+    signature_size, count, _ = wire.SECTION.unpack_from(frame, _BODY)
+    tensors_at = _BODY + wire.SECTION.size + wire.SIZE.size * count + signature_size
+    tensors = memoryview(frame)[tensors_at:]
+    place = slot.put(frame[_BODY:tensors_at], [tensors], len(frame) - _BODY)
+    return wire.HEADER.pack(len(place), number, kind, wire.SLOT, slot.number, 0) + place if place else b""
 
 
 def _fits(signature: bytes, pool: Pool) -> bool:

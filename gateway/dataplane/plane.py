@@ -1,6 +1,7 @@
 """The data plane's state: routes, lanes and channels, made to match each snapshot."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -17,6 +18,7 @@ from gateway.dataplane.pipeline import Pipeline
 from gateway.dataplane.pressure import Pressure
 from gateway.dataplane.regions import Regions
 from gateway.dataplane.route import NO_ARM, Route
+from gateway.dataplane.slots import DEFAULT_THRESHOLD_BYTES, Sharing
 from gateway.dataplane.tap import Series
 from gateway.dataplane.tracer import Tracer
 from gateway.routing.link import Tracing
@@ -32,6 +34,8 @@ DEFAULT: Final = Assignment()
 """Of a model that the configuration does not name."""
 RECONNECT_S: Final = 1.0
 """Pause before a worker is called again whose connection ended while the snapshot still names it."""
+TIDY_S: Final = 10.0
+"""Shared memory that no batch has needed for so long is given back."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Settings:
     worker_wait_s: float = 10.0
     worker_timeout_s: float = 60.0
     """How long a worker may take for one batch; 0: for ever."""
+    shared_tensors_above_bytes: int = DEFAULT_THRESHOLD_BYTES
+    """Larger batches and answers lie in memory shared with the worker; 0: none."""
 
 
 class Plane:
@@ -64,6 +70,8 @@ class Plane:
         self._lanes: dict[PoolKey, Lane] = {}
         self._shadows: dict[PoolKey, ShadowLane] = {}
         self._channels: dict[PoolKey, dict[str, Channel]] = {}
+        self._sharing = Sharing(settings.shared_tensors_above_bytes)
+        self._tidied_s = monotonic()
         self._connecting: set[asyncio.Task[None]] = set()
         self._tracing = Tracing()
         self._tracers: dict[str, Tracer] = {}
@@ -202,10 +210,15 @@ class Plane:
         return channel
 
     async def _connect(self, channel: Channel) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
         try:
-            await self._loop.create_unix_connection(lambda: channel, channel.address)
+            await self._loop.sock_connect(sock, channel.address)
+            channel.slots = self._sharing.offer(sock)
+            await self._loop.create_unix_connection(lambda: channel, sock=sock)
             self.on_change()
         except OSError as error:
+            sock.close()
             # The worker died meanwhile; the control process will publish its successor.
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
             channel.connection_lost(error)
@@ -314,6 +327,11 @@ class Plane:
                 self._give_up_hung(list(self._channels.get(lane.pool.key, {}).values()), now_s)
         if self._shadows:
             self._weigh_pressure(now_s)
+        if now_s - self._tidied_s > TIDY_S:
+            self._tidied_s = now_s
+            for channels in self._channels.values():
+                for channel in channels.values():
+                    channel.tidy()
 
     @property
     def _queued(self) -> bool:

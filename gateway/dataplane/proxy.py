@@ -97,6 +97,7 @@ class Proxy:
                     max_shadow_queue=message.max_shadow_queue,
                     worker_wait_s=message.worker_wait_ms / 1000,
                     worker_timeout_s=message.worker_timeout_ms / 1000,
+                    shared_tensors_above_bytes=message.shared_tensors_above_bytes,
                 )
                 self._plane = Plane(settings, self._loop, lambda address: self._send(link.Hung(address)))
                 about = About(message.server_name, message.server_version, message.extensions)

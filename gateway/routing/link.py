@@ -148,6 +148,8 @@ class Configure(msgspec.Struct, frozen=True, tag="configure"):
     """How long a connection without calls stays; 0: for ever."""
     worker_timeout_ms: int = 60_000
     """How long a worker may take for one batch; 0: for ever."""
+    shared_tensors_above_bytes: int = 128 << 10
+    """Batches and answers that are larger lie in memory shared with the worker; 0: none."""
     peers: PeerLimits = PeerLimits()
     entrance: Entrance = Entrance()
     extensions: tuple[str, ...] = ("binary_tensor_data",)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dataplane.channel import DEPTH
+from gateway.dataplane.job import Batch, Data
 from gateway.errors import Code, QueueFull
 from tests.unit.gateway.dataplane.fakes import FakeCall, FakeWorker, Frame, LaneBench, echo, error, frame
 from workers import wire
@@ -34,8 +35,9 @@ steps = st.one_of(
 class Story:
     """One lane and everything that happens to it."""
 
-    def __init__(self) -> None:
-        self.bench = LaneBench(workers=2, max_queue=12)
+    def __init__(self, *, shared: bool) -> None:
+        self.bench = LaneBench(workers=2, max_queue=12, shared=shared)
+        self.bench.lane.mirror = _copy_is_of_one_batch
         self.calls: list[tuple[FakeCall, list[float]]] = []
 
     def tell(self, step: tuple[Any, ...]) -> None:
@@ -100,16 +102,27 @@ class Story:
                 assert RAISES not in values
         report = self.bench.series.take()
         assert sum(report.codes.values() if report else ()) == len(self.calls), "each call is counted once"
+        for worker in self.bench.workers:
+            slots = worker.shared
+            assert slots is None or sorted(slot.number for slot in slots.free) == [1, 2, 3], "each slot came back"
+            worker.channel.connection_lost(None)
 
 
 def _values(asked: Frame) -> list[float]:
     return list(np.frombuffer(asked.sections[0].tensors[0], "<f4").tolist())
 
 
+def _copy_is_of_one_batch(batch: Batch, data: Data, start: int, stop: int) -> None:
+    """The model is Y = X: a copy whose inputs are not its outputs was made of a slot that others had already."""
+    inputs, outputs = (bytes(section) for section in (batch.body, memoryview(data)[start:stop]))
+    size = 8 * batch.rows
+    assert inputs[len(inputs) - size :] == outputs[len(outputs) - size :]
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.lists(steps, max_size=40))
-def test_each_call_of_any_story_is_answered_exactly_once(story: list[tuple[Any, ...]]) -> None:
-    told = Story()
+@given(st.lists(steps, max_size=40), st.booleans())
+def test_each_call_of_any_story_is_answered_exactly_once(story: list[tuple[Any, ...]], shared: bool) -> None:
+    told = Story(shared=shared)
     for step in story:
         told.tell(step)
     told.finish()

@@ -24,6 +24,7 @@ from gateway.transport.h2.frames import (
     END_STREAM,
     HEADER,
     HEADER_BYTES,
+    PADDED,
     PREFACE,
     STREAM_ID_MASK,
     WORD,
@@ -51,6 +52,9 @@ _HTTP1_ANSWER: Final = (
     b"content-length: %d\r\n\r\n%b" % (len(_HTTP1_TEXT), _HTTP1_TEXT)
 )
 
+PART_BYTES: Final = 4096
+"""Larger DATA frames are taken as they come."""
+
 _DATA: Final = int(FrameType.DATA)
 _HEADERS: Final = int(FrameType.HEADERS)
 _WINDOW_UPDATE: Final = int(FrameType.WINDOW_UPDATE)
@@ -72,6 +76,7 @@ class Connection:
         "_max_quick_bytes",
         "_max_unread",
         "_needed_bytes",
+        "_parted",
         "_patience",
         "_quick",
         "_requests",
@@ -99,6 +104,8 @@ class Connection:
         self._patience = Patience(limits, self._requests, self.sender)
         self._rest = bytearray()
         self._needed_bytes = 0
+        self._parted = False
+        """Of a large DATA frame has been taken what has come; `_rest` is the header of the remainder."""
         self._max_frame_bytes = limits.max_frame_bytes
         self._max_quick_bytes = min(
             limits.max_frame_bytes, limits.stream_window_bytes, limits.max_message_bytes + PREFIX_BYTES
@@ -143,9 +150,12 @@ class Connection:
         sender.awake = True
         self._requests.now_s = now_s
         try:
-            if self._rest or not self._greeted:
+            pos = 0
+            if self._parted:
+                pos = self._go_on(data, 0)
+            elif self._rest or not self._greeted:
                 data = self._collect(data)
-            self._frames(data, now_s)
+            self._frames(data, now_s, pos)
             if sender.control_replies > self._max_unread and sender.paused:
                 raise Flood("unread", "too many answers the peer does not read")
         except ConnectionFault as fault:
@@ -231,10 +241,10 @@ class Connection:
     def _collect(self, data: bytes) -> bytes:
         """What can be read now, with what was left over before; empty while the frame or the preface is incomplete."""
         rest = self._rest
-        rest += data
-        if len(rest) < self._needed_bytes:
+        if len(rest) + len(data) < self._needed_bytes:
+            rest += data
             return b""
-        data = bytes(rest)
+        data = b"".join((rest, data))
         rest.clear()
         return data if self._greeted else self._greet(data)
 
@@ -255,11 +265,11 @@ class Connection:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 client preface")
 
     # The hot loop is one function on purpose: each call it would make per frame costs every request some 5 %.
-    def _frames(self, data: bytes, now_s: float) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
-        """Reads all complete frames and keeps the rest."""
+    def _frames(self, data: bytes, now_s: float, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
+        """Reads all complete frames from `pos` on, and keeps the rest."""
         sender, requests = self.sender, self._requests
         calls, known, opened, streams = requests.calls, requests.reader.known, requests.opened, requests.streams
-        pos, total, taken_bytes = 0, len(data), 0
+        total, taken_bytes = len(data), 0
         quick, room = self._quick, requests.room
         while total - pos >= HEADER_BYTES:
             word, flags, stream_id = _unpack_header(data, pos)
@@ -317,12 +327,43 @@ class Connection:
             requests.intake.take(taken_bytes)
 
     def _keep(self, data: bytes, pos: int) -> None:
-        """Keeps an incomplete frame, unless it is going to be too large."""
+        """Keeps an incomplete frame, unless it is going to be too large. Of large uploads what is there is taken."""
         self._patience.frame_s = 0.0
-        self._rest += memoryview(data)[pos:]
         self._needed_bytes = HEADER_BYTES
-        if len(data) - pos >= HEADER_BYTES:
-            self._needed_bytes += self._sized(_unpack_header(data, pos)[0] >> 8)
+        start = pos + HEADER_BYTES
+        if start <= len(data):
+            word, flags, stream_id = _unpack_header(data, pos)
+            size = self._sized(word >> 8)
+            if size > PART_BYTES and word & 0xFF == _DATA and self._quick and not flags & PADDED:
+                self._parted = self._requests.promote(stream_id)
+                if self._parted:
+                    self._rest += data[pos:start]
+                    self._go_on(data, start)
+                    return
+            self._needed_bytes += size
+        self._rest += memoryview(data)[pos:]
+
+    def _go_on(self, data: bytes, pos: int) -> int:
+        """Takes what is there of a large DATA frame, so that nothing is copied twice; the position behind it.
+
+        Where a frame ends means nothing (RFC 9113 section 6.1), so it may as well have been sent as two.
+        """
+        rest, requests = self._rest, self._requests
+        word, flags, stream_id = _unpack_header(rest)
+        left_bytes: int = word >> 8
+        size = min(left_bytes, len(data) - pos)
+        rest[:] = HEADER.pack(word - (size << 8), flags, stream_id)
+        self._parted = size < left_bytes
+        if not self._parted:
+            rest.clear()
+        part = memoryview(data)[pos : pos + size]
+        try:
+            if requests.part(stream_id, part, ended=bool(flags & END_STREAM) and not self._parted):
+                self._patience.frame_s = 0.0
+        except StreamFault as fault:
+            logger.debug("stream %d reset with %s: %s", stream_id, fault.code.name, fault)
+            requests.reset(stream_id, fault.code)
+        return pos + size
 
     def _sized(self, size: int) -> int:
         """The size of a frame's payload. Raises ConnectionFault FRAME_SIZE_ERROR above our SETTINGS_MAX_FRAME_SIZE."""

@@ -62,10 +62,8 @@ def read_prefix(
     return bool(compressed), int(size)
 
 
-def unpack(message: memoryview, compressed: bool, metadata: Metadata, limits: Limits) -> bytes:
-    """The message itself. Raises Refusal: RESOURCE_EXHAUSTED when it is too large unpacked, INTERNAL when broken."""
-    if not compressed:
-        return bytes(message)
+def unpack(message: bytes, metadata: Metadata, limits: Limits) -> bytes:
+    """A compressed message. Raises Refusal: RESOURCE_EXHAUSTED when it is too large unpacked, INTERNAL when broken."""
     limit_bytes = min(limits.max_message_bytes, limits.max_decompressed_bytes)
     try:
         return compression.decompress(metadata.values["grpc-encoding"], message, limit_bytes)

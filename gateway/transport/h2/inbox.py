@@ -89,7 +89,7 @@ class Inbox(Arriving):
             with memoryview(self._buffer) as view:
                 message = bytes(view[start:end])
             self._start, self._wanted_bytes = end, 0
-        return unpack(memoryview(message), True, self.metadata, limits) if self._compressed else message
+        return unpack(message, self.metadata, limits) if self._compressed else message
 
     def tidy(self) -> None:
         """Forgets what was taken."""

@@ -133,9 +133,20 @@ class Requests:
             self.streams.meet_closed(stream_id, "DATA")
             self.chat()
             return
+        self._arrived(stream_id, memoryview(data)[start:end], payload_bytes, ended)
+
+    def part(self, stream_id: int, data: memoryview, *, ended: bool) -> bool:
+        """More of a large DATA frame of an upload, as it comes; whether the upload is still wanted."""
+        self.intake.take(len(data))
+        if stream_id not in self.intake.uploads:
+            return False
+        self._arrived(stream_id, data, len(data), ended)
+        return True
+
+    def _arrived(self, stream_id: int, data: memoryview, payload_bytes: int, ended: bool) -> None:
         upload = self.intake.uploads[stream_id]
         try:
-            self.intake.feed(upload, memoryview(data)[start:end], payload_bytes)
+            self.intake.feed(upload, data, payload_bytes)
             self.intake.settle(upload)
             if ended:
                 self._complete(stream_id)

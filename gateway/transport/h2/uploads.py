@@ -8,6 +8,7 @@ granted when one is done. The connection's window is given back as it is used; t
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
+from io import BytesIO
 from typing import Final
 
 from gateway.errors import Code
@@ -94,9 +95,12 @@ class Arriving(ABC):
 
 
 class Upload(Arriving):
-    """The one message of a unary request of which more is to come."""
+    """The one message of a unary request of which more is to come.
 
-    __slots__ = ("_buffer", "_compressed", "_wanted_bytes", "started_s")
+    It is copied once: what is written into a BytesIO is the very object that `getvalue` gives, if nothing follows.
+    """
+
+    __slots__ = ("_body", "_compressed", "_prefix", "_wanted_bytes", "started_s")
 
     def __init__(
         self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float
@@ -104,14 +108,20 @@ class Upload(Arriving):
         super().__init__(stream_id, metadata, content_length, window_bytes)
         self.started_s = started_s
         """When it began; the caller's timeout runs from here."""
-        self._buffer = bytearray()
+        self._prefix = b""
+        self._body = BytesIO()
         self._compressed = False
         self._wanted_bytes = 0
         """Prefix and message together; 0 until the prefix is complete."""
 
     @property
     def missing_bytes(self) -> int:
-        return (self._wanted_bytes or PREFIX_BYTES) - len(self._buffer)
+        return (self._wanted_bytes or PREFIX_BYTES) - self.received_bytes
+
+    @property
+    def received(self) -> bytes:
+        """Prefix and message, as far as they have come."""
+        return self._prefix + self._body.getvalue()
 
     def low_bytes(self, window_bytes: int) -> int:
         return self.missing_bytes + SPARE_BYTES
@@ -120,13 +130,17 @@ class Upload(Arriving):
         return self._wanted_bytes > 0
 
     def feed(self, data: memoryview, limits: Limits) -> None:
-        self._buffer += data
-        self.received_bytes = len(self._buffer)
+        self.received_bytes += len(data)
         self.buffered_bytes += len(data)
-        if not self._wanted_bytes and len(self._buffer) >= PREFIX_BYTES:
-            self._compressed, size = read_prefix(self._buffer, 0, self.metadata, limits)
-            self._wanted_bytes = PREFIX_BYTES + size
-        if self._wanted_bytes and len(self._buffer) > self._wanted_bytes:
+        if not self._wanted_bytes:
+            lacking_bytes = PREFIX_BYTES - len(self._prefix)
+            self._prefix += data[:lacking_bytes]
+            data = data[lacking_bytes:]
+            if len(self._prefix) == PREFIX_BYTES:
+                self._compressed, size = read_prefix(self._prefix, 0, self.metadata, limits)
+                self._wanted_bytes = PREFIX_BYTES + size
+        self._body.write(data)
+        if self._wanted_bytes and self.received_bytes > self._wanted_bytes:
             raise Refusal(Code.UNIMPLEMENTED, "unary call with more than one request message")
 
     def finish(self, limits: Limits) -> bytes:
@@ -136,12 +150,12 @@ class Upload(Arriving):
         INTERNAL for a truncated one, and what `check_length` and `unpack` raise.
         """
         self.check_length()
-        if not self._buffer:
+        if not self.received_bytes:
             raise Refusal(Code.UNIMPLEMENTED, "unary call without a request message")
         if self.missing_bytes or not self._wanted_bytes:
             raise Refusal(Code.INTERNAL, "request message is cut off")
-        with memoryview(self._buffer) as view:
-            return unpack(view[PREFIX_BYTES:], self._compressed, self.metadata, limits)
+        message = self._body.getvalue()
+        return unpack(message, self.metadata, limits) if self._compressed else message
 
 
 class Intake:

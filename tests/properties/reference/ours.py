@@ -129,7 +129,7 @@ class Ours:
             for stream_id, (metadata, *_) in requests.opened.items()
         }
         for stream_id, upload in requests.intake.uploads.items():
-            live[stream_id] = self._live(stream_id, upload.metadata, bytes(upload._buffer), upload.window_bytes)
+            live[stream_id] = self._live(stream_id, upload.metadata, upload.received, upload.window_bytes)
         for stream_id, call in requests.calls.items():
             live[stream_id] = self._live(stream_id, call.metadata, message(call.message), None)
         for stream_id, flow in requests.flows.live.items():

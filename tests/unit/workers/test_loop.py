@@ -17,6 +17,7 @@ from workers import wire
 from workers.errors import BadFrame
 from workers.loop import Loop, listen
 from workers.service import Service
+from workers.slots import Slots
 from workers.tensors import Bytes
 
 
@@ -29,7 +30,7 @@ class Echo(Service):
         self.gate = threading.Event()
         self.gate.set()
 
-    def answer(self, buffer: Bytes, start: int, stop: int) -> list[Any]:
+    def answer(self, buffer: Bytes, start: int, stop: int, slots: Slots | None = None) -> list[Any]:
         self.entered.set()
         self.gate.wait()
         batch = wire.HEADER.unpack_from(buffer, start)[1]

@@ -1,6 +1,7 @@
 """Tests of `workers.service`."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -10,8 +11,10 @@ import pytest
 from tests import frames, models
 from workers import wire
 from workers.errors import BadFrame, Refused
+from workers.memory import Layout, create, fill
 from workers.service import Service, begun, cancel, error_frame, frame_bytes, refuse
 from workers.session import Model, load
+from workers.slots import Slots
 from workers.warmup import warm_up
 
 Make = Callable[[bytes], Service]
@@ -123,14 +126,18 @@ def test_bytes_behind_the_last_section_are_no_frame(make: Make) -> None:
         (8, 1, 0, 0, 0, 0),
         (8, 1, wire.RESULT, 0, 0, 0),
         (8, 1, 255, 0, 0, 0),
-        (12, 1, wire.RUN, 1, 0, 0),
-        (12, 1, wire.RUN, 0, 1, 0),
-        (12, 1, wire.RUN, wire.TELL | 1, 0, 0),
+        (12, 1, wire.RUN, wire.SLOT, 0, 0),
+        (12, 1, wire.RUN, wire.TELL | wire.SLOT, 0, 0),
         (12, 1, wire.COMPARE, wire.TELL, 0, 0),
         (12, 1, wire.CANCEL, 0, 0, 0),
         (0, 1, wire.CANCEL, wire.TELL, 0, 0),
         (0, 1, wire.CANCEL, 0, 1, 0),
         (0, 1, wire.BEGUN, 0, 0, 0),
+        (8, 1, wire.RUN, wire.SLOT, 0, 0),
+        (12, 1, wire.RUN, wire.SLOT, 1, 0),
+        (8, 1, wire.RUN, 2, 1, 0),
+        (8, 1, wire.RUN, 0, 1, 0),
+        (8, 1, wire.ATTACH, 0, 0, 0),
         (7, 1, wire.RUN, 0, 0, 0),
     ],
 )
@@ -200,6 +207,60 @@ def test_who_asks_is_told_when_a_frame_begins() -> None:
     assert frames.parse(data)[:3] == (wire.BEGUN, 7, 0)
     cancel(told, 0)
     assert begun(told, 0) == [], "it is not going to be run"
+
+
+SHARED = Layout(2, 1 << 16)
+
+
+@pytest.fixture
+def slots() -> Iterator[Slots]:
+    made = Slots(create(SHARED), SHARED, 100)
+    yield made
+    made.close()
+
+
+def ask_in_slot(service: Service, slots: Slots, data: bytes) -> bytes:
+    """The answer to a frame whose sections are put into slot 2."""
+    length, batch, kind, _, _, _ = wire.HEADER.unpack_from(data)
+    fill(slots._fd, SHARED.sent_at(2) + 8, [data[wire.HEADER.size :]], length)
+    header = wire.HEADER.pack(wire.PLACE.size, batch, kind, wire.SLOT, 2, 0)
+    return b"".join(service.answer(header + wire.PLACE.pack(8, 8 + length), 0, 24, slots))
+
+
+def test_sections_in_a_slot_are_answered_there_if_the_answer_is_large(make: Make, slots: Slots) -> None:
+    service = make(models.identity("FP32", (-1, -1)))
+    for columns in (3, 300):
+        x = np.random.default_rng(columns).random((2, columns), np.float32)
+        answer = ask_in_slot(service, slots, frames.run(5, {"X": x}))
+        if columns == 300:
+            length, batch, kind, flags, slot, micros = wire.HEADER.unpack_from(answer)
+            assert (length, flags, slot) == (wire.PLACE.size, wire.SLOT, 2)
+            start, stop = wire.PLACE.unpack_from(answer, wire.HEADER.size)
+            body = os.pread(slots._fd, stop - start, SHARED.answer_at(2) + start)
+            answer = wire.HEADER.pack(len(body), batch, kind, 0, 0, micros) + body
+        np.testing.assert_array_equal(frames.parse(answer).tensors()["Y"], x)
+        compared = ask_in_slot(service, slots, frames.compare(6, {"X": x}, {"Y": x}))
+        assert frames.parse(compared).comparison == (2, 2, 0, 0.0)
+
+
+def test_a_frame_that_travels_may_be_answered_in_a_slot(make: Make, slots: Slots) -> None:
+    service = make(models.identity("FP32", (-1, -1)))
+    data = bytearray(frames.run(5, {"X": np.zeros((2, 300), np.float32)}))
+    wire.HEADER.pack_into(data, 0, len(data) - wire.HEADER.size, 5, wire.RUN, 0, 1, 0)
+    (answer,) = service.answer(data, 0, len(data), slots)
+    assert wire.HEADER.unpack_from(answer)[3:5] == (wire.SLOT, 1)
+
+
+def test_a_slot_that_is_none_is_a_bad_frame(make: Make, slots: Slots) -> None:
+    service = make(models.identity())
+    body = frames.section({"X": np.zeros((1, 3), np.float32)})
+    for slot, known in ((1, None), (3, slots)):
+        data = wire.HEADER.pack(len(body), 1, wire.RUN, 0, slot, 0) + body
+        with pytest.raises(BadFrame, match="slot"):
+            service.answer(data, 0, len(data), known)
+    place = wire.HEADER.pack(wire.PLACE.size, 1, wire.RUN, wire.SLOT, 1, 0) + wire.PLACE.pack(0, 20)
+    with pytest.raises(BadFrame, match="JSON"):
+        service.answer(place, 0, len(place), slots)  # nobody has written there
 
 
 def test_an_error_is_one_line() -> None:

@@ -15,13 +15,14 @@ from gateway.dataplane.channel import Channel
 from gateway.dataplane.job import Job, Load
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.plan import signature
+from gateway.dataplane.slots import LAYOUT, Slots
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
 from gateway.oip import request as oip
 from gateway.routing.snapshot import Pool, Tensor
 from gateway.transport.call import NO_TRAILERS, UNKNOWN_PEER, Metadata, OnCancel, ReplyOptions, Trailers
 from protos import inference_pb2 as pb
-from workers import wire
+from workers import memory, wire
 
 
 class FakeCall:
@@ -138,21 +139,28 @@ class Frame:
     sections: list[Section]
     flags: int = 0
     deadline_ms: int = 0
+    slot: int = 0
 
     @property
     def rows(self) -> int:
         return self.sections[0].rows
 
 
-def parse(data: bytes) -> list[Frame]:
-    """Every frame in the bytes, which must be whole frames."""
+def parse(data: bytes, shared: Slots | None = None) -> list[Frame]:
+    """Every frame in the bytes, which must be whole frames; `shared`: where the sections of large ones lie."""
     frames, position = [], 0
     while position < len(data):
-        length, number, kind, flags, zero, deadline_ms = wire.HEADER.unpack_from(data, position)
-        assert (flags & ~wire.TELL, zero) == (0, 0)
-        assert kind == wire.RUN or (flags, deadline_ms) == (0, 0)
+        length, number, kind, flags, slot, deadline_ms = wire.HEADER.unpack_from(data, position)
+        assert flags & ~(wire.TELL | wire.SLOT) == 0
+        assert kind == wire.RUN or (flags & wire.TELL, deadline_ms) == (0, 0)
         position += wire.HEADER.size
-        frames.append(Frame(number, kind, _sections(data[position : position + length]), flags, deadline_ms))
+        body = data[position : position + length]
+        if flags & wire.SLOT:
+            assert shared is not None
+            start, stop = wire.PLACE.unpack(body)
+            base = LAYOUT.sent_at(slot)
+            body = bytes(shared.view[base + start : base + stop])
+        frames.append(Frame(number, kind, _sections(body), flags & wire.TELL, deadline_ms, slot))
         position += length
     assert position == len(data)
     return frames
@@ -184,6 +192,19 @@ def result(number: int, outputs: list[tuple[str, str, list[int], bytes]], rows: 
     """A RESULT frame; each output is (name, datatype, shape without axis 0, all rows' bytes)."""
     text = signature([(name, datatype, shape) for name, datatype, shape, _ in outputs])
     return frame(number, wire.RESULT, b"".join(wire.section(text, rows, [raw for *_, raw in outputs])), micros=micros)
+
+
+def in_slot(shared: Slots, slot: int, answer: bytes) -> bytes:
+    """A RESULT as a worker writes it whose section is in the slot; other frames, and small ones, as they are."""
+    length, number, kind, _, _, micros = wire.HEADER.unpack_from(answer)
+    if kind != wire.RESULT or length <= shared.threshold_bytes:
+        return answer
+    assert memory.fill(shared.fd, LAYOUT.answer_at(slot), [answer[wire.HEADER.size :]], length)
+    return wire.HEADER.pack(wire.PLACE.size, number, kind, wire.SLOT, slot, micros) + wire.PLACE.pack(0, length)
+
+
+ACCEPTED = wire.HEADER.pack(0, 0, wire.ATTACH, 1, 0, 0)
+"""A worker's answer to an offer of memory."""
 
 
 def echo(asked: Frame, micros: int = 7) -> bytes:
@@ -223,9 +244,9 @@ class FakeTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closed
 
-    def take(self) -> list[Frame]:
+    def take(self, shared: Slots | None = None) -> list[Frame]:
         """The frames written since the last take."""
-        frames = parse(bytes(self.written))
+        frames = parse(bytes(self.written), shared)
         self.written.clear()
         return frames
 
@@ -233,18 +254,29 @@ class FakeTransport(asyncio.Transport):
 class FakeWorker:
     """The far end of a channel, answering by hand."""
 
-    def __init__(self, on_free: Callable[[], None], on_gone: Callable[[Channel], None], *, up: bool = True) -> None:
+    def __init__(
+        self,
+        on_free: Callable[[], None],
+        on_gone: Callable[[Channel], None],
+        *,
+        up: bool = True,
+        shared: Slots | None = None,
+    ) -> None:
+        """shared: memory that it takes part in; every section goes there that is large enough."""
         self.channel = Channel("worker", on_free, on_gone)
+        self.channel.slots = self.shared = shared
         self.transport = FakeTransport()
         self.waiting: deque[Frame] = deque()
         self.cancelled: list[int] = []
         """The numbers for which CANCEL has come."""
         if up:
             self.channel.connection_made(self.transport)
+            if shared is not None:
+                self.channel.data_received(ACCEPTED)
 
     def frames(self) -> list[Frame]:
         """Everything in flight at this worker, oldest first."""
-        for found in self.transport.take():
+        for found in self.transport.take(self.shared):
             if found.kind == wire.CANCEL:
                 self.cancelled.append(found.number)
             else:
@@ -255,7 +287,10 @@ class FakeWorker:
         """Answers the oldest frame."""
         self.begin()
         asked = self.waiting.popleft()
-        self.channel.data_received(make(asked))
+        made = make(asked)
+        if self.shared is not None and asked.slot:
+            made = in_slot(self.shared, asked.slot, made)
+        self.channel.data_received(made)
         return asked
 
     def begin(self) -> None:
@@ -267,7 +302,7 @@ class FakeWorker:
         """Of the oldest frame; `idle`: before it was begun, of what another proxy has sent."""
         if not idle:
             self.begin()
-        self.transport.take()
+        self.transport.take(self.shared)
         self.waiting.clear()
         self.channel.connection_lost(None)
 
@@ -310,8 +345,12 @@ def job_of(lane: Lane, call: FakeCall, series: Series | None = None) -> Job:
 class LaneBench:
     """A lane between hand-made calls and hand-run workers."""
 
-    def __init__(self, workers: int = 1, max_queue: int = 64, wait_s: float = 10.0, **changes: Any) -> None:
+    def __init__(
+        self, workers: int = 1, max_queue: int = 64, wait_s: float = 10.0, *, shared: bool = False, **changes: Any
+    ) -> None:
+        """shared: all tensors, however small, lie in memory shared with the workers."""
         self.loop = ManualLoop()
+        self.shared = shared
         self.load = Load(1000)
         self.series = Series("m", 1, "stable")
         self.lane = Lane(pool(**changes), self.load, self.loop.real, max_queue, wait_s)
@@ -320,7 +359,7 @@ class LaneBench:
             self.add_worker()
 
     def add_worker(self) -> FakeWorker:
-        worker = FakeWorker(self.lane.schedule, self._gone)
+        worker = FakeWorker(self.lane.schedule, self._gone, shared=Slots(0) if self.shared else None)
         self.workers.append(worker)
         self._update()
         return worker
@@ -389,7 +428,10 @@ class SocketWorker:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 header = await reader.readexactly(wire.HEADER.size)
-                asked = parse(header + await reader.readexactly(wire.HEADER.unpack(header)[0]))[0]
+                body = await reader.readexactly(wire.HEADER.unpack(header)[0])
+                if wire.HEADER.unpack(header)[2] == wire.ATTACH:  # never accepted, so all travels over the socket
+                    continue
+                asked = parse(header + body)[0]
                 if asked.kind == wire.CANCEL:
                     continue
                 self.seen.append(asked)

@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dataplane.channel import DEPTH, SLOW_US, Channel
-from gateway.dataplane.job import Batch
-from tests.unit.gateway.dataplane.fakes import FakeTransport, SocketWorker, begun, error, frame, until
+from gateway.dataplane.job import Batch, Data
+from gateway.dataplane.slots import LAYOUT, Slots
+from tests.unit.gateway.dataplane.fakes import (
+    ACCEPTED,
+    FakeTransport,
+    SocketWorker,
+    begun,
+    error,
+    frame,
+    in_slot,
+    until,
+)
 from workers import wire
 
 
@@ -29,14 +39,21 @@ class Spy:
     def _free(self) -> None:
         self.free += 1
 
+    def share(self) -> Slots:
+        """The worker takes part in shared memory."""
+        slots = self.channel.slots = Slots(0)
+        self.channel.data_received(ACCEPTED)
+        return slots
+
     def send(self, number: int, *, exclusive: bool = False) -> Batch:
         sent = Batch(frame(number, wire.RUN, b""), 1, [], self._answer, self._error, self._lost)
         sent.exclusive = exclusive
+        sent.slot = self.channel.take_slot()
         self.channel.send(sent, 5.0)
         return sent
 
-    def _answer(self, batch: Batch, kind: int, micros: int, data: bytes, start: int, stop: int) -> None:
-        self.told.append((batch.number, kind, micros, data[start:stop]))
+    def _answer(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:
+        self.told.append((batch.number, kind, micros, bytes(data[start:stop])))
 
     def _error(self, batch: Batch, code: int, text: str) -> None:
         self.told.append((batch.number, code, text))
@@ -270,4 +287,83 @@ def test_another_batch_than_the_oldest_cannot_begin() -> None:
     spy.send(1)
     spy.send(2)
     spy.channel.data_received(begun(2))
+    assert spy.transport.is_closing()
+
+
+def free(slots: Slots) -> list[int]:
+    return sorted(slot.number for slot in slots.free)
+
+
+def test_without_shared_memory_no_batch_has_a_slot() -> None:
+    spy = Spy()
+    spy.channel.tidy()
+    assert spy.send(1).slot is None
+
+
+def test_a_batch_has_its_slot_until_it_is_answered() -> None:
+    spy = Spy()
+    slots = spy.share()
+    batches = [spy.send(number) for number in (1, 2)]
+    assert [batch.slot and batch.slot.number for batch in batches] == [1, 2]
+    spy.channel.data_received(in_slot(slots, 1, frame(1, wire.RESULT, b"large", micros=9)))
+    spy.channel.data_received(error(2))
+    assert spy.told == [(1, wire.RESULT, 9, b"large"), (2, 13, "the model raised")]
+    assert free(slots) == [1, 2, 3]
+    spy.channel.tidy()
+    spy.channel.connection_lost(None)
+    assert slots.closed
+
+
+def test_whoever_holds_a_batch_gives_its_slot_back() -> None:
+    spy = Spy()
+    slots = spy.share()
+    batch = spy.send(1)
+    batch.held = True
+    spy.channel.data_received(frame(1, wire.RESULT, b"small"))
+    assert free(slots) == [2, 3]
+    batch.release()
+    batch.release()
+    assert free(slots) == [1, 2, 3]
+    spy.channel.connection_lost(None)
+
+
+def test_an_offer_that_is_declined_is_withdrawn() -> None:
+    spy = Spy()
+    slots = spy.channel.slots = Slots(0)
+    spy.channel.data_received(wire.HEADER.pack(0, 0, wire.ATTACH, 0, 0, 0))
+    assert slots.closed
+    assert not spy.transport.is_closing()
+    assert spy.send(1).slot is None
+
+
+def test_an_answer_to_no_offer_closes_the_connection() -> None:
+    spy = Spy()
+    spy.channel.data_received(ACCEPTED)
+    assert spy.transport.is_closing()
+    twice = Spy()
+    slots = twice.share()
+    batch = twice.send(1)
+    twice.channel.data_received(ACCEPTED)
+    assert twice.transport.is_closing()
+    assert batch.slot not in slots.free
+    twice.channel.connection_lost(None)
+
+
+@pytest.mark.parametrize("place", [b"", wire.PLACE.pack(2, 1), wire.PLACE.pack(0, LAYOUT.slot_bytes + 1)])
+def test_an_answer_that_lies_nowhere_closes_the_connection(place: bytes) -> None:
+    spy = Spy()
+    spy.share()
+    spy.send(1)
+    spy.channel.data_received(frame(1, wire.RESULT, place, flags=wire.SLOT))
+    assert spy.told == []
+    assert spy.transport.is_closing()
+    spy.channel.connection_lost(None)
+    assert spy.told == [(1, "lost")]
+
+
+def test_an_answer_in_a_slot_nobody_lent_closes_the_connection() -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.channel.data_received(frame(1, wire.RESULT, wire.PLACE.pack(0, 1), flags=wire.SLOT))
+    assert spy.told == []
     assert spy.transport.is_closing()

@@ -2,6 +2,7 @@ from math import inf
 
 from gateway.dataplane.job import Batch, Job, latest_deadline_s, run_frame
 from gateway.dataplane.plan import Plan
+from gateway.dataplane.slots import Slots
 from gateway.dataplane.tap import Series
 from gateway.errors import Code, InferenceFailed, Late
 from gateway.oip.request import Head, Input, Raw
@@ -147,3 +148,21 @@ def test_after_the_answer_nobody_is_told() -> None:
     for index in (0, 1):
         sent.leave(index)
     assert sent.cancelled == []
+
+
+def test_a_frame_in_a_slot_says_the_same_as_one_that_travels() -> None:
+    jobs = [job(PAIR, 1, memoryview(b"a"), b"\x01\0\0\0x"), job(PAIR, 2, b"bc", memoryview(b"\0" * 8))]
+    (travelled,) = parse(run_frame(jobs, 3))
+    ignore = [lambda *_: None] * 3
+    for threshold_bytes in (0, 1000):
+        slots = Slots(threshold_bytes)
+        slots.accepted()
+        slot = slots.take()
+        frame = run_frame(jobs, 3, slot=slot)
+        (found,) = parse(frame, slots)
+        assert (found.sections, found.slot) == (travelled.sections, 1)
+        batch = Batch(frame, 3, jobs, *ignore)
+        batch.slot = slot
+        assert bytes(batch.body) == run_frame(jobs, 3)[wire.HEADER.size :]
+        batch.release()
+        slots.close()

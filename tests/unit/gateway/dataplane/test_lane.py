@@ -189,7 +189,7 @@ def test_a_new_description_replaces_the_plans_only_when_the_tensors_changed() ->
 def test_answered_batches_are_counted_and_mirrored() -> None:
     bench = LaneBench()
     copied = []
-    bench.lane.mirror = lambda batch, data, start, stop: copied.append((len(batch.jobs), data[start:stop]))
+    bench.lane.mirror = lambda batch, data, start, stop: copied.append((len(batch.jobs), bytes(data[start:stop])))
     bench.submit((1, 2))
     bench.submit((3, 4))
     bench.turn()

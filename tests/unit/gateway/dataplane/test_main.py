@@ -36,3 +36,18 @@ def test_as_many_files_as_the_system_allows() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_memory_of_large_messages_is_kept_for_the_next() -> None:
+    code = """
+import resource
+from gateway.dataplane.__main__ import keep_memory
+keep_memory()
+[bytearray(3 << 20) for _ in range(2)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    [bytearray(3 << 20) for _ in range(2)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 10_000, "each time anew they would be 150,000 pages"

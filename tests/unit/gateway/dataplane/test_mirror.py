@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 from gateway.dataplane import mirror as mirrors
 from gateway.dataplane.job import Batch
 from gateway.dataplane.mirror import Mirror, ShadowLane
+from gateway.dataplane.slots import Slots
 from gateway.errors import Code
 from gateway.observe.histogram import index
 from gateway.routing.snapshot import Pool, Tensor
-from tests.unit.gateway.dataplane.fakes import FakeWorker, Frame, LaneBench, ManualLoop, compared, error, frame, pool
+from tests.unit.gateway.dataplane.fakes import (
+    FakeWorker,
+    Frame,
+    LaneBench,
+    ManualLoop,
+    compared,
+    error,
+    floats,
+    frame,
+    pool,
+)
 from workers import wire
 
 SHADOW: dict[str, Any] = {"version": 2, "shadow": True}
@@ -21,13 +32,18 @@ SHADOW: dict[str, Any] = {"version": 2, "shadow": True}
 class ShadowBench:
     """A production lane whose answers are copied to one shadow lane, each with one worker."""
 
-    def __init__(self, max_queue: int = 8, rate: float = 1.0, workers: int = 1, **changes: Any) -> None:
+    def __init__(
+        self, max_queue: int = 8, rate: float = 1.0, workers: int = 1, *, shared: bool = False, **changes: Any
+    ) -> None:
+        """shared: both lanes share memory with their workers, for all tensors."""
         self.loop = ManualLoop()
         self.held = False
         self.lane = ShadowLane(pool(**(SHADOW | changes)), self.loop.real, max_queue, lambda: self.held)
-        self.workers = [FakeWorker(self.lane.schedule, lambda _: None) for _ in range(workers)]
+        self.workers = [
+            FakeWorker(self.lane.schedule, lambda _: None, shared=Slots(0) if shared else None) for _ in range(workers)
+        ]
         self.lane.update(self.lane.pool, tuple(worker.channel for worker in self.workers))
-        self.production = LaneBench()
+        self.production = LaneBench(shared=shared)
         self.production.lane.mirror = Mirror(((self.lane, rate),))
 
     def answer(self, *requests: list[tuple[float, float]]) -> None:
@@ -58,6 +74,33 @@ def test_a_copy_carries_inputs_and_what_production_answered() -> None:
     assert (inputs.signature.rstrip(), inputs.rows) == (b'[["X","FP32",[2]]]', 3)
     assert (answers.signature.rstrip(), answers.rows) == (b'[["Y","FP32",[2]]]', 3)
     assert inputs.tensors == answers.tensors
+
+
+def test_copies_of_what_lies_in_shared_memory_are_the_same() -> None:
+    bench = ShadowBench(shared=True)
+    production = bench.production
+    slots = production.worker.shared
+    assert slots is not None
+    for rows in ([(1, 2), (3, 4)], [(5, 6)]):
+        production.submit(*rows)
+    production.turn()
+    production.worker.answer()
+    assert len(slots.free) == 2, "held until the copy is made"
+    production.submit((7, 8))
+    production.turn()
+    assert len(slots.free) == 2, "of the next batch"
+    production.worker.answer()
+    production.turn()
+    assert len(slots.free) == 3
+    bench.loop.run()
+    (asked, *_) = bench.worker.frames()
+    assert (asked.kind, asked.slot) == (wire.COMPARE, 1)
+    for section, name in zip(asked.sections, "XY", strict=True):
+        assert (section.signature.rstrip(), section.rows) == (f'[["{name}","FP32",[2]]]'.encode(), 3)
+        assert section.tensors == [floats(1, 2, 3, 4, 5, 6)]
+    bench.worker.answer(lambda frame: compared(frame.number, 3, 3))
+    for worker in (*bench.workers, *bench.production.workers):
+        worker.channel.connection_lost(None)
 
 
 def test_comparisons_are_folded() -> None:

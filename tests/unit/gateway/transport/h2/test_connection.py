@@ -3,9 +3,19 @@ import pytest
 from gateway.transport.call import NO_TRAILERS
 from gateway.transport.h2.control import DRAIN_PING, Control
 from gateway.transport.h2.errors import ErrorCode
-from gateway.transport.h2.frames import PREFACE, FrameType, frame
+from gateway.transport.h2.frames import PADDED, PREFACE, FrameType, frame
 from gateway.transport.h2.limits import Limits
-from tests.unit.gateway.transport.h2.peer import SETTINGS_ACK, Peer, data, kinds, message, only, reset, settings, split
+from tests.unit.gateway.transport.h2.peer import (
+    SETTINGS_ACK,
+    Peer,
+    data,
+    kinds,
+    message,
+    only,
+    reset,
+    settings,
+    split,
+)
 
 
 def test_the_server_answers_the_preface_with_its_own() -> None:
@@ -179,3 +189,48 @@ def test_large_bodies_are_linear() -> None:
     (call,) = peer.service.kept
     assert call.message == body
     assert all(item.kind == FrameType.WINDOW_UPDATE for item in split(peer.connection.output()))
+
+
+@pytest.mark.parametrize("frame_bytes", [5000, 16_384, 65_000])
+@pytest.mark.parametrize("cut", [7, 4_105, 16_393, 100_000, 1_000_000])
+def test_large_frames_are_taken_as_they_come_wherever_they_are_cut(frame_bytes: int, cut: int) -> None:
+    peer = Peer(Limits(stream_window_bytes=1 << 20))
+    ids = [1, 3, 5]
+    bodies = {stream_id: message(bytes([stream_id]) * 150_000) for stream_id in ids}
+    stream = bytearray(b"".join(peer.headers(stream_id, (":path", "/test.Echo/Keep")) for stream_id in ids))
+    for start in range(0, 150_005, frame_bytes):
+        for stream_id, body in bodies.items():
+            stream += data(stream_id, body[start : start + frame_bytes], end=start + frame_bytes >= len(body))
+    for start in range(0, len(stream), cut):
+        peer.send(bytes(stream[start : start + cut]))
+    assert [call.message for call in peer.service.kept] == [body[5:] for body in bodies.values()]
+    assert peer.works(7)
+
+
+def test_of_a_large_frame_that_is_padded_nothing_is_taken_before_its_end() -> None:
+    peer = Peer()
+    body = message(b"x" * 20_000)
+    padded = frame(FrameType.DATA, 1 | PADDED, 1, b"\x09" + body + bytes(9))
+    peer.send(peer.headers(1), padded[:10_000])
+    assert not peer.connection._requests.intake.uploads
+    peer.send(padded[10_000:])
+    assert [call.message for call in peer.service.kept] == [body[5:]]
+
+
+@pytest.mark.parametrize("left", [1, 5_000])
+def test_the_remainder_of_a_frame_nobody_wants_is_passed_over(left: int) -> None:
+    peer = Peer(Limits(max_message_bytes=1000))
+    whole = data(1, message(b"x" * 10_000))
+    (refused,) = peer.answers(peer.send(peer.headers(1), whole[:5_014])).items()
+    assert refused[1][1]["grpc-status"] == "8"
+    assert peer.send(whole[5_014:-left]) == []
+    assert peer.send(whole[len(whole) - left :] + peer.headers(3) + data(3, message(b"on"))) != []
+    assert peer.works(5)
+
+
+def test_a_large_frame_may_break_a_rule_at_its_end() -> None:
+    peer = Peer()
+    whole = data(1, message(b"x" * 10_000))
+    peer.send(peer.headers(1, ("content-length", "9999")), whole[:5000])
+    assert only(peer.send(whole[5000:]), FrameType.RST_STREAM).code == ErrorCode.PROTOCOL_ERROR
+    assert peer.works(3)

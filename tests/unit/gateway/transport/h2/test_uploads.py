@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from gateway.errors import Code
@@ -147,3 +149,19 @@ def test_padding_does_not_starve_a_stream() -> None:
         frames = peer.send(frame(FrameType.DATA, flags, 1, payload))
         window += grants(frames).get(1, 0)
     assert peer.answers(frames)[1][0] == whole
+
+
+def test_a_large_message_is_copied_once() -> None:
+    pieces = [bytes(50_000) for _ in range(100)]
+    target, limits = upload(), Limits()
+    target.feed(memoryview(b"\0" + (5_000_000).to_bytes(4, "big")), limits)
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            target.feed(memoryview(piece), limits)
+        whole = target.finish(limits)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(whole) == 5_000_000
+    assert peak_bytes < 1.3 * len(whole)
