@@ -224,13 +224,13 @@ class Plane:
         for lane in self._lanes.values():
             lane.sweep(now_s)
         for key, channels in self._channels.items():
-            if now_s - self._tidied_s > TIDY_S:
-                for channel in channels.values():
-                    channel.tidy()
             if not key[2]:  # at idle priority a shadow's worker may rightly wait for its turn
                 self._give_up_hung(list(channels.values()), now_s)
-        if now_s - self._tidied_s > TIDY_S:
+        if now_s - self._tidied_s >= TIDY_S:
             self._tidied_s = now_s
+            for channels in self._channels.values():
+                for channel in channels.values():
+                    channel.tidy()
 
     def _give_up_hung(self, channels: list[Channel], now_s: float) -> None:
         for channel in channels:
