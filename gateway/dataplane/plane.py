@@ -327,7 +327,7 @@ class Plane:
                 self._give_up_hung(list(self._channels.get(lane.pool.key, {}).values()), now_s)
         if self._shadows:
             self._weigh_pressure(now_s)
-        if now_s - self._tidied_s > TIDY_S:
+        if now_s - self._tidied_s >= TIDY_S:
             self._tidied_s = now_s
             for channels in self._channels.values():
                 for channel in channels.values():

@@ -47,6 +47,13 @@ def test_limits_of_clients_reach_the_proxies() -> None:
     assert (settings.upload_timeout_s, settings.write_timeout_s, settings.idle_timeout_s) == (5.0, 0.0, 600.0)
 
 
+@pytest.mark.parametrize(("written", "expected"), [("1MiB", 1 << 20), ("0B", 0)])
+def test_what_is_shared_with_workers_reaches_the_proxies(written: str, expected: int) -> None:
+    limits = Limits(shared_tensors_above=written)  # type: ignore[arg-type] # as written in the file
+    assert Config(limits=limits).proxy_settings(1).shared_tensors_above_bytes == expected
+    assert Config().proxy_settings(1).shared_tensors_above_bytes == 128 << 10
+
+
 def test_every_limit_of_peers_can_be_set() -> None:
     written = {
         "max_buffered": "16MiB", "max_uploads": "1MiB", "max_backlog": "2MiB", "max_decompressed": "3MiB",

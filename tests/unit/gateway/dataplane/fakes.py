@@ -397,6 +397,8 @@ class SocketWorker:
         self.answer = answer
         self.seen: list[Frame] = []
         self.connections = 0
+        self.offers = 0
+        """Of shared memory."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._handlers: set[asyncio.Task[Any]] = set()
@@ -429,7 +431,8 @@ class SocketWorker:
             while True:
                 header = await reader.readexactly(wire.HEADER.size)
                 body = await reader.readexactly(wire.HEADER.unpack(header)[0])
-                if wire.HEADER.unpack(header)[2] == wire.ATTACH:  # never accepted, so all travels over the socket
+                if wire.HEADER.unpack(header)[2] == wire.ATTACH:
+                    self.offers += 1  # never accepted, so all travels over the socket
                     continue
                 asked = parse(header + body)[0]
                 if asked.kind == wire.CANCEL:

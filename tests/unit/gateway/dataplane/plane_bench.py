@@ -14,9 +14,9 @@ from tests.unit.gateway.dataplane.fakes import FakeCall, SocketWorker, infer, po
 class PlaneBench:
     """A plane, and workers on real sockets."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Settings | None = None) -> None:
         self.folder = folder
-        self.plane = Plane(Settings(), get_running_loop())
+        self.plane = Plane(settings or Settings(), get_running_loop())
         self.workers: dict[str, SocketWorker] = {}
         self.epoch = 0
 

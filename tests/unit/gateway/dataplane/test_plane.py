@@ -7,7 +7,9 @@ import pytest
 
 from gateway.dataplane import mirror as mirrors
 from gateway.dataplane import plane as planes
+from gateway.dataplane.channel import Channel
 from gateway.dataplane.lane import Lane
+from gateway.dataplane.plane import Settings
 from gateway.dataplane.pressure import MAX_HOLD_S, Sample
 from gateway.dataplane.route import Route
 from gateway.errors import Code
@@ -364,3 +366,30 @@ async def test_a_proxy_is_settled_when_one_model_can_answer_and_none_is_loading(
     assert apply(canary, good, version(2, state="loading"), failed), "it was ready once; its worker is coming back"
     assert apply(canary, good, version(2, state="failed"), failed)
     assert not apply(Policy(2), good, version(2, state="failed"), failed), "no stable version can answer"
+
+
+@pytest.mark.parametrize(("above_bytes", "offers"), [(Settings().shared_tensors_above_bytes, 1), (0, 0)])
+async def test_memory_is_offered_to_workers_unless_told_not_to(tmp_path: Path, above_bytes: int, offers: int) -> None:
+    bench = PlaneBench(tmp_path, Settings(shared_tensors_above_bytes=above_bytes))
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert bench.workers["a"].offers == offers
+    await bench.stop()
+
+
+async def test_shared_memory_nobody_needs_is_given_back_now_and_then(
+    bench: PlaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    await until(lambda: bench.plane.ready("m", 1))
+    tidied: list[Channel] = []
+
+    def tidy(channel: Channel) -> None:
+        tidied.append(channel)
+
+    monkeypatch.setattr(Channel, "tidy", tidy)
+    bench.plane.sweep()
+    assert tidied == []
+    monkeypatch.setattr(planes, "TIDY_S", 0.0)
+    bench.plane.sweep()
+    assert len(tidied) == 1
