@@ -3,7 +3,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
@@ -12,6 +12,9 @@ from gateway.errors import Code, RequestError
 from gateway.oip.request import Raw
 from gateway.transport.call import Call, Trailers
 from workers import wire
+
+if TYPE_CHECKING:
+    from gateway.dataplane.lane import Lane
 
 MAX_ATTEMPTS: Final = 2
 """A request whose worker died is sent once more."""
@@ -34,7 +37,7 @@ class Load:
         self.limit = limit
         self.in_flight = 0
         self.retries = 0
-        self.busy: set[Any] = set()
+        self.busy: set[Lane] = set()
         """Lanes that have had something to do since the sweep last found them idle."""
 
 
