@@ -3,7 +3,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from gateway.dataplane.plan import Plan
 from gateway.dataplane.refusal import refuse
@@ -12,9 +12,6 @@ from gateway.errors import Code, RequestError
 from gateway.oip.request import Raw
 from gateway.transport.call import Call, Trailers
 from workers import wire
-
-if TYPE_CHECKING:
-    from gateway.dataplane.lane import Lane
 
 MAX_ATTEMPTS: Final = 2
 """A request whose worker died is sent once more."""
@@ -37,7 +34,7 @@ class Load:
         self.limit = limit
         self.in_flight = 0
         self.retries = 0
-        self.busy: set[Lane] = set()
+        self.busy: set[Any] = set()
         """Lanes that have had something to do since the sweep last found them idle."""
 
 
