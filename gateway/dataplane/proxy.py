@@ -5,8 +5,10 @@ It serves from its last snapshot whatever happens to the control process, and ex
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -29,6 +31,9 @@ from gateway.transport.h2.server import Limits, listen
 from gateway.transport.peers import Trusted
 from gateway.transport.tls import Credentials
 
+MANY_FILES: Final = 1 << 16
+"""More need not be open at once for a file number to count as high; the kernel's table grows with the number."""
+ROOM_FOR_OTHERS: Final = 16
 REPORT_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.1
 ORPHAN_GRACE_MS: Final = 20_000
@@ -234,5 +239,22 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError:
         sock.close()
         raise
+    sock = _first_to_close(sock)
     sock.setblocking(False)
     return sock
+
+
+def _first_to_close(sock: socket.socket) -> socket.socket:
+    """The socket under a file number above those of connections, if there is one.
+
+    When a process is killed, Linux closes its files from the highest number down. A client that comes back the moment
+    its connection breaks would else be given to the dying process once more, be reset, and wait a second.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = MANY_FILES if files == resource.RLIM_INFINITY else min(files, MANY_FILES)
+    try:
+        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, highest - ROOM_FOR_OTHERS)
+    except OSError:
+        return sock
+    sock.close()
+    return socket.socket(fileno=number)

@@ -115,7 +115,7 @@ def test_a_killed_proxy_takes_only_its_own_connections_along_and_the_numbers_go_
         eventually(lambda: killed not in shared_out.proxies() and shared_out.metric("cutover_proxies") == PROXIES)
         eventually(lambda: _served_since(askers, killed_s) == askers.users)
     failed = [answer for answer in askers.answers if answer.error]
-    # A client that comes back while the kernel still takes the dead process apart is reset again, and waits a second.
+    # Where the kernel closes the listening socket last, who comes back at once is reset again, and waits a second.
     assert len({answer.user for answer in failed}) <= connections[busiest]
     assert {answer.error.partition(":")[0] for answer in failed} <= {"UNAVAILABLE"}
     right = [answer for answer in askers.answers if not answer.error]

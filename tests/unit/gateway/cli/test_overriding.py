@@ -45,3 +45,9 @@ def test_who_is_overridden_is_seen_everywhere(cutover: Shell) -> None:
         ("stable", 1, "override"),
         ("stable", 1, "stable"),
     ]
+
+
+def test_a_flip_says_how_many_ended_and_a_rollback_how_many_are_back(cutover: Shell) -> None:
+    cutover("override", "set", "digits", "--unit", "ann", "--unit", "bob", "--arm", "standby")
+    assert cutover("flip", "digits").out.splitlines()[1:] == ["  ended: 2 overrides"]
+    assert cutover("rollback", "digits").out.splitlines()[1:] == ["  restored: stable 1, 2 overrides"]

@@ -1,6 +1,7 @@
 """A proxy process, with the test as its control process and as its worker."""
 
 import asyncio
+import resource
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import grpc.aio
 import msgspec
 import pytest
 
+from gateway.dataplane import proxy as proxies
 from gateway.dataplane.proxy import bound, transport_limits
 from gateway.routing import link
 from gateway.routing.outcome import Report
@@ -226,3 +228,21 @@ def test_the_defaults_are_those_of_the_transport() -> None:
         max_shadow_queue=1, worker_wait_ms=1, server_name="", server_version="",
     )  # fmt: skip
     assert transport_limits(told) == Limits()
+
+
+def test_the_listening_socket_has_a_file_number_above_those_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that is killed, the highest are closed first."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200, 1000))
+    with bound("127.0.0.1", 0) as sock, socket.socket() as later:
+        assert 200 > sock.fileno() > later.fileno()
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        assert not sock.getblocking()
+        assert not sock.get_inheritable()
+
+
+def test_where_no_high_file_number_is_free_the_socket_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.setattr(proxies, "MANY_FILES", 1 << 30)
+    with bound("127.0.0.1", 0) as sock:
+        sock.listen()
+        assert sock.getsockname()[1] > 0

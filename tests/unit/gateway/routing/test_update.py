@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.snapshot import Assignment, Policy, Pool, Release, Snapshot
-from gateway.routing.update import difference, updated
+from gateway.routing.update import Update, difference, updated
 
 MODELS = st.sampled_from(["a", "b", "c", "d"])
 RELEASES = st.dictionaries(MODELS, st.integers(1, 3)).map(
@@ -50,3 +50,7 @@ def test_an_update_of_another_snapshot_is_refused() -> None:
     update = difference(Snapshot(4), Snapshot(5))
     with pytest.raises(ValueError, match="an update that follows epoch 4 came after 3"):
         updated(Snapshot(3), update)
+
+
+def test_no_field_of_a_snapshot_is_forgotten() -> None:
+    assert set(Snapshot.__struct_fields__) <= set(Update.__struct_fields__)
