@@ -93,19 +93,20 @@ class Lane:
 
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
-        if self.queued and not self._scheduled:
+        if (self._queue or self._again.parties) and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._queue or self._again:
-            suspect = self._again.next_is_suspect
+        while self._queue or self._again.parties:
+            again = self._again.parties
+            suspect = bool(again) and again[0].suspect
             channel = self._free_channel(exclusive=suspect)
             if channel is None:
                 return
             now_s = monotonic()
-            jobs, rows = self._take_again(now_s) if self._again else self._take(now_s)
+            jobs, rows = self._take_again(again.popleft().jobs, now_s) if again else self._take(now_s)
             if jobs:
                 deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
                 frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0)
@@ -150,9 +151,9 @@ class Lane:
                 break
         return jobs, rows
 
-    def _take_again(self, now_s: float) -> tuple[list[Job], int]:
-        """The next party of jobs to be run again, and their rows; none when nobody waits for them any more."""
-        jobs = self._wanted(self._again.take(), now_s)
+    def _take_again(self, party: list[Job], now_s: float) -> tuple[list[Job], int]:
+        """Those of a party for whom somebody still waits, and their rows; the others are answered instead."""
+        jobs = self._wanted(party, now_s)
         return jobs, sum(job.plan.rows for job in jobs)
 
     def _wanted(self, jobs: list[Job], now_s: float) -> list[Job]:
