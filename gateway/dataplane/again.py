@@ -27,48 +27,37 @@ class Party:
 
 
 class Again:
-    """The parties of one lane, in the order of their arrival. They come before what has not been run yet."""
+    """What of one lane is run again. It comes before what has not been run yet."""
 
-    __slots__ = ("_parties",)
+    __slots__ = ("parties",)
 
     def __init__(self) -> None:
-        self._parties: deque[Party] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._parties)
+        self.parties: deque[Party] = deque()
+        """The next one first; none is empty. Public, for a lane asks again and again whether there is one."""
 
     def __len__(self) -> int:
         """Jobs that wait."""
-        return sum(len(party.jobs) for party in self._parties)
+        return sum(len(party.jobs) for party in self.parties)
 
     def halves(self, jobs: Sequence[Job]) -> None:
         """Their batch failed: each half is run before everything else."""
         middle = (len(jobs) + 1) // 2
         for half in (jobs[middle:], jobs[:middle]):
             if half:
-                self._parties.appendleft(Party(list(half), suspect=False))
+                self.parties.appendleft(Party(list(half), suspect=False))
 
     def singles(self, jobs: Sequence[Job]) -> None:
         """Their worker died: each is run alone, before everything else."""
         for job in reversed(jobs):
-            self._parties.appendleft(Party([job], suspect=True))
+            self.parties.appendleft(Party([job], suspect=True))
 
     def together(self, jobs: Sequence[Job]) -> None:
         """Nothing happened to them yet: they are run as they were, before everything else."""
         if jobs:
-            self._parties.appendleft(Party(list(jobs), suspect=False))
-
-    @property
-    def next_is_suspect(self) -> bool:
-        """Whether the next party may kill its worker. False when there is none."""
-        return bool(self._parties) and self._parties[0].suspect
-
-    def take(self) -> list[Job]:
-        """The jobs of the next party. Raises IndexError."""
-        return self._parties.popleft().jobs
+            self.parties.appendleft(Party(list(jobs), suspect=False))
 
     def sift(self, waits: Callable[[Job], bool]) -> None:
         """Forgets every job for which `waits` is false."""
-        for party in self._parties:
+        for party in self.parties:
             party.jobs = [job for job in party.jobs if waits(job)]
-        self._parties = deque(party for party in self._parties if party.jobs)
+        self.parties = deque(party for party in self.parties if party.jobs)

@@ -179,22 +179,23 @@ class Lane:
 
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
-        if self.queued and not self._scheduled:
+        if (self._waiting.count or self._again.parties) and not self._scheduled:
             self._scheduled = True
             self._load.busy.add(self)
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._scheduled = False
-        waiting, again = self._waiting, self._again
-        while waiting.count or again:
-            suspect = again.next_is_suspect
+        waiting = self._waiting
+        while waiting.count or self._again.parties:
+            again = self._again.parties
+            suspect = bool(again) and again[0].suspect
             channel = self._free_channel(exclusive=suspect)
             if channel is None:
                 return
             now_s = monotonic()
             if again:
-                jobs, rows = self._take_again(now_s)
+                jobs, rows = self._take_again(again.popleft().jobs, now_s)
             elif self._delay_s and self._holds_back(channel, now_s):
                 return
             else:
@@ -252,9 +253,9 @@ class Lane:
                 best = channel
         return best
 
-    def _take_again(self, now_s: float) -> tuple[list[Job], int]:
-        """The next party of jobs to be run again, and their rows; none when nobody waits for them any more."""
-        jobs = self._wanted(self._again.take(), now_s)
+    def _take_again(self, party: list[Job], now_s: float) -> tuple[list[Job], int]:
+        """Those of a party for whom somebody still waits, and their rows; the others are answered instead."""
+        jobs = self._wanted(party, now_s)
         return jobs, sum(job.plan.rows for job in jobs)
 
     def _wanted(self, jobs: list[Job], now_s: float) -> list[Job]:

@@ -14,10 +14,7 @@ def jobs(count: int) -> list[Job]:
 
 
 def parties(again: Again) -> list[list[Job]]:
-    found = []
-    while again:
-        found.append(again.take())
-    return found
+    return [party.jobs for party in again.parties]
 
 
 def test_halves_come_before_everything_else_and_in_order() -> None:
@@ -33,7 +30,7 @@ def test_nobody_is_no_party() -> None:
     again = Again()
     for put in (again.halves, again.singles, again.together):
         put([])
-    assert (bool(again), len(again), again.next_is_suspect) == (False, 0, False)
+    assert (len(again), parties(again)) == (0, [])
 
 
 def test_whose_worker_died_is_run_alone_and_suspect() -> None:
@@ -41,10 +38,7 @@ def test_whose_worker_died_is_run_alone_and_suspect() -> None:
     again = Again()
     again.halves([c])
     again.singles([a, b])
-    found = []
-    while again:
-        found.append((again.next_is_suspect, again.take()))
-    assert found == [(True, [a]), (True, [b]), (False, [c])]
+    assert [(party.suspect, party.jobs) for party in again.parties] == [(True, [a]), (True, [b]), (False, [c])]
 
 
 def test_who_does_not_wait_any_more_is_forgotten() -> None:
@@ -62,8 +56,8 @@ def test_a_culprit_is_found_in_as_many_runs_as_halving_takes(count: int, data: s
     culprit = made[data.draw(st.integers(0, count - 1))]
     again, answered, runs = Again(), [], 0
     again.together(made)
-    while again:
-        party = again.take()
+    while again.parties:
+        party = again.parties.popleft().jobs
         runs += 1
         if culprit not in party:
             answered += party
