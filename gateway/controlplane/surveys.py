@@ -1,4 +1,4 @@
-"""Asking every proxy to report now, and knowing when all have: numbers are fresh then, what was sent is taken in."""
+"""Asking every proxy to report now, and knowing when all have: numbers are fresh, and what was sent is taken in."""
 
 import asyncio
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from gateway.dataplane.refusal import refuse
-from gateway.errors import Code, Late, NotReady, QueueFull
+from gateway.errors import Code, InvalidRequest, Late, NotReady, QueueFull
 from gateway.oip import status
 from gateway.routing import link
 from gateway.transport.call import NO_TRAILERS, Call, Handler, Trailers
@@ -17,6 +17,8 @@ from gateway.transport.call import NO_TRAILERS, Call, Handler, Trailers
 MAX_ERRANDS: Final = 64
 """Without an answer yet, of one proxy."""
 PUSHBACK_MS: Final = 1000
+MAX_MESSAGE_BYTES: Final = 1 << 20
+TOO_LARGE: Final = f"at most {MAX_MESSAGE_BYTES} are taken, and files of models go into the models directory"
 QUICK_S: Final = 10.0
 """How long an answer may take that needs no more than a look."""
 LONG_S: Final = 300.0
@@ -48,6 +50,9 @@ class Errands:
         return handle
 
     def _ask(self, call: Call, kind: str, limit_s: float) -> None:
+        if len(call.message) > MAX_MESSAGE_BYTES:
+            refuse(call, InvalidRequest(f"{kind}: {len(call.message)} bytes; {TOO_LARGE}"))
+            return
         if self._gone:
             refuse(call, NotReady(GONE))
             return

@@ -53,6 +53,7 @@ class Proxy:
         self._plane: Plane | None = None
         self._service: DataService | None = None
         self._errands = Errands(self._send)
+        self._answering: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._credentials: Credentials | None = None
@@ -79,8 +80,9 @@ class Proxy:
             await self._finish(grace_ms)
         finally:
             follow.cancel()
-            if self._watching is not None:
-                self._watching.cancel()
+            for task in (self._watching, *self._answering):
+                if task is not None:
+                    task.cancel()
         return 0
 
     async def _follow(self, reader: asyncio.StreamReader) -> None:
@@ -114,9 +116,9 @@ class Proxy:
             case link.ErrandDone():
                 self._errands.done(message)
             case link.Survey(number):
-                if self._plane is not None and self._server is not None:
-                    await self._plane.until_connected()
-                    self._send(msgspec.structs.replace(self._told(self._plane, self._server), answers=number))
+                answering = self._loop.create_task(self._answer_survey(number))  # a Publish must not wait for it
+                self._answering.add(answering)
+                answering.add_done_callback(self._answering.discard)
             case link.Tracing():
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._plane.trace(message)
@@ -130,6 +132,11 @@ class Proxy:
         assert self._plane is not None  # noqa: S101 - Configure always comes first
         self._plane.apply(snapshot)
         self._send(link.Applied(snapshot.epoch))
+
+    async def _answer_survey(self, number: int) -> None:
+        if self._plane is not None and self._server is not None:
+            await self._plane.until_connected()
+            self._send(msgspec.structs.replace(self._told(self._plane, self._server), answers=number))
 
     async def _listen(self) -> None:
         assert self._service is not None  # noqa: S101 - Configure always comes first

@@ -9,6 +9,9 @@ from gateway.routing.outcome import Trace
 MAX_TRACES: Final = 1000
 """Kept until the next report; more are left out."""
 
+MAX_ID_BYTES: Final = 256
+"""Kept of a request's id, which callers choose."""
+
 
 class Tracer:
     """The traces of one model in this proxy."""
@@ -43,7 +46,7 @@ def _trace(version: int, batch: Batch, position: int, micros: int, ended_s: floa
     return Trace(
         model=job.plan.pool.model,
         version=version,
-        request_id=bytes(job.id).decode(errors="replace"),
+        request_id=bytes(job.id[:MAX_ID_BYTES]).decode(errors="replace"),
         arrived_ns=_ns(job.call.arrived_s),
         sent_ns=sent_ns,
         run_ns=max(sent_ns, ended_ns - micros * 1000),

@@ -2,7 +2,7 @@ from math import inf
 
 import pytest
 
-from gateway.dataplane.errands import GONE, LONG_S, MAX_ERRANDS, QUICK_S, Errands
+from gateway.dataplane.errands import GONE, LONG_S, MAX_ERRANDS, MAX_MESSAGE_BYTES, QUICK_S, Errands
 from gateway.errors import Code, NotFound
 from gateway.oip import status
 from gateway.routing import link
@@ -59,6 +59,17 @@ def test_who_asks_too_much_at_once_is_refused() -> None:
     assert (refused.code, refused.words) == (Code.RESOURCE_EXHAUSTED, {"grpc-retry-pushback-ms": "1000"})
     bench.errands.done(link.ErrandDone(bench.sent[0].number))
     assert bench.ask().code is None
+
+
+def test_a_message_that_no_such_call_can_need_does_not_go_out() -> None:
+    bench = Bench()
+    refused = bench.ask(bytes(MAX_MESSAGE_BYTES + 1))
+    assert (refused.code, refused.text) == (
+        Code.INVALID_ARGUMENT,
+        "Kind: 1048577 bytes; at most 1048576 are taken, and files of models go into the models directory",
+    )
+    assert bench.ask(bytes(MAX_MESSAGE_BYTES)).code is None
+    assert len(bench.sent) == 1
 
 
 def test_nobody_waits_for_a_control_process_that_keeps_silent() -> None:

@@ -256,7 +256,7 @@ async def test_whoever_asks_hears_when_what_is_ready_may_have_changed(bench: Pla
     heard: list[bool] = []
     bench.plane.on_change = lambda: heard.append(bench.plane.ready("m", 1))
     bench.apply(Policy(1), version(1, await bench.start("a")))
-    await until(lambda: bench.plane.ready("m", 1))
+    await until(lambda: bench.plane.ready("m", 1) and bench.workers["a"].connections)
     await bench.workers["a"].stop()
     await until(lambda: not bench.plane.ready("m", 1))
     assert [heard[0], True in heard, heard[-1]] == [False, True, False], "the snapshot, its worker, the worker's end"

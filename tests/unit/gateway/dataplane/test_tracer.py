@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dataplane.job import Batch
-from gateway.dataplane.tracer import MAX_TRACES, Tracer
+from gateway.dataplane.tracer import MAX_ID_BYTES, MAX_TRACES, Tracer
 from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, infer, job_of
 
 
@@ -34,6 +34,12 @@ def test_a_trace_says_when_the_request_came_to_each_point() -> None:
     points = (trace.arrived_ns, trace.sent_ns, trace.run_ns, trace.ended_ns)
     assert points == (1_000_000_000, 2_000_000_000, 2_750_000_000, 3_000_000_000)
     assert trace.answered_ns > trace.ended_ns
+
+
+def test_callers_cannot_make_traces_large() -> None:
+    tracer = Tracer(1)
+    tracer.saw(1, batch("x" * 1_000_000), 1, 3.0)
+    assert tracer.take()[0].request_id == "x" * MAX_ID_BYTES
 
 
 def test_clocks_that_differ_make_no_time_run_backwards() -> None:
