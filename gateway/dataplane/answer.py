@@ -10,10 +10,11 @@ from typing import Final
 
 from gateway.dataplane.job import Batch, Data, Job
 from gateway.dataplane.plan import ReplyShape
+from gateway.dataplane.ragged import Padded, cut
 from gateway.dataplane.tap import Series
 from gateway.errors import CutoverError, InferenceFailed, RequestError
 from gateway.oip import reply
-from gateway.oip.contents import element_offset
+from gateway.oip.contents import ELEMENT_BYTES, element_offset
 from gateway.oip.request import COPY_LIMIT_BYTES, Raw
 from workers import wire
 
@@ -58,7 +59,9 @@ def read_section(data: Data, start: int, stop: int, rows: int) -> tuple[bytes, l
 def _reply_all(batch: Batch, data: Data, signature: bytes, sizes: list[int], offsets: list[int], now_s: float) -> None:
     jobs = batch.jobs
     plan = jobs[0].plan
-    if _STRINGS in signature:
+    if batch.padded is not None:
+        messages = _messages_cut(batch, batch.padded, memoryview(data), signature, offsets)
+    elif _STRINGS in signature:
         messages = _messages_with_strings(batch, data, signature, sizes, offsets)
     elif (
         batch.rows and len(data) <= COPY_LIMIT_BYTES * 4 and not plan.special and all(job.plan is plan for job in jobs)
@@ -126,6 +129,34 @@ def _messages_with_strings(
         for output, _, _ in shape.parts:
             begin, end = spans[output]
             pieces += (reply.raw_prefix(end - begin), view[begin:end])
+        yield _special(job, shape, pieces[2::2]) if shape.special else b"".join(pieces)
+
+
+def _messages_cut(
+    batch: Batch, padded: Padded, data: memoryview, signature: bytes, offsets: list[int]
+) -> Iterable[bytes]:
+    """The replies to jobs that were padded: each gets its answers as long as if it had been alone."""
+    outputs = [(tuple(shape), ELEMENT_BYTES[datatype]) for _, datatype, shape in json.loads(signature)]
+    row = 0
+    for job in batch.jobs:
+        plan = job.plan
+        own_signature, own = padded.own(job, signature, plan.pool)
+        shape = plan.reply_shape(own_signature)
+        pieces: list[Raw] = [shape.head]
+        for output, prefix, size in shape.parts:
+            inner, element_bytes = outputs[output]
+            step_bytes = prod(inner) * element_bytes
+            begin = offsets[output] + row * step_bytes
+            tensor = cut(
+                data[begin : begin + plan.rows * step_bytes],
+                (plan.rows, *inner),
+                (plan.rows, *own[output]),
+                element_bytes,
+            )
+            if len(tensor) != size:
+                raise ValueError(f"output {output} has {len(tensor)} bytes, {size} for {plan.rows} rows")
+            pieces += (prefix, tensor)
+        row += plan.rows
         yield _special(job, shape, pieces[2::2]) if shape.special else b"".join(pieces)
 
 

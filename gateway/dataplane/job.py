@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.dataplane.plan import Plan
+from gateway.dataplane.ragged import Padded
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.slots import Slot
 from gateway.dataplane.tap import Series
@@ -106,8 +107,8 @@ class Batch:
     """Jobs that one worker runs at once, or copies (then without jobs). The frame is what went to the worker."""
 
     __slots__ = (
-        "begun", "channel", "exclusive", "frame", "held", "jobs", "number", "on_answer", "on_error", "on_lost", "rows",
-        "sent_s", "slot", "took_us", "waiting",
+        "begun", "channel", "exclusive", "frame", "held", "jobs", "number", "on_answer", "on_error", "on_lost",
+        "padded", "rows", "sent_s", "slot", "took_us", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -137,6 +138,8 @@ class Batch:
         """For how long it kept the worker busy, as this proxy sees it."""
         self.channel: Channel | None = None
         """Where it was sent."""
+        self.padded: Padded | None = None
+        """How requests of different last axes were joined."""
         self.waiting = len(jobs)
         """Callers that are still there."""
         self.slot: Slot | None = None
@@ -191,21 +194,38 @@ def latest_deadline_s(jobs: Sequence[Job]) -> float:
     return max([job.call.deadline_s for job in jobs])
 
 
-def run_frame(jobs: list[Job], rows: int, deadline_ms: int = 0, flags: int = 0, slot: Slot | None = None) -> bytes:
+def padded(jobs: list[Job]) -> Padded | None:
+    """How jobs that were joined are made alike, where they are not."""
+    first = jobs[0].plan
+    if not first.lasts or all(job.plan.signature == first.signature for job in jobs):
+        return None
+    return Padded(jobs)
+
+
+def run_frame(
+    jobs: list[Job],
+    rows: int,
+    deadline_ms: int = 0,
+    flags: int = 0,
+    slot: Slot | None = None,
+    alike: Padded | None = None,
+) -> bytes:
     """The RUN frame of jobs whose plans share one signature: their tensors joined, input by input.
 
-    `deadline_ms` and `flags` are those of `workers.wire`. slot: where tensors are put if they are large.
+    `deadline_ms` and `flags` are those of `workers.wire`. slot: where tensors are put if they are large. alike: how
+    jobs of several signatures are joined.
     """
-    first = jobs[0]
-    signature = first.plan.signature
+    signature = alike.signature if alike else jobs[0].plan.signature
+    given: Sequence[Sequence[Raw]] = alike.tensors if alike else [job.tensors for job in jobs]
+    first = given[0]
     if len(jobs) == 1:
-        tensors: list[Raw] = list(first.tensors)
+        tensors: list[Raw] = list(first)
         sizes = [len(tensor) for tensor in tensors]
-    elif len(first.tensors) == 1:
-        tensors = [job.tensors[0] for job in jobs]
+    elif len(first) == 1:
+        tensors = [own[0] for own in given]
         sizes = [sum(map(len, tensors))]
     else:
-        columns = [[job.tensors[index] for job in jobs] for index in range(len(first.tensors))]
+        columns = [[own[index] for own in given] for index in range(len(first))]
         tensors = [tensor for column in columns for tensor in column]
         sizes = [sum(map(len, column)) for column in columns]
     table = b"".join([wire.SIZE.pack(size) for size in sizes])

@@ -16,7 +16,7 @@ from gateway.dataplane.again import MAX_LOSSES, Again
 from gateway.dataplane.backlog import Backlog, pushback_ms
 from gateway.dataplane.batcher import Batcher
 from gateway.dataplane.channel import Channel
-from gateway.dataplane.job import Batch, Data, Job, Load, latest_deadline_s, run_frame
+from gateway.dataplane.job import Batch, Data, Job, Load, latest_deadline_s, padded, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
 from gateway.dataplane.tracer import Tracer
@@ -206,9 +206,11 @@ class Lane:
     def _send(self, channel: Channel, jobs: list[Job], rows: int, now_s: float, *, suspect: bool) -> None:
         deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
         slot = channel.take_slot()
-        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0, slot)
+        alike = padded(jobs)
+        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0, slot, alike)
         batch = Batch(frame, rows, jobs, self._answered, self._failed, self._lost)
         batch.slot = slot
+        batch.padded = alike
         batch.exclusive = suspect
         batch.listen()
         channel.send(batch, now_s)

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import Final, Protocol
 
 from gateway.dataplane.classes import Classes, check_datatype
+from gateway.dataplane.ragged import joins, last_axes
 from gateway.dataplane.regions import Regions, Shared, Sharing
 from gateway.errors import InvalidRequest, NotReady
 from gateway.oip import reply
@@ -70,6 +71,7 @@ class Plan:
         "elements",
         "joinable",
         "joins",
+        "lasts",
         "only_size",
         "order",
         "outputs",
@@ -99,7 +101,9 @@ class Plan:
         self.joinable = pool.batched and self.rows > 0
         skip = 1 if pool.batched else 0
         self.signature = signature([(tensor.name, tensor.datatype, tensor.shape[skip:]) for tensor in ordered])
-        self.joins = self.signature
+        self.lasts = last_axes(ordered, pool)
+        """Last axes that may be padded so that it can be joined with others; empty: none."""
+        self.joins = joins(ordered, self.lasts) if self.lasts else self.signature
         """Requests of which it is the same may be joined."""
         self.elements = tuple(prod(tensor.shape) for tensor in ordered)
         self.sizes = tuple(
