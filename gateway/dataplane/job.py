@@ -33,14 +33,12 @@ def next_number() -> int:
 class Load:
     """Requests of this proxy without an answer, against their limit; how many were run again; and who works."""
 
-    __slots__ = ("busy", "in_flight", "limit", "minor", "retries")
+    __slots__ = ("busy", "in_flight", "limit", "retries")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
         self.retries = 0
-        self.minor: Callable[[], int] = lambda: 0
-        """How many of them wait for versions that are not stable ones."""
         self.busy: set[Any] = set()
         """Lanes that have had something to do since the sweep last found them idle."""
 
@@ -50,7 +48,12 @@ class Load:
         """
         if self.in_flight >= self.limit:
             return False
-        return stable or self.in_flight * 2 < self.limit or self.minor() * 2 < self.limit
+        return stable or self.in_flight * 2 < self.limit or self.minor * 2 < self.limit
+
+    @property
+    def minor(self) -> int:
+        """How many of them are for versions that are not stable ones."""
+        return sum(lane.pending for lane in self.busy if lane.minor)
 
 
 class Job:

@@ -38,7 +38,7 @@ class Lane:
     __slots__ = (
         "_again", "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load",
         "_loop", "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded",
-        "lowest", "mirror", "plans", "pool", "tap", "tracer",
+        "lowest", "minor", "mirror", "plans", "pool", "tap", "tracer",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
@@ -49,6 +49,8 @@ class Lane:
         self.mirror: Copier | None = None
         self.crowded = False
         """So many wait that it matters who asks: `Job.who` is to be set."""
+        self.minor = False
+        """Its version is not the stable one."""
         self.lowest = 0
         """The level of requests that say nothing of priority."""
         self._load = load

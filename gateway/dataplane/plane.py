@@ -102,7 +102,6 @@ class Plane:
             route = self.pipeline.routes.get(name)
             unchanged = route is not None and route.compiled_from(release, assignment) and self._leads_on(route)
             routes[name] = route if route is not None and unchanged else self._route(release, assignment)
-        self._load.minor = self._minor(snapshot)
         self._mirror_all(snapshot.releases)
         self.pipeline.routes = routes
         self.snapshot = snapshot
@@ -110,21 +109,13 @@ class Plane:
         self._started = self._started or not self._loading
         self.on_change()
 
-    def _minor(self, snapshot: Snapshot) -> Callable[[], int]:
-        """Counts requests without an answer in lanes of versions that are no stable ones."""
-        minor = [
-            self._lanes[release.model, version, False]
-            for release in snapshot.releases
-            for version in _live_versions(release) - {release.policy.stable}
-        ]
-        return lambda: sum(lane.pending for lane in minor)
-
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
         for version in _live_versions(release):
             key = (model, version, False)
             if key not in self._lanes:  # named by a release, but its pool is not known yet
                 self._update_pool(key, Pool(model, version, shadow=False, state="loading"))
+            self._lanes[key].minor = version != release.policy.stable
         return Route(
             release,
             assignment,

@@ -192,7 +192,7 @@ def test_half_of_the_limit_is_kept_for_the_stable_version() -> None:
     release = Release("m", 5, Policy(stable=1, canaries=(Canary(2, (Range(0, 10_000),)),), salt="m/2"))
     lanes = {1: made.bench.lane, 2: canary.lane}
     made.pipeline.routes = {b"m": Route(release, Assignment(), lanes.__getitem__, made._series_of)}
-    made.bench.load.minor = lambda: canary.lane.pending
+    canary.lane.minor = True
     canary.lane._load = made.bench.load
     calls = [made.infer() for _ in range(3)]
     assert [call.code for call in calls] == [None, None, Code.RESOURCE_EXHAUSTED]

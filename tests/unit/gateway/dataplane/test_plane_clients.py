@@ -29,7 +29,7 @@ async def test_requests_for_versions_that_are_not_stable_are_counted_apart(bench
     for user in ("a", "b"):
         bench.infer(user)
     bench.plane.pipeline.infer(FakeCall(infer((1, 2)), {"cutover-arm": "stable"}))
-    assert (bench.plane.pipeline.load.minor(), bench.plane.in_flight) == (2, 3)
+    assert (bench.plane.pipeline.load.minor, bench.plane.in_flight) == (2, 3)
     for lane in bench.plane._lanes.values():
         lane.sweep(monotonic())
         lane.sweep(monotonic() + 3600)
