@@ -40,35 +40,39 @@ class Taken:
         jobs, rows, size, most = self.jobs, self.rows, self._size, self._most
         tightest_s = self._tightest_s
         first = jobs[0].plan if jobs else None
-        count = given = 0
-        more = True
-        while more and line and given < allowance:
-            job = line[0]
+        there, given, end, more = len(line), -rows, rows + allowance, True
+        while line and rows < end:
+            job = line.popleft()
             plan, call = job.plan, job.call
             if call.closed or job.deadline_s <= now_s:
                 self.late.append(job)
-            else:
+                given += plan.weight
+                end -= plan.weight
+                continue
+            if plan is not first:
                 if first is None:
                     first = plan
-                elif (plan is not first and plan.joins != first.joins) or not plan.joinable:
+                    more = plan.joinable
+                elif plan.joins != first.joins or not plan.joinable:
+                    line.appendleft(job)
                     more = False
                     break
-                if call.deadline_s < tightest_s:
-                    tightest_s = call.deadline_s
-                    most = self._fitting(tightest_s, most)
-                weight_bytes = plan.size or sum(map(len, job.tensors))
-                if jobs and (rows + plan.rows > most or size + weight_bytes > MAX_BATCH_BYTES):
-                    more = False
-                    break
-                jobs.append(job)
-                rows += plan.rows
-                size += weight_bytes
-                more = plan.joinable
-            line.popleft()
-            count += 1
-            given += plan.weight
+            if call.deadline_s < tightest_s:
+                tightest_s = call.deadline_s
+                most = self._fitting(tightest_s, most)
+            weight_bytes = plan.size or sum(map(len, job.tensors))
+            if jobs and (rows + plan.rows > most or size + weight_bytes > MAX_BATCH_BYTES):
+                line.appendleft(job)
+                more = False
+                break
+            jobs.append(job)
+            rows += plan.rows
+            size += weight_bytes
+            if not more:
+                given += plan.weight - plan.rows
+                break
         self.rows, self._size, self._most, self._tightest_s = rows, size, most, tightest_s
-        return count, given, more
+        return there - len(line), given + rows, more
 
     def search(self, line: deque[Job], now_s: float) -> tuple[int, int]:
         """Takes what can be joined from further behind in a line; (jobs taken out, their rows).
@@ -113,13 +117,13 @@ class Batcher:
 
         What is taken out is the caller's to answer.
         """
-        most = self.most
+        most, there = self.most, waiting.rows
         for size in self.preferred:
-            if size <= waiting.rows:
+            if size <= there:
                 most = size
-        batch = Taken(most, waiting.rows, self.cost, now_s + ahead_us / 1e6)
+        batch = Taken(most, there, self.cost, now_s + ahead_us / 1e6)
         more = True
-        while more and waiting.count:
+        while more and waiting:
             line, allowance = waiting.turn()
             count, rows, more = batch.take(line, allowance, now_s)
             if not more and line and _differs(batch.jobs[0].plan, line[0].plan):

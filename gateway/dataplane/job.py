@@ -3,6 +3,7 @@
 import itertools
 import struct
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.dataplane.plan import Plan
@@ -33,10 +34,12 @@ def next_number() -> int:
 class Load:
     """Requests of this proxy without an answer, against their limit; how many were run again; and who works."""
 
-    __slots__ = ("busy", "in_flight", "limit", "retries")
+    __slots__ = ("busy", "half", "in_flight", "limit", "retries")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.half = limit // 2
+        """From here on versions that are not stable ones may have no room."""
         self.in_flight = 0
         self.retries = 0
         self.busy: set[Any] = set()
@@ -48,7 +51,7 @@ class Load:
         """
         if self.in_flight >= self.limit:
             return False
-        return stable or self.in_flight * 2 < self.limit or self.minor * 2 < self.limit
+        return stable or self.in_flight < self.half or self.minor < self.half
 
     @property
     def minor(self) -> int:
@@ -63,9 +66,10 @@ class Job:
     level: its priority, from 0, the first to be served. who: who asks, once many wait; "": in the order of arrival.
     """
 
-    __slots__ = (
-        "call", "deadline_s", "done", "id", "level", "losses", "plan", "series", "tensors", "trailers", "who",
-    )  # fmt: skip
+    __slots__ = ("call", "deadline_s", "done", "id", "losses", "plan", "series", "tensors", "trailers")
+
+    level = 0
+    who = ""
 
     def __init__(
         self, call: Call, plan: Plan, tensors: Sequence[Raw], id_: bytes, series: Series, trailers: Trailers
@@ -77,8 +81,6 @@ class Job:
         self.series = series
         self.trailers = trailers
         self.deadline_s = call.deadline_s
-        self.level = 0
-        self.who = ""
         self.losses = 0
         self.done = False
         """Counted; it may still be in flight at a worker."""
@@ -104,6 +106,17 @@ class Job:
     def _count(self, code: Code, now_s: float) -> None:
         self.done = True
         self.series.failed(code, int((now_s - self.call.arrived_s) * 1e6))
+
+
+class Ranked(Job):
+    """A job where it matters how important it is, or who asks."""
+
+    __slots__ = ("level", "who")
+
+    def __init__(self, job: Job, level: int, who: str) -> None:
+        super().__init__(job.call, job.plan, job.tensors, job.id, job.series, job.trailers)
+        self.level = level
+        self.who = who
 
 
 class Batch:
@@ -194,6 +207,8 @@ class Batch:
 
 def latest_deadline_s(jobs: Sequence[Job]) -> float:
     """When the last of the jobs is late: until then somebody waits for the batch."""
+    if jobs[0].call.deadline_s == inf:
+        return inf
     return max([job.call.deadline_s for job in jobs])
 
 
@@ -219,15 +234,15 @@ def run_frame(
     jobs of several signatures are joined.
     """
     signature = alike.signature if alike else jobs[0].plan.signature
-    given: Sequence[Sequence[Raw]] = alike.tensors if alike else [job.tensors for job in jobs]
-    first = given[0]
+    first = jobs[0].tensors
     if len(jobs) == 1:
         tensors: list[Raw] = list(first)
         sizes = [len(tensor) for tensor in tensors]
-    elif len(first) == 1:
-        tensors = [own[0] for own in given]
+    elif len(first) == 1 and alike is None:
+        tensors = [job.tensors[0] for job in jobs]
         sizes = [sum(map(len, tensors))]
     else:
+        given: Sequence[Sequence[Raw]] = alike.tensors if alike else [job.tensors for job in jobs]
         columns = [[own[index] for own in given] for index in range(len(first))]
         tensors = [tensor for column in columns for tensor in column]
         sizes = [sum(map(len, column)) for column in columns]

@@ -36,9 +36,34 @@ class Lane:
     """Jobs for one live pool. `mirror(batch, data, start, stop)` sees every answered batch when it is set."""
 
     __slots__ = (
-        "_again", "_backlog", "_batcher", "_calm", "_channels", "_crowd", "_delay_s", "_down_since_s", "_held", "_load",
-        "_loop", "_max_queue", "_max_wait_s", "_queue_timeout_s", "_scheduled", "_wait_s", "_waiting", "crowded",
-        "lowest", "minor", "mirror", "plans", "pool", "tap", "tracer",
+        "_again",
+        "_backlog",
+        "_batcher",
+        "_calm",
+        "_channels",
+        "_crowd",
+        "_delay_s",
+        "_down_since_s", "_easy_rows",
+        "_held",
+        "_last",
+        "_load",
+        "_loop",
+        "_max_queue",
+        "_max_wait_s",
+        "_queue_timeout_s",
+        "_row_s",
+        "_scheduled",
+        "_wait_s",
+        "_waiting",
+        "crowded",
+        "lowest",
+        "minor",
+        "mirror",
+        "plain",
+        "plans",
+        "pool",
+        "tap",
+        "tracer",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
@@ -49,6 +74,8 @@ class Lane:
         self.mirror: Copier | None = None
         self.crowded = False
         """So many wait that it matters who asks: `Job.who` is to be set."""
+        self.plain = True
+        """Requests wait in the order of arrival: neither who asks nor how much it matters makes a difference."""
         self.minor = False
         """Its version is not the stable one."""
         self.lowest = 0
@@ -82,11 +109,24 @@ class Lane:
         self.lowest = levels - 1
         if levels != self._waiting.levels:
             self._waiting.relevel(levels)
+        self._last = self._waiting.last
+        self._price()
+
+    def _price(self) -> None:
+        """Works out how many rows may wait while a request needs no closer look; none: each needs one."""
+        self._row_s = row_s = self._backlog.row_s
+        self.plain = not (self.lowest or self.crowded)
+        if not self.plain or self._queue_timeout_s or not self._channels:
+            self._easy_rows = -1.0
+        elif row_s * self._calm > self._max_wait_s:
+            self._easy_rows = self._max_wait_s / row_s
+        else:
+            self._easy_rows = self._calm - 1.0
 
     @property
     def queued(self) -> int:
         """Jobs waiting for a worker."""
-        return self._waiting.count + len(self._again)
+        return len(self._waiting) + len(self._again)
 
     @property
     def pending(self) -> int:
@@ -126,22 +166,13 @@ class Lane:
         Raises QueueFull when too many wait or it would wait too long, Late when longer than its deadline allows, and
         NotReady when the pool has failed.
         """
-        waiting = self._waiting
-        arrived_s = job.call.arrived_s
-        if self._queue_timeout_s:
-            job.deadline_s = min(job.deadline_s, arrived_s + self._queue_timeout_s)
-        wait_s = waiting.rows * self._backlog.row_s
-        if (
-            wait_s > self._max_wait_s
-            or arrived_s + wait_s > job.deadline_s
-            or waiting.count >= self._calm
-            or job.who
-            or self.lowest
-        ):
-            self._admit(job, waiting)
-        if self.pool.state == "failed" and not self._channels:
-            raise NotReady(f"{self._name} is not ready: {self.pool.error}")
-        waiting.append(job)
+        level = self._last
+        rows = level.first_rows
+        if rows > self._easy_rows or job.call.arrived_s + rows * self._row_s > job.deadline_s:
+            self._admit(job, self._waiting)
+        else:
+            level.first.append(job)
+            level.first_rows = rows + job.plan.weight
         self._load.in_flight += 1
         if not self._scheduled:
             self._scheduled = True
@@ -149,22 +180,28 @@ class Lane:
             self._loop.call_soon(self._pump)
 
     def _admit(self, job: Job, waiting: Waiting) -> None:
-        """Looks closely. Raises QueueFull or Late for a job that had better not wait."""
-        wait_s = waiting.rows_before(job) * self._backlog.row_s
+        """Queues a job after a closer look. Raises what `submit` raises."""
+        if self._queue_timeout_s:
+            job.deadline_s = min(job.deadline_s, job.call.arrived_s + self._queue_timeout_s)
+        wait_s = waiting.rows_before(job) * self._row_s
         if wait_s > self._max_wait_s:
             text = f"requests would wait longer than {self._max_wait_s:g} s (max_queue_wait)"
             raise QueueFull(f"{self._name}: {text}", pushback_ms(wait_s - self._max_wait_s))
         if job.call.arrived_s + wait_s > job.deadline_s:
             raise Late("the deadline would pass before a worker is free")
-        if waiting.count >= self._max_queue and not self._made_room(job):
+        if len(waiting) >= self._max_queue and not self._made_room(job):
             raise self._full(f"{self._max_queue} requests wait already")
         if job.who and not waiting.finds_room(job, self._max_queue):
             raise self._full("too many of the waiting requests are yours")
-        if waiting.count >= self._crowd:
+        if not self._channels and self.pool.state == "failed":
+            raise NotReady(f"{self._name} is not ready: {self.pool.error}")
+        waiting.append(job)
+        if len(waiting) >= self._crowd:
             self.crowded = True
+            self._price()
 
     def _full(self, text: str) -> QueueFull:
-        return QueueFull(f"{self._name}: {text}", pushback_ms(self._waiting.rows * self._backlog.row_s / 2 or 0.1))
+        return QueueFull(f"{self._name}: {text}", pushback_ms(self._waiting.rows * self._row_s / 2 or 0.1))
 
     @property
     def _name(self) -> str:
@@ -181,7 +218,7 @@ class Lane:
 
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
-        if (self._waiting.count or self._again.parties) and not self._scheduled:
+        if (self._waiting or self._again.parties) and not self._scheduled:
             self._scheduled = True
             self._load.busy.add(self)
             self._loop.call_soon(self._pump)
@@ -189,7 +226,7 @@ class Lane:
     def _pump(self) -> None:
         self._scheduled = False
         waiting = self._waiting
-        while waiting.count or self._again.parties:
+        while waiting or self._again.parties:
             again = self._again.parties
             suspect = bool(again) and again[0].suspect
             channel = self._free_channel(exclusive=suspect)
@@ -222,10 +259,11 @@ class Lane:
         waiting, backlog = self._waiting, self._backlog
         ahead_us = backlog.cost.run_us(channel.in_flight[-1].rows) if channel.in_flight else 0.0
         taken = self._batcher.take(waiting, now_s, ahead_us)
-        if waiting.count:
+        if waiting:
             backlog.cut(taken.rows)
         elif self.crowded:
             self.crowded = False
+            self._price()
         for job in taken.late:
             self._expire(job, now_s)
         return taken.jobs, taken.rows
@@ -288,6 +326,7 @@ class Lane:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
         self._backlog.answered(batch.rows, batch.took_us)
+        self._price()
         ended_s = self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
         if not answer.deliver(batch, data, start, stop):
             return

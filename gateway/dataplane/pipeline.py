@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from gateway.dataplane.job import Job, Load
+from gateway.dataplane.job import Job, Load, Ranked
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, QueueFull, RequestError
 from gateway.oip import request as oip
-from gateway.oip.asked import Asked, asked
+from gateway.oip.asked import NOTHING, asked
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
@@ -45,17 +45,13 @@ class Pipeline:
             trailers = arm.trailers[reason]
             if call.deadline_s <= call.arrived_s:
                 raise Late("the deadline passed before the request arrived")
-            if load.in_flight * 2 >= load.limit and not load.admits(stable=arm is route.stable):
+            if load.in_flight >= load.half and not load.admits(stable=arm is route.stable):
                 raise self._full()
             lane = arm.lane
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
             job = Job(call, plan, plan.arrange(request.raw), request.id, series, trailers)
-            if request.parameters:
-                _heed(job, lane, asked(request.parameters))
-            elif lane.lowest:
-                job.level = lane.lowest
-            if lane.crowded:
-                job.who = route.unit(call.metadata.values, request) or call.peer.address or UNNAMED
+            if request.parameters or not lane.plain:
+                job = _ranked(job, lane, route, request)
             lane.submit(job)
         except RequestError as error:
             series.refused(error.code)
@@ -68,8 +64,14 @@ class Pipeline:
         return QueueFull(f"{self.load.limit} requests are in flight already", PUSHBACK_MS)
 
 
-def _heed(job: Job, lane: Lane, wish: Asked) -> None:
-    """Takes over what the request's parameters ask for."""
+def _ranked(job: Job, lane: Lane, route: Route, request: oip.Request) -> Job:
+    """The job as its parameters want it, and with who asks where that matters."""
+    wish = asked(request.parameters) if request.parameters else NOTHING
+    if lane.plain and not wish.timeout_s:
+        return job
+    call = job.call
+    who = (route.unit(call.metadata.values, request) or call.peer.address or UNNAMED) if lane.crowded else ""
+    ranked = Ranked(job, lane.level(wish.priority), who)
     if wish.timeout_s:
-        job.deadline_s = min(job.deadline_s, job.call.arrived_s + wish.timeout_s)
-    job.level = lane.level(wish.priority)
+        ranked.deadline_s = min(ranked.deadline_s, call.arrived_s + wish.timeout_s)
+    return ranked

@@ -39,20 +39,31 @@ class Flow:
 class Level:
     """Jobs of one priority."""
 
-    __slots__ = ("_clock", "_heap", "_numbers", "first", "first_rows", "flow_rows", "flows")
+    __slots__ = ("_clock", "_heap", "_numbers", "first", "first_rows", "flow_count", "flow_rows", "flows")
 
     def __init__(self) -> None:
         self.first: deque[Job] = deque()
         """Those that came while few waited, in the order of arrival; they go before the flows."""
         self.first_rows = 0
         self.flows: dict[str, Flow] = {}
+        self.flow_count = 0
         self.flow_rows = 0
         self._heap: list[Flow] = []
         self._clock = 0.0
         self._numbers = 0
 
-    def join(self, job: Job, rows: int) -> None:
-        """Puts a job last in the flow of who asks."""
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.first) + self.flow_count
+
+    def append(self, job: Job) -> None:
+        """Puts a job last, or last in the flow of who asks."""
+        rows = job.plan.weight
+        if not job.who:
+            self.first.append(job)
+            self.first_rows += rows
+            return
         flow = self.flows.get(job.who)
         if flow is None:
             self._numbers += 1
@@ -61,6 +72,7 @@ class Level:
         flow.jobs.append(job)
         flow.rows += rows
         self.flow_rows += rows
+        self.flow_count += 1
 
     def turn(self) -> Turn:
         """Whose turn it is."""
@@ -70,12 +82,13 @@ class Level:
         others = min((other.given for other in self._heap[1:3]), default=inf)  # the smaller child of a heap's root
         return flow.jobs, max(1.0, others - flow.given)
 
-    def took(self, line: deque[Job], rows: int) -> None:
-        """Jobs of so many rows were taken from the line that had the turn."""
+    def took(self, line: deque[Job], count: int, rows: int) -> None:
+        """So many jobs and rows were taken from the line that had the turn."""
         if line is self.first:
             self.first_rows -= rows
             return
         self.flow_rows -= rows
+        self.flow_count -= count
         flow = heappop(self._heap)
         self._clock = flow.given
         flow.given += rows
@@ -121,22 +134,40 @@ class Level:
         heapify(self._heap)
         self.first_rows = sum(job.plan.weight for job in self.first)
         self.flow_rows = sum(flow.rows for flow in self._heap)
+        self.flow_count = sum(len(flow.jobs) for flow in self._heap)
 
 
 class Waiting:
-    """The jobs of one lane; its length is how many there are. `rows` are of all of them."""
+    """The jobs of one lane; its length is how many there are."""
 
-    __slots__ = ("_giving", "_levels", "count", "rows")
+    __slots__ = ("_giving", "_levels")
 
     def __init__(self, levels: int) -> None:
         """`levels`: how many priorities there are, at least 1."""
-        self.count = 0
-        self.rows = 0
         self._levels = [Level() for _ in range(levels)]
-        self._giving: Level | None = None
+        self._giving = self._levels[-1]
 
     def __len__(self) -> int:
-        return self.count
+        return sum([level.count for level in self._levels])
+
+    def __bool__(self) -> bool:
+        for level in self._levels:  # noqa: SIM110 - a generator costs, and lanes ask for every batch
+            if level.first or level.flows:
+                return True
+        return False
+
+    @property
+    def rows(self) -> int:
+        """Of all of them."""
+        rows = 0
+        for level in self._levels:
+            rows += level.first_rows + level.flow_rows
+        return rows
+
+    @property
+    def last(self) -> Level:
+        """Where most are: those that say nothing of priority. Whoever calls its `append` need not call ours."""
+        return self._levels[-1]
 
     def __iter__(self) -> Iterator[Job]:
         for level in self._levels:
@@ -156,15 +187,7 @@ class Waiting:
 
     def append(self, job: Job) -> None:
         """Puts a job where its level and `who` say."""
-        rows = job.plan.weight
-        self.count += 1
-        self.rows += rows
-        level = self._levels[job.level]
-        if job.who:
-            level.join(job, rows)
-        else:
-            level.first.append(job)
-            level.first_rows += rows
+        self._levels[job.level].append(job)
 
     def turn(self) -> Turn:
         """Whose turn it is. There must be a job; what is taken from the line is told to `took` before the next turn."""
@@ -176,10 +199,8 @@ class Waiting:
 
     def took(self, line: deque[Job], count: int, rows: int) -> None:
         """So many jobs and rows were taken from the line that had the turn."""
-        self.count -= count
-        self.rows -= rows
-        if count and self._giving is not None:
-            self._giving.took(line, rows)
+        if count:
+            self._giving.took(line, count, rows)
 
     def rows_before(self, job: Job) -> int:
         """Rows that go before a job put in now."""
@@ -189,15 +210,13 @@ class Waiting:
     def finds_room(self, job: Job, limit: int) -> bool:
         """Whether who asks may have one more job waiting, of so many that may wait in all."""
         flow = self._levels[job.level].flows.get(job.who)
-        return flow is None or len(flow.jobs) < SHARE * (limit - self.count)
+        return flow is None or len(flow.jobs) < SHARE * (limit - len(self))
 
     def spare(self, level: int) -> Job | None:
         """Takes out a job of a lower priority than `level`, to make room; None when there is none."""
         for lower in reversed(self._levels[level + 1 :]):
             job = lower.spare()
             if job is not None:
-                self.count -= 1
-                self.rows -= job.plan.weight
                 return job
         return None
 
@@ -205,14 +224,11 @@ class Waiting:
         """Forgets every job for which `waits` is false."""
         for level in self._levels:
             level.sift(waits)
-        self.count = sum(1 for _ in self)
-        self.rows = sum(job.plan.weight for job in self)
 
     def relevel(self, levels: int) -> None:
         """The same jobs under another number of priorities."""
         jobs = list(self)
         self._levels = [Level() for _ in range(levels)]
-        self.count = self.rows = 0
+        self._giving = self._levels[-1]
         for job in jobs:
-            job.level = min(job.level, levels - 1)
-            self.append(job)
+            self._levels[min(job.level, levels - 1)].append(job)

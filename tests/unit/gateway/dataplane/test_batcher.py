@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.dataplane import batcher
 from gateway.dataplane.batcher import Batcher, Taken
 from gateway.dataplane.cost import Cost
-from gateway.dataplane.job import Job
+from gateway.dataplane.job import Job, Ranked
 from gateway.dataplane.waiting import Waiting
 from gateway.routing.snapshot import Tensor
 from protos import inference_pb2 as pb
@@ -22,9 +22,7 @@ def job(rows: int = 1, *, width: int = 2, deadline_s: float = inf, who: str = ""
     message = pb.ModelInferRequest(model_name="m")
     message.inputs.add(name="X", datatype="FP32", shape=[rows, width])
     message.raw_input_contents.append(floats(*[0.0] * rows * width))
-    made = job_of(LANE, FakeCall(message.SerializeToString(), deadline_s=deadline_s))
-    made.who = who
-    return made
+    return Ranked(job_of(LANE, FakeCall(message.SerializeToString(), deadline_s=deadline_s)), 0, who)
 
 
 def waiting(*jobs: Job) -> Waiting:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dataplane.job import Job
+from gateway.dataplane.job import Job, Ranked
 from gateway.errors import Code, Late, QueueFull
 from gateway.routing.snapshot import Queueing
 from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, infer, job_of
@@ -26,14 +26,14 @@ class Crowd(LaneBench):
             self.ask()
             self.turn()
         self.lane._backlog.row_s = 1.25
+        self.lane._price()
 
     def ask(
         self, rows: int = 1, *, within_s: float = inf, who: str = "", level: int | None = None, timeout_s: float = inf
     ) -> FakeCall:
         now_s = monotonic()
         call = FakeCall(infer(*[(1, 2)] * rows), arrived_s=now_s, deadline_s=now_s + within_s)
-        job = job_of(self.lane, call, self.series)
-        job.who, job.level = who, self.lane.lowest if level is None else level
+        job = Ranked(job_of(self.lane, call, self.series), self.lane.lowest if level is None else level, who)
         job.deadline_s = min(job.deadline_s, now_s + timeout_s)
         self.lane.submit(job)
         return call

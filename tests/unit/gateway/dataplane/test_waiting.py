@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dataplane.job import Job
+from gateway.dataplane.job import Job, Ranked
 from gateway.dataplane.waiting import SHARE, Waiting
 from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, infer, job_of
 
@@ -11,9 +11,7 @@ LANE = LaneBench().lane
 
 
 def job(who: str = "", rows: int = 1, level: int = 0) -> Job:
-    made = job_of(LANE, FakeCall(infer(*[(0, 0)] * rows)))
-    made.who, made.level = who, level
-    return made
+    return Ranked(job_of(LANE, FakeCall(infer(*[(0, 0)] * rows))), level, who)
 
 
 def one(waiting: Waiting) -> Job:
