@@ -1,6 +1,6 @@
 """Stands in for a worker program: the real one for most models, one that misbehaves for models of these names.
 
-garbage: answers what nobody has asked. late: answers when the deadline has passed. leaky: keeps 100 MiB of every
+garbage: answers what nobody has asked. late: answers when the deadline is long past. leaky: keeps 100 MiB of every
 request. All that is well-formed is one row, 1.
 """
 
@@ -27,8 +27,8 @@ def garbage(_: tuple[int, ...]) -> bytes:
 
 
 def late(header: tuple[int, ...]) -> bytes:
-    """Well-formed, too late."""
-    while header[5] and not wire.is_late(header[5], time.monotonic()):
+    """Well-formed, a second too late."""
+    while header[5] and not wire.is_late(header[5], time.monotonic() - 1):
         time.sleep(0.01)
     return good(header)
 
