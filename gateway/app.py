@@ -210,7 +210,7 @@ class Gateway:
     def _answer_errands(self, models: Models, statistics: Statistics, releases: Releases, proxies: Proxies) -> None:
         """What clients ask of the data port that only this process knows."""
         triton = self._config.triton_settings()
-        tracer = Tracer(triton.trace_file, proxies.tell, releases.models, may_change=triton.change_settings)
+        tracer = Tracer(triton.trace_file, proxies, releases.models, may_change=triton.change_settings)
         proxies.on_traces = tracer.heard
         errands = Errands()
         proxies.on_errand = errands.take
