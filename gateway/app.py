@@ -214,7 +214,7 @@ class Gateway:
     ) -> None:
         """What clients ask of the data port that only this process knows."""
         triton = self._config.triton_settings()
-        tracer = Tracer(triton.trace_file, proxies.tell, releases.models, may_change=triton.change_settings)
+        tracer = Tracer(triton.trace_file, proxies, releases.models, may_change=triton.change_settings)
         proxies.on_traces = tracer.heard
         errands = Errands()
         proxies.on_errand = errands.take

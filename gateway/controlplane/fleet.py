@@ -56,7 +56,7 @@ class LocalFleet:
         self._unloaded: set[str] = set()
         """Models that a client has taken out of service."""
         self._reloading: set[str] = set()
-        """Of these, the ones that are on their way back."""
+        """Models that a client wants ready: their pools run, unloaded or not."""
         self._stale = False
         self._started = False
         """What was released at the start has loaded or failed."""

@@ -263,8 +263,10 @@ class Plane:
         if not rate:
             return None
         tracer = self._tracers.get(model)
-        if tracer is None or tracer.rate != rate:
+        if tracer is None:
             tracer = self._tracers[model] = Tracer(rate)
+        elif tracer.rate != rate:
+            tracer.restart(rate)
         return tracer
 
     def ready(self, model: str, version: int) -> bool:

@@ -20,9 +20,13 @@ class Tracer:
 
     def __init__(self, rate: int) -> None:
         """Every `rate`-th request is traced."""
+        self._found: list[Trace] = []
+        self.restart(rate)
+
+    def restart(self, rate: int) -> None:
+        """Counts anew, at another rate. What was found stays to be taken."""
         self.rate = rate
         self._due = rate  # so many requests until the next one that is picked
-        self._found: list[Trace] = []
 
     def saw(self, version: int, batch: Batch, micros: int, ended_s: float) -> None:
         """A batch was answered: its result was here at `ended_s`, after `micros` inside ONNX Runtime."""

@@ -39,6 +39,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     models.save(directory, "classifier", 1, models.classifier(seed=1))
     models.save(directory, "classifier", 2, models.classifier())
     models.save(directory, "scalar", 1, models.scalar())
+    models.save(directory, "fixed", 1, models.identity(shape=(2, 3)))
     models.save(directory, "slow", 1, models.slow(rounds=600))
     (folder / "cutover.toml").write_text("""
         [triton]
@@ -87,7 +88,7 @@ def test_every_field_has_tritons_number_and_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "values", "rows"), [("classifier", ROWS, 3), ("scalar", np.array(2.5, np.float32), 1)]
+    ("model", "values", "rows"), [("classifier", ROWS, 3), ("fixed", np.ones((2, 3), np.float32), 1)]
 )
 def test_perf_analyzer_starts_and_measures(gateway: Gateway, model: str, values: Any, rows: int) -> None:
     with open_channel(gateway.target) as channel, open_channel(gateway.target) as other:
@@ -126,6 +127,7 @@ def test_statistics_hold_what_was_answered_before_whichever_proxy_is_asked(
     everything = clients[1].get_inference_statistics()
     assert {(one.name, one.version) for one in everything.model_stats} == {
         ("classifier", "2"),
+        ("fixed", "1"),
         ("scalar", "1"),
         ("slow", "1"),
     }
@@ -142,6 +144,7 @@ def test_tritonclient_takes_a_model_out_of_service_and_back(
     assert states() == {
         ("classifier", "1"): "UNAVAILABLE",
         ("classifier", "2"): "READY",
+        ("fixed", "1"): "READY",
         ("scalar", "1"): "READY",
         ("slow", "1"): "READY",
     }

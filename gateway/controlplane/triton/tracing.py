@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,21 +23,28 @@ NO_FILE: Final = "nothing is traced here; set trace_file under [triton] to the f
 FORBIDDEN: Final = "clients may not change settings here; set change_settings = true under [triton] to let them"
 
 
+class Proxies(Protocol):
+    """All proxies (`gateway.controlplane.proxies.Proxies`)."""
+
+    async def tell(self, message: Tracing) -> None: ...
+    async def survey(self) -> None: ...
+
+
 class Tracer:
     """Holds the settings, tells the proxies, writes the file."""
 
     def __init__(
         self,
         file: str,
-        tell: Callable[[Tracing], Awaitable[None]],
+        proxies: Proxies,
         models: Callable[[], Iterable[str]],
         *,
         may_change: bool,
     ) -> None:
-        """`file` "": there are no traces. `tell` reaches every proxy; `models` are those released."""
+        """`file` "": there are no traces. `models` are those released."""
         self._file = TraceFile(Path(file)) if file else None
         self._settings = TraceSettings(file)
-        self._tell = tell
+        self._proxies = proxies
         self._models = models
         self._may_change = may_change
         self._turn = asyncio.Lock()
@@ -64,6 +71,7 @@ class Tracer:
         if not self._may_change:
             raise Forbidden(FORBIDDEN)
         async with self._turn:
+            await self._proxies.survey()  # what was traced before counts under the settings of before
             self._settings.update(model, values)
             await self._tell_proxies()
 
@@ -71,7 +79,7 @@ class Tracer:
         told = self._settings.tracing()
         if told != self._told:
             self._told = told
-            await self._tell(told)
+            await self._proxies.tell(told)
 
     def heard(self, traces: Sequence[Trace]) -> None:
         """Traces of one proxy; kept as far as they are wanted."""

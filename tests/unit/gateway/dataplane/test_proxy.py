@@ -141,6 +141,33 @@ async def test_the_life_of_a_proxy(control: Control, worker: SocketWorker, trans
     assert (await control.ended())[0] == 0
 
 
+async def rarer(port: int, message: bytes = b"") -> bytes:
+    """The answer to ModelStatistics, as it came."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelStatistics", lambda raw: raw
+        )
+        return await method(message, timeout=PATIENCE_S)
+
+
+async def test_what_only_the_control_process_knows_is_asked_of_it(control: Control, worker: SocketWorker) -> None:
+    control.send(control.configure(), publish(1, worker))
+    while not isinstance(listening := await control.next(), link.Listening):
+        pass
+    asking = asyncio.get_running_loop().create_task(rarer(listening.port, b"asked"))
+    errand = await control.next()
+    assert isinstance(errand, link.Errand)
+    assert (errand.kind, errand.message, errand.peer[:10]) == ("ModelStatistics", b"asked", "127.0.0.1:")
+    control.send(link.ErrandDone(errand.number, b"answered"))
+    assert await asking == b"answered"
+    await control.leave()
+    assert (await ask(listening.port))[1] == "1"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rarer(listening.port)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "the control process is gone" in str(caught.value.details())
+
+
 async def test_it_reports_at_once_when_asked_to(control: Control, worker: SocketWorker) -> None:
     control.send(control.configure(), publish(1, worker))
     while not isinstance(listening := await control.next(), link.Listening):

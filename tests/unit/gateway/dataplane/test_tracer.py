@@ -48,6 +48,15 @@ def test_clocks_that_differ_make_no_time_run_backwards() -> None:
     assert tracer.take()[0].run_ns == 2_000_000_000
 
 
+def test_another_rate_loses_nothing() -> None:
+    tracer = Tracer(1)
+    tracer.saw(1, batch("a"), 1, 3.0)
+    tracer.restart(2)
+    tracer.saw(1, batch("b"), 1, 3.0)
+    tracer.saw(1, batch("c"), 1, 3.0)
+    assert [trace.request_id for trace in tracer.take()] == ["a", "c"]
+
+
 def test_more_than_a_report_may_hold_is_left_out() -> None:
     tracer, many = Tracer(1), batch(*map(str, range(MAX_TRACES + 5)))
     tracer.saw(1, many, 1, 3.0)

@@ -22,9 +22,14 @@ class Bench:
         self.told: list[Tracing] = []
         self.late = False
         self.stopped = asyncio.Event()
-        self.tracer = Tracer(file, self._tell, lambda: {"m"}, may_change=may_change)
+        self.unreported: list[Trace] = []
+        self.tracer = Tracer(file, self, lambda: {"m"}, may_change=may_change)
 
-    async def _tell(self, tracing: Tracing) -> None:
+    async def survey(self) -> None:
+        found, self.unreported = self.unreported, []
+        self.tracer.heard(found)
+
+    async def tell(self, tracing: Tracing) -> None:
         self.told.append(tracing)
         if not tracing.rate:
             self.stopped.set()
@@ -92,6 +97,14 @@ async def test_traces_are_written_as_far_as_they_are_wanted(bench: Bench, tmp_pa
     written = json.loads((tmp_path / "t.json").read_text())
     assert [entry["request_id"] for entry in written if "request_id" in entry] == ["a", "b"]
     assert bench.told == [Tracing(1), Tracing(0)]
+
+
+async def test_what_was_traced_before_a_change_is_kept(bench: Bench, tmp_path: Path) -> None:
+    await bench.ask(settings=ON)
+    bench.unreported = [Trace("m", 1, "a", 1, 2, 3, 4, 5)]
+    await bench.ask(settings={"trace_level": ["OFF"]})
+    await bench.tracer.close()
+    assert json.loads((tmp_path / "t.json").read_text())[0]["request_id"] == "a"
 
 
 async def test_traces_of_a_gateway_without_a_file_are_dropped() -> None:
