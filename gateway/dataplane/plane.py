@@ -36,6 +36,8 @@ RECONNECT_S: Final = 1.0
 """Pause before a worker is called again whose connection ended while the snapshot still names it."""
 TIDY_S: Final = 10.0
 """Shared memory that no batch has needed for so long is given back."""
+TELL_HELD_EVERY_S: Final = 60.0
+"""The log is told that copies are held, but not each time."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Plane:
         self._tracers: dict[str, Tracer] = {}
         self._cores = Cores()
         self._pressure = Pressure()
+        self._tell_held_s = 0.0
         self.snapshot = Snapshot(epoch=0)
         self._mirrored: list[Lane] = []
         self._tidy = True
@@ -338,8 +341,10 @@ class Plane:
     def _weigh_pressure(self, now_s: float) -> None:
         """Looks whether copies are to be held."""
         sample = self._cores.look(queued=self._queued)
-        if sample is not None and self._pressure.add(sample, now_s):
-            log.info("copies are held" if self._pressure.high else "copies go on", why=str(self._pressure))
+        changed = sample is not None and self._pressure.add(sample, now_s)
+        if changed and self._pressure.high and now_s >= self._tell_held_s:
+            self._tell_held_s = now_s + TELL_HELD_EVERY_S
+            log.info("copies are held: production needs the CPU", why=str(self._pressure))
         for lane in self._shadows.values():
             lane.sweep()
 

@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 
 SMOOTHING: Final = 0.3
 """Weight of the newest of the samples, of which there are ten a second."""
-QUICK: Final = 0.5
+QUICK: Final = 0.4
 """The same of free cores that become fewer: a shortage is to be met at once."""
 PLENTY: Final = 1.5
 """More free cores than so many times what copies need are not remembered, as they would hide a sudden shortage."""
-TIGHT_CORES, CALM_CORES = 0.6, 0.9
-"""Of the cores that copies need: with fewer free they are held, with more they go on."""
+TIGHT_CORES, CALM_CORES = 0.85, 1.1
+"""Of the cores that copies need: with fewer free they are held, with more they go on. Production that copies slow down
+uses less, so that even then half a core and more looks free.
+"""
 TIGHT_QUEUE, CALM_QUEUE = 0.5, 0.2
 """Share of samples in which a request of this proxy waited for a worker."""
 TIGHT_LOOP, CALM_LOOP = 0.9, 0.75

@@ -70,7 +70,7 @@ def test_a_single_moment_is_no_shortage() -> None:
 
 
 def test_between_tight_and_calm_everything_stays() -> None:
-    between = IDLE._replace(free_cores=0.75)
+    between = IDLE._replace(free_cores=1.0)
     assert not settled([between] * 100)
     assert settled([BUSY[0]] * 10 + [between] * 100)
 
