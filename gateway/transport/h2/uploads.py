@@ -20,6 +20,8 @@ from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
 from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.sending import Sender
 
+GROWTH: Final = 2
+"""A message that arrives takes up to so many times what has come of it."""
 SPARE_BYTES: Final = 256
 """Window kept beyond what a message needs, for padding: one maximally padded frame."""
 
@@ -100,7 +102,7 @@ class Upload(Arriving):
     It is copied once: what is written into a BytesIO is the very object that `getvalue` gives, if nothing follows.
     """
 
-    __slots__ = ("_body", "_compressed", "_prefix", "_wanted_bytes", "started_s")
+    __slots__ = ("_body", "_compressed", "_prefix", "_room_bytes", "_wanted_bytes", "started_s")
 
     def __init__(
         self, stream_id: int, metadata: Metadata, content_length: int | None, window_bytes: int, started_s: float
@@ -110,6 +112,8 @@ class Upload(Arriving):
         """When it began; the caller's timeout runs from here."""
         self._prefix = b""
         self._body = BytesIO()
+        self._room_bytes = 0
+        """What the body takes up: it may grow to that before it is moved."""
         self._compressed = False
         self._wanted_bytes = 0
         """Prefix and message together; 0 until the prefix is complete."""
@@ -121,7 +125,7 @@ class Upload(Arriving):
     @property
     def received(self) -> bytes:
         """Prefix and message, as far as they have come."""
-        return self._prefix + self._body.getvalue()
+        return self._prefix + self._body.getvalue()[: self.received_bytes - len(self._prefix)]
 
     def low_bytes(self, window_bytes: int) -> int:
         return self.missing_bytes + SPARE_BYTES
@@ -139,9 +143,21 @@ class Upload(Arriving):
             if len(self._prefix) == PREFIX_BYTES:
                 self._compressed, size = read_prefix(self._prefix, 0, self.metadata, limits)
                 self._wanted_bytes = PREFIX_BYTES + size
+        received_bytes = self.received_bytes - len(self._prefix)
+        if received_bytes > self._room_bytes:
+            self._make_room(received_bytes)
         self._body.write(data)
         if self._wanted_bytes and self.received_bytes > self._wanted_bytes:
             raise Refusal(Code.UNIMPLEMENTED, "unary call with more than one request message")
+
+    def _make_room(self, received_bytes: int) -> None:
+        """Grows in large steps, each of which copies; but a length that lies costs little."""
+        body = self._body
+        self._room_bytes = max(received_bytes, min(self._wanted_bytes - PREFIX_BYTES, GROWTH * received_bytes))
+        start = body.tell()
+        body.seek(self._room_bytes - 1)
+        body.write(b"\0")
+        body.seek(start)
 
     def finish(self, limits: Limits) -> bytes:
         """The message, after END_STREAM.
