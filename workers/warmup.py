@@ -18,6 +18,10 @@ from workers.tensors import DTYPES, FLOATS, Array, Tensor, widened
 
 MAX_INPUT_BYTES: Final = 64 << 20
 """The largest made-up batch is cut to this."""
+LARGE_RUNS: Final = 2
+"""The largest batch is run so often, as the first run of a size is slow: what it costs is the shorter time."""
+SLOW_US: Final = 1_000_000
+"""Not when it takes longer than this: nobody should wait long for a model to become ready."""
 INNER_SIZES: Final = (1, 16, 224)
 """Tried for dynamic inner axes; some models (convolutions) refuse 1."""
 
@@ -164,13 +168,19 @@ def _alike(datatype: str, a: Array, b: Array) -> bool:
 
 
 def _try_large(model: Model, one: Feed, max_batch_size: int) -> tuple[str, tuple[int, int]]:
-    """Runs the largest batch once: (how that fails, in words, or empty; its rows and microseconds)."""
+    """Runs the largest batch: (how that fails, in words, or empty; its rows and microseconds)."""
     row_bytes = sum(array.nbytes for array in one.values())
     rows = max(2, min(max_batch_size, MAX_INPUT_BYTES // max(1, row_bytes)))
     feed = {name: np.repeat(array, rows, axis=0) for name, array in one.items()}
-    started_ns = perf_counter_ns()
-    obstacle = _fails_large(model, feed, rows)
-    return obstacle, (rows, max(1, (perf_counter_ns() - started_ns) // 1000))
+    obstacle, took_us = "", 0
+    for _ in range(LARGE_RUNS):
+        started_ns = perf_counter_ns()
+        obstacle = _fails_large(model, feed, rows)
+        run_us = max(1, (perf_counter_ns() - started_ns) // 1000)
+        took_us = min(took_us or run_us, run_us)
+        if obstacle or run_us > SLOW_US:
+            break
+    return obstacle, (rows, took_us)
 
 
 def _fails_large(model: Model, feed: Feed, rows: int) -> str:

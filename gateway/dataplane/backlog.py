@@ -37,6 +37,11 @@ class Backlog:
         self._workers = max(1, workers)
         self._price()
 
+    def anchor(self, anchors: Iterable[tuple[int, int]]) -> None:
+        """A worker that was started anew measured this; what was learned of those before it stays."""
+        self.cost.anchor(anchors)
+        self._price()
+
     def cut(self, rows: int) -> None:
         """A batch of so many rows was taken, and others were left behind."""
         self._full += LEARN * (rows - self._full)

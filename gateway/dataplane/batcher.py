@@ -1,7 +1,7 @@
 """Which jobs go next, together: of one signature, within rows and bytes, in time for the tightest deadline. Pure."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -98,12 +98,16 @@ class Taken:
 
 
 class Batcher:
-    """Takes batches for one lane. `preferred`: sizes in rows, ascending; none: any."""
+    """Takes batches for one lane. `preferred`: sizes in rows, ascending; none: any.
 
-    __slots__ = ("cost", "most", "preferred")
+    largest: batches are as large as they may be, also where that saves next to nothing (see `Cost.enough`).
+    """
 
-    def __init__(self, most: int, preferred: Sequence[int], cost: Cost) -> None:
+    __slots__ = ("cost", "largest", "most", "preferred")
+
+    def __init__(self, most: int, preferred: Sequence[int], cost: Cost, *, largest: bool = False) -> None:
         self.most = most
+        self.largest = largest or bool(preferred)
         self.preferred = tuple(size for size in preferred if size <= most)
         self.cost = cost
 
@@ -121,6 +125,8 @@ class Batcher:
         for size in self.preferred:
             if size <= there:
                 most = size
+        if most > self.cost.enough and not self.largest:
+            most = max(1, int(self.cost.enough))
         batch = Taken(most, there, self.cost, now_s + ahead_us / 1e6)
         more = True
         while more and waiting:
@@ -131,6 +137,20 @@ class Batcher:
                 count, rows = count + further[0], rows + further[1]
             waiting.took(line, count, rows)
         return batch
+
+
+def held_until_s(waiting: Iterable[Job], delay_s: float, run_s: float) -> float:
+    """Until when a batch of all that waits may be held back to grow, when it runs for `run_s`; monotonic.
+
+    Nobody waits longer than the delay, and whoever has a deadline keeps a quarter of the time given, and twice the run.
+    """
+    until_s = inf
+    for job in waiting:
+        arrived_s, deadline_s = job.call.arrived_s, job.deadline_s
+        until_s = min(until_s, arrived_s + delay_s)
+        if deadline_s < inf:
+            until_s = min(until_s, deadline_s - max(2 * run_s, (deadline_s - arrived_s) / 4))
+    return until_s
 
 
 def _differs(first: Plan, plan: Plan) -> bool:

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 import structlog
 
+from gateway.dataplane.cost import Cost
 from gateway.dataplane.job import Batch
 from gateway.dataplane.slots import Slot, Slots
 from workers import wire
@@ -86,6 +87,13 @@ class Channel(asyncio.Protocol):
     def hangs(self, now_s: float, limit_s: float) -> bool:
         """The worker has had a batch for longer than the limit; 0: never."""
         return bool(self.in_flight) and 0 < limit_s < now_s - self._progress_s
+
+    def busy_s(self, cost: Cost, now_s: float) -> float:
+        """For how long the worker is expected to be busy with what it has."""
+        if not self.in_flight:
+            return 0.0
+        run_us = sum([cost.run_us(batch.rows) for batch in self.in_flight])
+        return max(0.0, run_us / 1e6 - (now_s - self._progress_s))
 
     def abort(self) -> None:
         """Gives the worker up: what is in flight goes back to its lane."""

@@ -11,11 +11,13 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+import structlog
+
 from gateway.dataplane import answer
 from gateway.dataplane.again import MAX_LOSSES, Again
 from gateway.dataplane.backlog import Backlog, pushback_ms
-from gateway.dataplane.batcher import Batcher
-from gateway.dataplane.channel import Channel
+from gateway.dataplane.batcher import Batcher, held_until_s
+from gateway.dataplane.channel import DEPTH, Channel
 from gateway.dataplane.job import Batch, Data, Job, Load, latest_deadline_s, padded, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
@@ -28,6 +30,7 @@ from workers import wire
 NOT_RUN: Final = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 """A worker that gives one of these has not run the batch: it thinks that nobody waits for it any more."""
 
+log = structlog.get_logger(__name__)
 
 Copier = Callable[[Batch, Data, int, int], None]
 
@@ -43,8 +46,11 @@ class Lane:
         "_channels",
         "_crowd",
         "_delay_s",
-        "_down_since_s", "_easy_rows",
+        "_down_since_s",
+        "_easy_rows",
+        "_flying_rows",
         "_held",
+        "_held_s",
         "_last",
         "_load",
         "_loop",
@@ -64,7 +70,7 @@ class Lane:
         "pool",
         "tap",
         "tracer",
-    )  # fmt: skip
+    )
 
     def __init__(self, pool: Pool, load: Load, loop: asyncio.AbstractEventLoop, max_queue: int, wait_s: float) -> None:
         self.pool = pool
@@ -90,7 +96,8 @@ class Lane:
         self._channels: tuple[Channel, ...] = ()
         self._scheduled = False
         self._held: asyncio.TimerHandle | None = None
-        """Ends the time for which a batch may wait to grow."""
+        """Ends the time for which a batch may wait to grow, at `_held_s`."""
+        self._held_s = inf
         self._down_since_s: float | None = None
         """Since when no worker is connected, as the sweep noticed it; None while one is."""
         self._obey()
@@ -99,11 +106,14 @@ class Lane:
         """Takes over what the pool says about queueing."""
         pool, rules = self.pool, self.pool.queueing
         self._backlog.share(pool.max_batch_size, len(self._channels))
-        self._batcher = Batcher(pool.max_batch_size, rules.preferred_batch_sizes, self._backlog.cost)
         self._delay_s = rules.max_queue_delay_s
+        self._batcher = Batcher(
+            pool.max_batch_size, rules.preferred_batch_sizes, self._backlog.cost, largest=self._delay_s > 0
+        )
+        self._flying_rows = DEPTH * pool.max_batch_size * len(self._channels)
         self._queue_timeout_s = rules.queue_timeout_s
         self._max_wait_s = rules.max_queue_wait_s or inf
-        self._crowd = 2 * pool.max_batch_size
+        self._crowd = min(2 * pool.max_batch_size, max(1, self._max_queue // 2))
         self._calm = min(self._crowd, self._max_queue)
         levels = max(1, rules.priority_levels)
         self.lowest = levels - 1
@@ -113,13 +123,16 @@ class Lane:
         self._price()
 
     def _price(self) -> None:
-        """Works out how many rows may wait while a request needs no closer look; none: each needs one."""
+        """Works out how many rows may wait while a request needs no closer look; none: each needs one.
+
+        As if as many were in flight as can be: a closer look counts them.
+        """
         self._row_s = row_s = self._backlog.row_s
         self.plain = not (self.lowest or self.crowded)
         if not self.plain or self._queue_timeout_s or not self._channels:
             self._easy_rows = -1.0
-        elif row_s * self._calm > self._max_wait_s:
-            self._easy_rows = self._max_wait_s / row_s
+        elif row_s * (self._calm + self._flying_rows) > self._max_wait_s:
+            self._easy_rows = self._max_wait_s / row_s - self._flying_rows
         else:
             self._easy_rows = self._calm - 1.0
 
@@ -140,8 +153,8 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return not self.queued and not any(channel.in_flight for channel in self._channels)
+        """Nothing waits, nothing is in flight, and nothing is about to be looked at."""
+        return not self._scheduled and not self.queued and not any(channel.in_flight for channel in self._channels)
 
     def level(self, priority: int) -> int:
         """Where a request of that priority waits: 1 is the first; 0, and what there is not, the last."""
@@ -154,7 +167,7 @@ class Lane:
         else:
             self.plans.pool = pool
         if pool.costs != self.pool.costs:
-            self._backlog = Backlog(pool.max_batch_size, pool.costs)
+            self._backlog.anchor(pool.costs)
         self.pool = pool
         self._channels = channels
         self._obey()
@@ -168,7 +181,7 @@ class Lane:
         """
         level = self._last
         rows = level.first_rows
-        if rows > self._easy_rows or job.call.arrived_s + rows * self._row_s > job.deadline_s:
+        if rows > self._easy_rows or job.call.arrived_s + (rows + self._flying_rows) * self._row_s > job.deadline_s:
             self._admit(job, self._waiting)
         else:
             level.first.append(job)
@@ -183,22 +196,28 @@ class Lane:
         """Queues a job after a closer look. Raises what `submit` raises."""
         if self._queue_timeout_s:
             job.deadline_s = min(job.deadline_s, job.call.arrived_s + self._queue_timeout_s)
-        wait_s = waiting.rows_before(job) * self._row_s
+        wait_s = waiting.rows_before(job) * self._row_s + self._busy_s(job.call.arrived_s)
         if wait_s > self._max_wait_s:
             text = f"requests would wait longer than {self._max_wait_s:g} s (max_queue_wait)"
             raise QueueFull(f"{self._name}: {text}", pushback_ms(wait_s - self._max_wait_s))
         if job.call.arrived_s + wait_s > job.deadline_s:
             raise Late("the deadline would pass before a worker is free")
-        if len(waiting) >= self._max_queue and not self._made_room(job):
-            raise self._full(f"{self._max_queue} requests wait already")
-        if job.who and not waiting.finds_room(job, self._max_queue):
-            raise self._full("too many of the waiting requests are yours")
         if not self._channels and self.pool.state == "failed":
             raise NotReady(f"{self._name} is not ready: {self.pool.error}")
+        if job.who and not waiting.finds_room(job, self._max_queue):
+            raise self._full("too many of the waiting requests are yours")
+        if len(waiting) >= self._max_queue and not self._made_room(job):
+            raise self._full(f"{self._max_queue} requests wait already")
         waiting.append(job)
         if len(waiting) >= self._crowd:
             self.crowded = True
             self._price()
+
+    def _busy_s(self, now_s: float) -> float:
+        """For how long what is in flight keeps the workers busy, spread over them."""
+        if not self._channels:
+            return 0.0
+        return sum(channel.busy_s(self._backlog.cost, now_s) for channel in self._channels) / len(self._channels)
 
     def _full(self, text: str) -> QueueFull:
         return QueueFull(f"{self._name}: {text}", pushback_ms(self._waiting.rows * self._row_s / 2 or 0.1))
@@ -235,7 +254,7 @@ class Lane:
             now_s = monotonic()
             if again:
                 jobs, rows = self._take_again(again.popleft().jobs, now_s)
-            elif self._delay_s and self._holds_back(channel, now_s):
+            elif self._delay_s and self._holds_back(now_s):
                 return
             else:
                 jobs, rows = self._take(channel, now_s)
@@ -243,16 +262,30 @@ class Lane:
                 self._send(channel, jobs, rows, now_s, suspect=suspect)
 
     def _send(self, channel: Channel, jobs: list[Job], rows: int, now_s: float, *, suspect: bool) -> None:
-        deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
         slot = channel.take_slot()
-        alike = padded(jobs)
-        frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0, slot, alike)
+        try:
+            deadline_ms = wire.deadline_ms(latest_deadline_s(jobs), now_s)
+            alike = padded(jobs)
+            frame = run_frame(jobs, rows, deadline_ms, wire.TELL if suspect else 0, slot, alike)
+        except Exception as error:  # noqa: BLE001 - no memory, or a fault of ours: answered, or they would wait for ever
+            if slot is not None:
+                slot.give_back()
+            self._unsent(jobs, error, now_s)
+            return
         batch = Batch(frame, rows, jobs, self._answered, self._failed, self._lost)
         batch.slot = slot
         batch.padded = alike
         batch.exclusive = suspect
         batch.listen()
         channel.send(batch, now_s)
+
+    def _unsent(self, jobs: list[Job], error: Exception, now_s: float) -> None:
+        """Answers jobs of which no batch could be made."""
+        log.error("no batch could be made", model=self.pool.model, version=self.pool.version, exc_info=error)
+        self._load.in_flight -= len(jobs)
+        failure = InferenceFailed(f"{self._name}: the proxy could not make a batch: {type(error).__name__}")
+        for job in jobs:
+            job.fail(failure, now_s)
 
     def _take(self, channel: Channel, now_s: float) -> tuple[list[Job], int]:
         """The next batch from the queue, and its rows; late jobs in front of it are answered."""
@@ -268,17 +301,18 @@ class Lane:
             self._expire(job, now_s)
         return taken.jobs, taken.rows
 
-    def _holds_back(self, channel: Channel, now_s: float) -> bool:
+    def _holds_back(self, now_s: float) -> bool:
         """Whether the next batch may still wait to grow; then a timer ends that."""
         waiting = self._waiting
         if waiting.rows >= self._batcher.full:
             return False
-        oldest = next(iter(waiting))
-        in_time_s = oldest.call.deadline_s - self._backlog.cost.run_us(waiting.rows) / 1e6
-        until_s = min(oldest.call.arrived_s + self._delay_s, in_time_s)
+        until_s = held_until_s(waiting, self._delay_s, self._backlog.cost.run_us(waiting.rows) / 1e6)
         if now_s >= until_s:
             return False
-        if self._held is None:
+        if self._held is None or until_s < self._held_s:
+            if self._held is not None:
+                self._held.cancel()
+            self._held_s = until_s
             self._held = self._loop.call_later(until_s - now_s, self._let_go)
         return True
 

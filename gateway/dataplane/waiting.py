@@ -2,19 +2,26 @@
 
 Fair is start-time fair queueing (Goyal, Vin, Cheng 1996) by rows: of those who ask, the one who was given the fewest
 rows goes next, so that neither many requests nor large ones starve anybody. Pure; nothing is answered here.
+
+Who has not been there lately counts as given what those were whose turn it is. So each of endlessly many who ask once
+goes before the second request of anybody; that bounds everyone's share, which is all that can be shared among so many.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from math import inf
+from operator import attrgetter
 from typing import Final
 
 from gateway.dataplane.job import Job
 
 SHARE: Final = 8
 """One who asks may have so many jobs waiting for each that still finds room: 8/9 of the queue, if alone. So the room
-left is never taken by those who have most (dynamic thresholds: Choudhury and Hahne 1998)."""
+left is never taken by those who have most (dynamic thresholds: Choudhury and Hahne 1998). Jobs of lower priorities do
+not count, as they make room."""
+REMEMBERED: Final = 1024
+"""Of so many who have left, what they were given is remembered while it matters."""
 
 Turn = tuple[deque[Job], float]
 """A line of jobs, and how many rows it may give before others have their turn."""
@@ -39,7 +46,18 @@ class Flow:
 class Level:
     """Jobs of one priority."""
 
-    __slots__ = ("_clock", "_heap", "_numbers", "first", "first_rows", "flow_count", "flow_rows", "flows")
+    __slots__ = (
+        "_clock",
+        "_heap",
+        "_left",
+        "_most",
+        "_numbers",
+        "first",
+        "first_rows",
+        "flow_count",
+        "flow_rows",
+        "flows",
+    )
 
     def __init__(self) -> None:
         self.first: deque[Job] = deque()
@@ -49,8 +67,18 @@ class Level:
         self.flow_count = 0
         self.flow_rows = 0
         self._heap: list[Flow] = []
+        """The flows, and some that have meanwhile been emptied by `spare`."""
+        self._left: dict[str, float] = {}
+        """What those were given who have nothing waiting any more: coming back at once must gain them nothing."""
+        self._most: Flow | None = None
+        """The flow with most rows, as far as known."""
         self._clock = 0.0
         self._numbers = 0
+
+    def __iter__(self) -> Iterator[Job]:
+        yield from self.first
+        for flow in self.flows.values():
+            yield from flow.jobs
 
     @property
     def count(self) -> int:
@@ -67,10 +95,13 @@ class Level:
         flow = self.flows.get(job.who)
         if flow is None:
             self._numbers += 1
-            flow = self.flows[job.who] = Flow(job.who, self._clock, self._numbers)
+            given = max(self._clock, self._left.pop(job.who, 0.0))
+            flow = self.flows[job.who] = Flow(job.who, given, self._numbers)
             heappush(self._heap, flow)
         flow.jobs.append(job)
         flow.rows += rows
+        if self._most is not None and flow.rows > self._most.rows:
+            self._most = flow
         self.flow_rows += rows
         self.flow_count += 1
 
@@ -78,6 +109,8 @@ class Level:
         """Whose turn it is."""
         if self.first:
             return self.first, inf
+        while not self._heap[0].jobs:
+            heappop(self._heap)
         flow = self._heap[0]
         others = min((other.given for other in self._heap[1:3]), default=inf)  # the smaller child of a heap's root
         return flow.jobs, max(1.0, others - flow.given)
@@ -93,43 +126,73 @@ class Level:
         self._clock = flow.given
         flow.given += rows
         flow.rows -= rows
+        if flow is self._most:
+            self._most = None
         if flow.jobs:
             heappush(self._heap, flow)
         else:
-            del self.flows[flow.who]
+            self._leaves(flow)
 
     def spare(self) -> Job | None:
         """Takes out the job that can best be spared: the newest of whoever has most waiting."""
-        if self._heap:
-            flow = max(self._heap, key=lambda flow: flow.rows)
-            job = flow.jobs.pop()
-        elif self.first:
+        if not self.flows:
+            if not self.first:
+                return None
             job = self.first.pop()
-        else:
-            return None
-        self._count()
+            self.first_rows -= job.plan.weight
+            return job
+        flow = self._most
+        if self.flow_count == len(self.flows):
+            flow = self.flows[next(reversed(self.flows))]
+        elif flow is None:
+            flow = max(self.flows.values(), key=attrgetter("rows"))
+        job = flow.jobs.pop()
+        flow.rows -= job.plan.weight
+        self.flow_rows -= job.plan.weight
+        self.flow_count -= 1
+        self._most = flow if flow.jobs else None
+        if not flow.jobs:
+            self._leaves(flow)
+            if len(self._heap) > 2 * len(self.flows) + 64:
+                self._heap = list(self.flows.values())
+                heapify(self._heap)
         return job
 
     def sift(self, waits: Callable[[Job], bool]) -> None:
         """Forgets every job for which `waits` is false."""
         self.first = deque(filter(waits, self.first))
-        for flow in self._heap:
+        for flow in self.flows.values():
             flow.jobs = deque(filter(waits, flow.jobs))
         self._count()
 
-    def rows_before(self, who: str) -> int:
-        """Rows of this level that go before a job put in now."""
+    def rows_before(self, who: str, rows: int = 0) -> int:
+        """Rows of this level that may go before a job of so many rows put in now."""
         if not who:
             return self.first_rows + self.flow_rows
         flow = self.flows.get(who)
-        own = flow.rows * len(self.flows) if flow else 0
-        return self.first_rows + min(self.flow_rows, own)
+        if flow is None:
+            return self.first_rows + min(self.flow_rows, rows * len(self.flows))
+        return self.first_rows + min(self.flow_rows, (flow.rows + rows) * len(self.flows))
+
+    def _leaves(self, flow: Flow) -> None:
+        """A flow has no jobs any more."""
+        del self.flows[flow.who]
+        if not self.flows:
+            self._left.clear()
+            return
+        self._left[flow.who] = flow.given
+        if len(self._left) > REMEMBERED:
+            self._left = {who: given for who, given in self._left.items() if given > self._clock}
+            if len(self._left) > REMEMBERED // 2:
+                self._left.clear()
 
     def _count(self) -> None:
         """Counts anew, and forgets flows without jobs."""
-        for flow in self._heap:
+        for flow in list(self.flows.values()):
             flow.rows = sum(job.plan.weight for job in flow.jobs)
-        self.flows = {who: flow for who, flow in self.flows.items() if flow.jobs}
+            if not flow.jobs:
+                self._leaves(flow)
+        self._most = None
         self._heap = list(self.flows.values())
         heapify(self._heap)
         self.first_rows = sum(job.plan.weight for job in self.first)
@@ -171,9 +234,7 @@ class Waiting:
 
     def __iter__(self) -> Iterator[Job]:
         for level in self._levels:
-            yield from level.first
-            for flow in level.flows.values():
-                yield from flow.jobs
+            yield from level
 
     @property
     def levels(self) -> int:
@@ -203,14 +264,17 @@ class Waiting:
             self._giving.took(line, count, rows)
 
     def rows_before(self, job: Job) -> int:
-        """Rows that go before a job put in now."""
+        """Rows that may go before a job put in now; fewer may come before it later, and more of higher priority."""
         above = sum(level.rows_before("") for level in self._levels[: job.level])
-        return above + self._levels[job.level].rows_before(job.who)
+        return above + self._levels[job.level].rows_before(job.who, job.plan.weight)
 
     def finds_room(self, job: Job, limit: int) -> bool:
         """Whether who asks may have one more job waiting, of so many that may wait in all."""
         flow = self._levels[job.level].flows.get(job.who)
-        return flow is None or len(flow.jobs) < SHARE * (limit - len(self))
+        if flow is None:
+            return True
+        taken = sum(level.count for level in self._levels[: job.level + 1])
+        return len(flow.jobs) < SHARE * (limit - taken)
 
     def spare(self, level: int) -> Job | None:
         """Takes out a job of a lower priority than `level`, to make room; None when there is none."""
@@ -226,9 +290,11 @@ class Waiting:
             level.sift(waits)
 
     def relevel(self, levels: int) -> None:
-        """The same jobs under another number of priorities."""
-        jobs = list(self)
+        """The same jobs under another number of priorities. Those of the last one stay in the last one."""
+        before = self._levels
         self._levels = [Level() for _ in range(levels)]
         self._giving = self._levels[-1]
-        for job in jobs:
-            self._levels[min(job.level, levels - 1)].append(job)
+        for number, level in enumerate(before):
+            to = self._levels[-1 if level is before[-1] else min(number, levels - 1)]
+            for job in level:
+                to.append(job)

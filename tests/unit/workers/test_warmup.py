@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests import models
+from workers import warmup
 from workers.session import Model, load
 from workers.tensors import Array
 from workers.warmup import MAX_INPUT_BYTES, WarmUp, warm_up
@@ -131,10 +132,17 @@ def test_made_up_rows_differ_but_not_from_run_to_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_largest_batch_is_run_once_and_bounded_in_bytes(tmp_path: Path) -> None:
+def test_the_largest_batch_is_run_twice_and_bounded_in_bytes(tmp_path: Path) -> None:
     spy = Spy(load(models.save(tmp_path, "m", 1, models.identity("FP32", (-1, 1 << 20))), 1))
     assert warm_up(spy, batching=True, max_batch_size=1000).batched
-    assert [len(array) for array in spy.seen] == [1, 1, 1, 2, MAX_INPUT_BYTES >> 22]
+    assert [len(array) for array in spy.seen] == [1, 1, 1, 2, MAX_INPUT_BYTES >> 22, MAX_INPUT_BYTES >> 22]
+
+
+def test_a_slow_batch_is_run_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warmup, "SLOW_US", 0)
+    spy = Spy(load(models.save(tmp_path, "m", 1, models.identity("FP32", (-1, 4))), 1))
+    assert warm_up(spy, batching=True, max_batch_size=8).batched
+    assert [len(array) for array in spy.seen] == [1, 1, 1, 2, 8]
 
 
 @pytest.mark.parametrize(("batching", "rows"), [(True, [1, 8]), (False, [1])])

@@ -96,19 +96,34 @@ class FakeCall:
         return raw.reshape(tuple(response.outputs[output].shape)).tolist()
 
 
+Timer = tuple[float, Callable[..., object], tuple[object, ...]]
+
+
+@dataclass
+class ManualTimer:
+    """Handle of a timer of a `ManualLoop`."""
+
+    loop: "ManualLoop"
+    timer: Timer
+
+    def cancel(self) -> None:
+        self.loop.later.remove(self.timer)
+
+
 class ManualLoop:
     """`call_soon` and `call_later` of a loop that turns when told to."""
 
     def __init__(self) -> None:
         self._soon: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self.later: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
+        self.later: list[Timer] = []
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         self._soon.append((callback, args))
 
-    def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> object:
-        self.later.append((delay_s, callback, args))
-        return object()
+    def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> "ManualTimer":
+        timer = (delay_s, callback, args)
+        self.later.append(timer)
+        return ManualTimer(self, timer)
 
     def run(self) -> None:
         """Turns until nothing is due."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dataplane import batcher
-from gateway.dataplane.batcher import Batcher, Taken
+from gateway.dataplane.batcher import Batcher, Taken, held_until_s
 from gateway.dataplane.cost import Cost
 from gateway.dataplane.job import Job, Ranked
 from gateway.dataplane.waiting import Waiting
@@ -98,6 +98,27 @@ def test_what_is_in_front_at_the_worker_shortens_the_time() -> None:
 def test_a_deadline_that_would_cost_more_than_half_of_a_batch_is_not_waited_for() -> None:
     queue = waiting(job(deadline_s=NOW_S + 0.012), *[job() for _ in range(99)])
     assert take(queue, cost=line(1_000, 10_000)).rows == 64
+
+
+def test_no_batch_is_larger_than_is_of_use() -> None:
+    """10 ms a row and 1 ms a batch: two rows are nearly as cheap, each, as 64, and make nobody wait."""
+    cost = Cost([(1, 11_000), (64, 641_000)])
+    assert take(waiting(*[job() for _ in range(64)]), cost=cost).rows == 2
+    assert take(waiting(*[job() for _ in range(64)]), preferred=(32,), cost=cost).rows == 32
+    largest = Batcher(64, (), cost, largest=True)
+    assert largest.take(waiting(*[job() for _ in range(64)]), NOW_S, 0.0).rows == 64
+    slow = Cost([(1, 100_000), (64, 6_400_000)])
+    assert take(waiting(*[job() for _ in range(64)]), cost=slow).rows == 1
+
+
+def test_a_batch_is_held_back_for_the_shortest_time_anybody_allows() -> None:
+    jobs = [job() for _ in range(4)]
+    for each, arrived_s in zip(jobs, (3.0, 1.0, 2.0, 4.0), strict=True):
+        cast("FakeCall", each.call).arrived_s = arrived_s
+    assert held_until_s(jobs, 10.0, 0.5) == 11.0
+    jobs[0].deadline_s = 11.0
+    assert held_until_s(jobs, 10.0, 0.5) == 9.0, "a quarter of the time given is kept"
+    assert held_until_s(jobs, 10.0, 2.0) == 7.0, "or twice the run"
 
 
 def test_preferred_sizes_are_filled_as_far_as_there_are_rows() -> None:

@@ -53,6 +53,41 @@ def test_batches_of_one_size_say_nothing_of_the_slope_but_warm_up_does() -> None
     assert warmed.run_us(64) == pytest.approx(64_000, rel=0.01)
 
 
+def test_what_warm_up_measured_fades() -> None:
+    """The first run of a size can be many times as slow as all after it."""
+    cost = Cost([(1, 1_000), (64, 1_000_000)])
+    for _ in range(200):
+        cost.observe(1, 1_000.0)
+        cost.observe(32, 32_000.0)
+    assert cost.run_us(64) == pytest.approx(64_000, rel=0.1)
+
+
+def test_what_a_new_worker_measured_replaces_only_what_the_last_one_did() -> None:
+    cost = Cost([(1, 10), (64, 10)])
+    for _ in range(50):
+        cost.observe(1, 1_000.0)
+        cost.observe(64, 64_000.0)
+    cost.anchor([(1, 1_000), (64, 64_000)])
+    assert cost.run_us(64) == pytest.approx(64_000, rel=0.01)
+    cost.anchor([])
+    assert cost.run_us(64) == pytest.approx(64_000, rel=0.01)
+
+
+@given(st.floats(1.0, 1e5), st.floats(0.0, 1e5))
+def test_enough_rows_save_all_but_a_twentieth_and_more_only_if_that_is_short(row_us: float, start_us: float) -> None:
+    cost = Cost()
+    for n in (1, 1000):
+        cost.observe(n, row_us * n + start_us)
+    rows = cost.enough
+    assert (cost.row_us * rows + cost.start_us) / rows <= 1.05 * cost.row_us * (1 + 1e-9)
+    short = cost.row_us * rows + cost.start_us <= 5000 * (1 + 1e-9)
+    assert short or rows == pytest.approx(20 * cost.start_us / cost.row_us)
+
+
+def test_every_size_is_worth_it_while_rows_cost_nothing() -> None:
+    assert Cost().enough == inf
+
+
 def test_what_is_long_ago_is_forgotten() -> None:
     cost = Cost([(1, 100)])
     for _ in range(300):

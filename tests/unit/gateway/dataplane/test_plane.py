@@ -343,6 +343,7 @@ async def test_a_model_that_is_no_longer_released_is_not_found(bench: PlaneBench
         lane.sweep(monotonic())
         lane.sweep(monotonic() + 100)
     assert waiting.code == Code.UNAVAILABLE
+    await sleep(0)
     bench.plane.report(0)
     assert bench.plane._lanes == {}
 

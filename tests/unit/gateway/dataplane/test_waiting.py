@@ -1,8 +1,10 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.dataplane import waiting as waiting_module
 from gateway.dataplane.job import Job, Ranked
 from gateway.dataplane.waiting import SHARE, Waiting
 from tests.unit.gateway.dataplane.fakes import FakeCall, LaneBench, infer, job_of
@@ -66,6 +68,31 @@ def test_who_comes_back_saves_no_credit_up() -> None:
     assert Counter(one(waiting).who for _ in range(10)) == {"guest": 5, "steady": 5}
 
 
+def test_who_asks_again_as_soon_as_he_is_served_gets_no_more_than_others() -> None:
+    waiting = Waiting(1)
+    for _ in range(200):
+        waiting.append(job("steady"))
+    served: Counter[str] = Counter()
+    for _ in range(100):
+        if not any(each.who == "again" for each in waiting):
+            waiting.append(job("again", rows=4))
+        taken = one(waiting)
+        served[taken.who] += taken.plan.rows
+    assert abs(served["again"] - served["steady"]) <= 8
+
+
+def test_what_those_were_given_who_have_left_is_kept_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_module, "REMEMBERED", 10)
+    waiting = Waiting(1)
+    for number in range(100):
+        waiting.append(job("steady"))
+        waiting.append(job(f"guest {number}"))
+    while len(waiting):
+        one(waiting)
+        assert len(waiting.last._left) <= 10
+    assert waiting.last._left == {}
+
+
 def test_the_higher_priority_goes_first() -> None:
     waiting = Waiting(3)
     low, high, middle = job(level=2), job(level=0), job(level=1)
@@ -87,10 +114,17 @@ def test_rows_before_a_newcomer_leave_out_what_others_have_waiting() -> None:
     waiting.append(job(rows=2))
     for _ in range(50):
         waiting.append(job("flood"))
-    assert waiting.rows_before(job("guest")) == 2
+    assert waiting.rows_before(job("guest")) == 2 + 1, "the flood has one turn before"
     assert waiting.rows_before(job("flood")) == 52
     waiting.append(job("guest"))
-    assert waiting.rows_before(job("guest")) == 2 + 1 * 2
+    assert waiting.rows_before(job("guest")) == 2 + 2 * 2
+
+
+def test_every_newcomer_waits_for_all_newcomers_before() -> None:
+    waiting = Waiting(1)
+    for number in range(100):
+        assert waiting.rows_before(job(f"guest {number}")) == number
+        waiting.append(job(f"guest {number}"))
 
 
 def test_room_is_left_for_those_who_have_none_waiting() -> None:
@@ -109,6 +143,29 @@ def test_what_can_be_spared_is_the_newest_of_who_has_most_at_the_lowest_priority
     assert (len(waiting), waiting.rows) == (3, 3)
     assert waiting.spare(2) is None, "nobody is spared for his own level"
     assert few in list(waiting)
+
+
+def test_many_can_be_spared_one_after_the_other() -> None:
+    waiting = Waiting(2)
+    jobs = [job("many" if number % 2 else f"few {number}", level=1) for number in range(200)]
+    for each in jobs:
+        waiting.append(each)
+    spared = [waiting.spare(0) for _ in jobs]
+    assert [each.who for each in spared if each][:99] == ["many"] * 99
+    assert sorted(map(id, spared)) == sorted(map(id, jobs))
+    assert not waiting
+    assert not waiting.last._heap[65:], "what was emptied does not pile up"
+    waiting.append(again := job("few 0", level=1))
+    assert one(waiting) is again
+
+
+def test_those_of_the_last_level_stay_in_the_last() -> None:
+    waiting = Waiting(1)
+    first = job()
+    waiting.append(first)
+    waiting.relevel(3)
+    waiting.append(middle := job(level=1))
+    assert [one(waiting), one(waiting)] == [middle, first]
 
 
 def test_other_levels_keep_the_jobs() -> None:
