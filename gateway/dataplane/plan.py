@@ -131,6 +131,7 @@ class Plan:
                 raise InvalidRequest(
                     f"input '{tensor.name}': '{SIZE}' is {tensor.place.size}, but its shape and datatype take {size}"
                 )
+        self._regions.check_size(sum(tensor.place.size for tensor in ordered if tensor.place is not None))
 
     def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
         """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""

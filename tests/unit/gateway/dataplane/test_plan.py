@@ -260,6 +260,14 @@ def test_a_place_of_another_size_than_the_input_is_refused_at_once() -> None:
     assert refused(given, pool()) == ("input 'X': 'shared_memory_byte_size' is 23, but its shape and datatype take 24")
 
 
+def test_inputs_in_shared_memory_are_bounded_all_together(tmp_path: Path) -> None:
+    regions = Regions(tmp_path, max_held_bytes=26)
+    word, numbers = Input("B", "BYTES", (2, 1), Place("r", 10, 0)), Input("A", "FP32", (2, 2), Place("r", 16, 10))
+    assert Plan(special({}, word, numbers, outputs=()), TWO, regions)
+    with pytest.raises(InvalidRequest, match="27 bytes of inputs in shared memory; at most 26 in one request"):
+        Plan(special({}, Input("B", "BYTES", (2, 1), Place("r", 11, 0)), numbers, outputs=()), TWO, regions)
+
+
 def test_inputs_in_shared_memory_are_arranged_with_the_others(tmp_path: Path) -> None:
     path = tmp_path / "object"
     path.write_bytes(WORD * 2 + floats(1, 2, 3, 4))
