@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.message import Message
 
 from gateway.controlplane.triton.regions import MAX_NAME, MAX_REGIONS, Regions
-from gateway.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, RequestError, TooMany
+from gateway.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, NotReady, RequestError, TooMany
 from gateway.routing.link import Errand
 from gateway.routing.snapshot import Region
 from protos import inference_pb2 as pb
@@ -20,10 +20,13 @@ class Bench:
     def __init__(self, directory: Path, *, allowed: bool = True) -> None:
         (directory / "object").write_bytes(bytes(SIZE))
         self.published: list[tuple[Region, ...]] = []
+        self.late = False
         self.regions = Regions(self._publish, allowed=allowed, directory=directory)
 
     async def _publish(self, regions: tuple[Region, ...]) -> None:
         await asyncio.sleep(0)
+        if self.late:
+            raise NotReady("proxy 1 does not report in time")
         self.published.append(regions)
 
     async def register(self, name: str = "r", key: str = "/object", offset: int = 0, byte_size: int = SIZE) -> None:
@@ -86,6 +89,20 @@ async def test_regions_are_forgotten_one_by_one_or_all(bench: Bench) -> None:
     await bench.unregister()
     assert bench.published[-1] == ()
     await bench.register("b")
+
+
+async def test_a_change_that_a_proxy_does_not_take_in_is_none(bench: Bench) -> None:
+    await bench.register("a")
+    bench.late = True
+    with pytest.raises(NotReady):
+        await bench.register("b")
+    with pytest.raises(NotReady):
+        await bench.unregister("a")
+    assert set((await bench.status()).regions) == {"a"}
+    bench.late = False
+    await bench.register("b")
+    await bench.unregister("a")
+    assert [region.name for region in bench.published[-1]] == ["b"]
 
 
 async def test_a_name_is_taken_once(bench: Bench) -> None:
