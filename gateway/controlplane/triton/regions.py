@@ -90,6 +90,8 @@ class Regions:
     def _check_name(self, name: str) -> None:
         if not 0 < len(name) <= MAX_NAME:
             raise InvalidRequest(f"a region of shared memory needs a name of at most {MAX_NAME} characters")
+        if not name.isprintable():  # it goes into the log, which people read in terminals
+            raise InvalidRequest(f"the name {name!r} of a region holds a character that cannot be printed")
         if name in self._table:
             raise AlreadyExists(f"shared memory region '{name}' is registered already; unregister it first")
         if len(self._table) >= MAX_REGIONS:

@@ -116,6 +116,14 @@ async def test_a_name_is_needed(bench: Bench, name: str) -> None:
     assert f"a name of at most {MAX_NAME} characters" in await refused(bench, InvalidRequest, name=name)
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e"])
+async def test_a_name_can_be_printed(bench: Bench, name: str) -> None:
+    text = await refused(bench, InvalidRequest, name=name)
+    assert text == f"the name {name!r} of a region holds a character that cannot be printed"
+    assert text.isprintable()
+    await bench.register("Größe 1")
+
+
 @pytest.mark.parametrize(
     ("offset", "byte_size"),
     [
