@@ -37,12 +37,15 @@ class Regions:
         self._directory = directory
         self._max_held_bytes = max_held_bytes
         self._open: dict[str, OpenRegion] = {}
+        self._lost: dict[str, Region] = {}
+        """Registered, but not to be opened; the log has said so."""
 
     def update(self, regions: Iterable[Region]) -> None:
         """Makes these the registered ones. One that cannot be opened is tried again at the next update."""
         wanted = {region.name: region for region in regions}
         for name in [name for name, known in self._open.items() if wanted.get(name) != known.region]:
             self._open.pop(name).close()
+        self._lost = {name: region for name, region in self._lost.items() if wanted.get(name) == region}
         for name, region in wanted.items():
             if name not in self._open:
                 self._try_open(region)
@@ -52,7 +55,11 @@ class Regions:
         try:
             self._open[region.name] = OpenRegion(region, open_key(region.key, self._directory))
         except (RequestError, OSError) as error:
-            log.warning("a registered region of shared memory cannot be opened any more", error=str(error))
+            if region.name not in self._lost:
+                log.warning("a registered region of shared memory cannot be opened any more", error=str(error))
+            self._lost[region.name] = region
+        else:
+            self._lost.pop(region.name, None)
 
     def check_size(self, size: int) -> None:
         """Raises InvalidRequest when the tensors of one request, `size` bytes, will never find room."""

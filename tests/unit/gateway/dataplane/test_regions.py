@@ -123,14 +123,32 @@ def test_a_new_proxy_does_not_open_what_took_the_key(tmp_path: Path) -> None:
     for content in (None, b"another's secret, which is long enough"):
         if content is not None:
             (tmp_path / "object").write_bytes(content)
-        with structlog.testing.capture_logs() as logged:
-            late.update([registered])
-        assert len(logged) == 1
+        late.update([registered])
         assert "is not registered, or its object is gone" in refused(late, Place("r", 1, 0))
     (tmp_path / "old").rename(tmp_path / "object")
     late.update([registered])
     assert bytes(late.read("input 'X'", Place("r", 1, 0))) == b"\x04"
     late.close()
+
+
+def test_a_region_that_is_lost_is_logged_once(tmp_path: Path) -> None:
+    registered, other = region(tmp_path), region(tmp_path, size=8)
+    (tmp_path / "object").rename(tmp_path / "old")
+    made = Regions(tmp_path)
+
+    def lines(*updates: list[Region]) -> int:
+        with structlog.testing.capture_logs() as logged:
+            for update in updates:
+                made.update(update)
+        return len(logged)
+
+    assert lines([registered], [registered], [registered]) == 1
+    assert lines([other], [other]) == 1, "another region of that name"
+    assert lines([], [other], [other]) == 1, "registered anew"
+    (tmp_path / "old").rename(tmp_path / "object")
+    assert lines([other]) == 0
+    assert bytes(made.read("input 'X'", Place("r", 1, 0))) == b"\x04"
+    made.close()
 
 
 def test_an_update_closes_what_is_gone_and_keeps_the_rest(tmp_path: Path) -> None:
