@@ -16,7 +16,7 @@ from gateway.controlplane.repository import Key
 from gateway.controlplane.settings import FleetSettings, WorkerOverrides
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
-from gateway.errors import NotFound, Refused
+from gateway.errors import NotFound, NotReady, Refused
 from gateway.routing.snapshot import Policy, Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
@@ -119,9 +119,19 @@ class LocalFleet:
         await self._publish()
 
     async def share(self, regions: tuple[Region, ...]) -> None:
-        """Makes these the regions of shared memory. Returns as `serve` does."""
-        self._regions = regions
-        await self._publish()
+        """Makes these the regions of shared memory. Returns when every proxy knows these and no others.
+
+        Raises NotReady when one does not answer in time; then it is not killed, as it would be for a release, because
+        it is clients who ask for this, and the regions are those of before.
+        """
+        before, self._regions = self._regions, regions
+        self._send()
+        try:
+            await self._proxies.survey()
+        except NotReady:
+            self._regions = before
+            self._send()
+            raise
 
     def _replace_hung(self, address: str) -> None:
         for pool in (*self._pools.values(), *self._ending):
@@ -318,6 +328,11 @@ class LocalFleet:
         self._note_start()
         self._stale = False
         await self._proxies.publish(self._snapshot())
+
+    def _send(self) -> None:
+        self._note_start()
+        self._stale = False
+        self._proxies.send(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
         pools = [pool.snapshot() for key, pool in self._pools.items() if key not in self._leaving]

@@ -12,7 +12,8 @@ from gateway.routing.snapshot import Policy, Release, arm_versions
 MAX_OVERRIDES: Final = 100_000
 """Of one release. A share of the users is a canary's business, not a list's."""
 MAX_ALL_OVERRIDES: Final = 400_000
-"""Of all releases. With the policies they could roll back to, they still fit into one message to a proxy."""
+"""Of all releases; of each, what it has or would have again after a rollback, whichever is more. So they fit into one
+message to a proxy, even with the policies to roll back to."""
 MAX_UNIT_BYTES: Final = 256
 
 
@@ -36,9 +37,14 @@ def changed(release: Release, command: SetOverrides) -> Policy:
 
 def check_all(releases: Iterable[Release]) -> None:
     """Raises Refused when all releases together have too many."""
-    count = sum(len(release.policy.overrides) for release in releases)
+    count = sum(_most(release) for release in releases)
     if count > MAX_ALL_OVERRIDES:
         raise Refused(f"all models together would have {count} overrides; at most {MAX_ALL_OVERRIDES} are kept")
+
+
+def _most(release: Release) -> int:
+    """A rollback must not bring more than is kept."""
+    return max(len(policy.overrides) for policy in (release.policy, release.rollback) if policy is not None)
 
 
 def without(policy: Policy, arm: str) -> Policy:

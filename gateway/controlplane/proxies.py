@@ -141,7 +141,8 @@ class Proxies:
     def send(self, snapshot: Snapshot) -> int:
         """Gives the snapshot the next epoch, which is returned, and sends it to every proxy.
 
-        Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it.
+        Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it. Nor
+        for what clients ask for; `survey` tells who has taken it in.
         """
         before, epoch = self._snapshot, self._snapshot.epoch + 1
         self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)

@@ -13,6 +13,8 @@ from gateway.oip.request import Raw
 
 MAX_VALUES: Final = 1 << 16
 """Of one request's output, all rows together: they are sorted here, and meanwhile nobody else is answered."""
+MAX_CLASSES: Final = 4096
+"""Of one request's output, all rows together: each is written as text, which takes far longer than a value."""
 
 _LETTERS: Final = {
     "UINT8": "B",
@@ -58,18 +60,23 @@ class Classes:
         return self._classes
 
     def encode(self, tensor: Raw) -> bytes:
-        """The BYTES tensor. Raises InvalidRequest when there is too much to sort."""
+        """The BYTES tensor. Raises InvalidRequest when there is too much to sort or to write."""
+        self._check_bounds()
         values = self._values
-        if self._rows * values > MAX_VALUES:
-            raise InvalidRequest(
-                f"output '{self._name}': 'classification' of {self._rows * values} values; at most {MAX_VALUES} in one "
-                "request, send fewer rows"
-            )
         numbers = unpack(self._datatype, tensor)
         elements: list[bytes] = []
         for row in range(0, self._rows * values, values or 1):
             elements += self._row(numbers[row : row + values])
         return b"".join([piece for element in elements for piece in (_LENGTH.pack(len(element)), element)])
+
+    def _check_bounds(self) -> None:
+        what = f"output '{self._name}': 'classification'"
+        if (values := self._rows * self._values) > MAX_VALUES:
+            raise InvalidRequest(f"{what} of {values} values; at most {MAX_VALUES} in one request, send fewer rows")
+        if (classes := self._rows * self._classes) > MAX_CLASSES:
+            raise InvalidRequest(
+                f"{what} into {classes} classes; at most {MAX_CLASSES} in one request, ask for fewer or send fewer rows"
+            )
 
     def _row(self, numbers: Sequence[float]) -> list[bytes]:
         """Largest first; of equal ones that of the lower index. NaN is the least."""

@@ -15,7 +15,7 @@ from gateway.routing import link
 from gateway.transport.call import NO_TRAILERS, Call, Handler, Trailers
 
 MAX_ERRANDS: Final = 64
-"""Without an answer yet, of one proxy."""
+"""Without an answer of the control process yet, of one proxy; whether their callers still wait does not matter."""
 PUSHBACK_MS: Final = 1000
 MAX_MESSAGE_BYTES: Final = 1 << 20
 TOO_LARGE: Final = f"at most {MAX_MESSAGE_BYTES} are taken, and files of models go into the models directory"
@@ -39,6 +39,8 @@ class Errands:
         self._send = send
         self._numbers = count(1)
         self._waiting: dict[int, _Waiting] = {}
+        self._given_up: set[int] = set()
+        """Nobody waits for these any more, but the control process works on them until it answers."""
         self._gone = False
 
     def handler(self, kind: str, limit_s: float = QUICK_S) -> Handler:
@@ -56,7 +58,7 @@ class Errands:
         if self._gone:
             refuse(call, NotReady(GONE))
             return
-        if len(self._waiting) >= MAX_ERRANDS:
+        if len(self._waiting) + len(self._given_up) >= MAX_ERRANDS:
             refuse(call, QueueFull(f"{MAX_ERRANDS} questions wait for the control process already", PUSHBACK_MS))
             return
         number = next(self._numbers)
@@ -65,6 +67,7 @@ class Errands:
 
     def done(self, answer: link.ErrandDone) -> None:
         """Answers the call. Nothing happens when it was given up meanwhile."""
+        self._given_up.discard(answer.number)
         waiting = self._waiting.pop(answer.number, None)
         if waiting is None:
             return
@@ -77,15 +80,20 @@ class Errands:
         """Gives up what waits too long and forgets callers that left; called a few times a second."""
         for number, (call, until_s) in list(self._waiting.items()):
             if call.closed or call.deadline_s <= now_s:
-                del self._waiting[number]
+                self._give_up(number)
                 refuse(call, Late("the deadline passed before the control process answered"))
             elif until_s <= now_s:
-                del self._waiting[number]
+                self._give_up(number)
                 refuse(call, NotReady("the control process does not answer; the change, if it is one, may yet be made"))
+
+    def _give_up(self, number: int) -> None:
+        del self._waiting[number]
+        self._given_up.add(number)
 
     def gone(self) -> None:
         """The control process is gone: nobody will answer any more."""
         self._gone = True
+        self._given_up.clear()
         waiting, self._waiting = self._waiting, {}
         for call, _ in waiting.values():
             refuse(call, NotReady(GONE))

@@ -22,6 +22,8 @@ from workers import wire
 
 MAX_ROWS: Final = 0xFFFF_FFFF
 """The frame format counts rows in 32 bits; tensors without elements can claim more."""
+MAX_STRINGS: Final = 1 << 20
+"""BYTES elements of one request, all inputs together: they are counted here, and meanwhile nobody else is answered."""
 NO_REGIONS: Final = Regions()
 """None is registered."""
 MAX_REPLY_SHAPES: Final = 256
@@ -106,6 +108,7 @@ class Plan:
         self.joins = joins(ordered, self.lasts) if self.lasts else self.signature
         """Requests of which it is the same may be joined."""
         self.elements = tuple(prod(tensor.shape) for tensor in ordered)
+        _check_strings(ordered, self.elements)
         self.sizes = tuple(
             None if tensor.datatype == "BYTES" else count * ELEMENT_BYTES[tensor.datatype]
             for tensor, count in zip(ordered, self.elements, strict=True)
@@ -128,6 +131,7 @@ class Plan:
                 raise InvalidRequest(
                     f"input '{tensor.name}': '{SIZE}' is {tensor.place.size}, but its shape and datatype take {size}"
                 )
+        self._regions.check_size(sum(tensor.place.size for tensor in ordered if tensor.place is not None))
 
     def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
         """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""
@@ -146,14 +150,15 @@ class Plan:
         return ordered
 
     def _check_size(self, index: int, tensor: Raw) -> None:
-        name, expected = self.pool.inputs[index].name, self.sizes[index]
+        name, expected, elements = self.pool.inputs[index].name, self.sizes[index], self.elements[index]
         if expected is not None:
             raise InvalidRequest(f"input '{name}': {len(tensor)} bytes, but its shape and datatype take {expected}")
-        found = count_elements(tensor)
+        found = count_elements(tensor, elements)
         if found < 0:
             raise InvalidRequest(f"input '{name}': BYTES elements need a 4-byte little-endian length each")
-        if found != self.elements[index]:
-            raise InvalidRequest(f"input '{name}': {found} elements, but its shape takes {self.elements[index]}")
+        if found != elements:
+            many = f"more than {elements}" if found > elements else found
+            raise InvalidRequest(f"input '{name}': {many} elements, but its shape takes {elements}")
 
     def reply_shape(self, outputs_signature: bytes) -> ReplyShape:
         """The shape of answers cut out of results with this signature. Raises InvalidRequest for an unknown output."""
@@ -261,6 +266,12 @@ def _check_input(tensor: Input, spec: Tensor) -> None:
     )
     if not fits:
         raise InvalidRequest(f"input '{spec.name}': shape {list(tensor.shape)}, but the model takes {list(spec.shape)}")
+
+
+def _check_strings(tensors: Sequence[Input], elements: Sequence[int]) -> None:
+    strings = sum(count for tensor, count in zip(tensors, elements, strict=True) if tensor.datatype == "BYTES")
+    if strings > MAX_STRINGS:
+        raise InvalidRequest(f"{strings} BYTES elements; at most {MAX_STRINGS} in one request, send fewer rows")
 
 
 def _rows(tensors: Sequence[Input]) -> int:

@@ -18,9 +18,11 @@ from gateway.routing.snapshot import Region
 from gateway.sharedmemory import DIRECTORY, open_key
 
 MAX_HELD_BYTES: Final = 1 << 30
-"""Of tensors read for requests that have no answer yet, or one larger tensor: the transport, which counts what clients
-send, knows nothing of them."""
+"""Of tensors read for requests that have no answer yet: the transport, which counts what clients send, knows nothing of
+them."""
 PUSHBACK_MS: Final = 100
+TENSORS_FULL: Final = "tensors in shared memory that wait for answers fill the room for them"
+MEMORY_SHORT: Final = "there is no memory for a tensor of this size now"
 MAX_NAME: Final = 128
 """Characters of a region's name in errors."""
 
@@ -35,12 +37,15 @@ class Regions:
         self._directory = directory
         self._max_held_bytes = max_held_bytes
         self._open: dict[str, OpenRegion] = {}
+        self._lost: dict[str, Region] = {}
+        """Registered, but not to be opened; the log has said so."""
 
     def update(self, regions: Iterable[Region]) -> None:
         """Makes these the registered ones. One that cannot be opened is tried again at the next update."""
         wanted = {region.name: region for region in regions}
         for name in [name for name, known in self._open.items() if wanted.get(name) != known.region]:
             self._open.pop(name).close()
+        self._lost = {name: region for name, region in self._lost.items() if wanted.get(name) == region}
         for name, region in wanted.items():
             if name not in self._open:
                 self._try_open(region)
@@ -50,7 +55,17 @@ class Regions:
         try:
             self._open[region.name] = OpenRegion(region, open_key(region.key, self._directory))
         except (RequestError, OSError) as error:
-            log.warning("a registered region of shared memory cannot be opened any more", error=str(error))
+            if region.name not in self._lost:
+                log.warning("a registered region of shared memory cannot be opened any more", error=str(error))
+            self._lost[region.name] = region
+        else:
+            self._lost.pop(region.name, None)
+
+    def check_size(self, size: int) -> None:
+        """Raises InvalidRequest when the tensors of one request, `size` bytes, will never find room."""
+        if size > self._max_held_bytes:
+            most = self._max_held_bytes
+            raise InvalidRequest(f"{size} bytes of inputs in shared memory; at most {most} in one request")
 
     def check(self, what: str, place: Place) -> None:
         """Raises InvalidRequest when the place is not within a registered region. `what` begins the text."""
@@ -60,9 +75,12 @@ class Regions:
         """The bytes at a place. Raises InvalidRequest, or QueueFull while too much is held."""
         region = self._find(what, place)
         start = region.locate(what, place)
-        if self.held_bytes and self.held_bytes + place.size > self._max_held_bytes:
-            raise QueueFull(f"{what}: tensors of other requests in shared memory fill the room for them", PUSHBACK_MS)
-        view = memoryview(Held(self, place.size))
+        if self.held_bytes + place.size > self._max_held_bytes:
+            raise QueueFull(f"{what}: {TENSORS_FULL}", PUSHBACK_MS)
+        try:
+            view = memoryview(Held(self, place.size))
+        except MemoryError as error:
+            raise QueueFull(f"{what}: {MEMORY_SHORT}", PUSHBACK_MS) from error
         done = 0
         while done < place.size:
             count = region.read_into(what, view[done:], start + done)
@@ -199,11 +217,11 @@ class Sharing:
 
 
 class Held(bytearray):
-    """Room for a tensor; counted as long as anybody looks at it."""
+    """Room for a tensor; counted as long as anybody looks at it. Raises MemoryError, then nothing is counted."""
 
     def __init__(self, regions: Regions, size: int) -> None:
+        self._regions = regions  # first: it is deleted, too, when there is no memory
         super().__init__(size)
-        self._regions = regions
         regions.held_bytes += size
 
     def __del__(self) -> None:

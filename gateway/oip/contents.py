@@ -26,6 +26,8 @@ _FIELDS: Final[dict[str, tuple[str, str]]] = {
     "BYTES": ("bytes_contents", ""),
 }
 
+_LENGTH: Final = struct.Struct("<I")
+
 
 def to_raw(name: str, datatype: str, contents: pb.InferTensorContents) -> bytes:
     """Raw bytes of one input's typed contents. Raises InvalidRequest naming the input."""
@@ -37,7 +39,7 @@ def to_raw(name: str, datatype: str, contents: pb.InferTensorContents) -> bytes:
         raise InvalidRequest(f"input '{name}': datatype {datatype} belongs in {field}, not in {', '.join(filled)}")
     values = getattr(contents, field)
     if datatype == "BYTES":
-        return b"".join(struct.pack("<I", len(value)) + value for value in values)
+        return b"".join(_LENGTH.pack(len(value)) + value for value in values)
     return _pack(name, datatype, letter, values)
 
 
@@ -48,15 +50,20 @@ def _pack(name: str, datatype: str, letter: str, values: Sequence[float]) -> byt
         raise InvalidRequest(f"input '{name}': a value does not fit {datatype}") from error
 
 
-def count_elements(raw: bytes | memoryview) -> int:
-    """The number of elements in a BYTES tensor (u32 length, then the payload, each); -1 when malformed."""
+def count_elements(raw: bytes | memoryview, most: int) -> int:
+    """The number of elements in a BYTES tensor (u32 length, then the payload, each); -1 when malformed.
+
+    Counts no further than `most` + 1: what comes behind so many is not looked at.
+    """
     position, end, count = 0, len(raw), 0
-    while position < end:
-        if end - position < 4:
-            return -1
-        position += 4 + int.from_bytes(raw[position : position + 4], "little")
-        count += 1
-    return count if position == end else -1
+    length_at = _LENGTH.unpack_from
+    try:
+        while position < end and count <= most:
+            position += 4 + length_at(raw, position)[0]
+            count += 1
+    except struct.error:  # no room for a length
+        return -1
+    return count if position <= end else -1
 
 
 def element_offset(raw: bytes | memoryview, position: int, count: int) -> int:

@@ -19,8 +19,8 @@ from gateway.controlplane.processes import Launcher
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.settings import FleetSettings, ProxySettings
-from gateway.errors import NotFound, Refused
-from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow
+from gateway.errors import NotFound, NotReady, Refused
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow, Snapshot
 from tests.children.world import Book, Reported, proxy, put, release, worker_host
 
 
@@ -331,3 +331,23 @@ async def test_regions_of_shared_memory_stay_in_every_snapshot(world: World) -> 
     assert list(world.proxies.snapshot.regions) == [region]
     await world.fleet.share(())
     assert list(world.proxies.snapshot.regions) == []
+
+
+async def test_no_proxy_is_killed_for_a_region_that_a_client_wants(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Region(name, "/object", 0, 8, 1, 2) for name in "ab")
+    await world.fleet.share((first,))
+
+    async def late() -> None:
+        assert list(world.proxies.snapshot.regions) == [first, second], "it was sent before it is asked for"
+        raise NotReady("proxy 0 does not report in time")
+
+    async def publish(_: Snapshot) -> None:
+        pytest.fail("who is late for this would be killed")
+
+    monkeypatch.setattr(world.proxies, "survey", late)
+    monkeypatch.setattr(world.proxies, "publish", publish)
+    with pytest.raises(NotReady):
+        await world.fleet.share((first, second))
+    assert list(world.proxies.snapshot.regions) == [first]

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from gateway.controlplane import audit
 from gateway.controlplane.commands import Command, Register, SetCanary, SetShadow
 from gateway.controlplane.release import apply, unborn
-from gateway.controlplane.store import Request, Store
+from gateway.controlplane.store import Request, Store, memory, sql
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import Stale, StartupError, StoreFailed
@@ -99,6 +99,21 @@ async def test_a_commit_on_another_revision_is_stale_and_changes_nothing(store: 
     assert await store.releases() == {"iris": release}
     assert len(await chain(store)) == 4
     assert await store.recall("late") is None
+
+
+async def test_only_the_newest_request_ids_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the order of changes, whatever the clock says: those of `wine` are of the same time as those of `iris`."""
+    for module in (memory, sql):
+        monkeypatch.setattr(module, "REMEMBERED", 5)
+    wine = await fill(store, "wine")
+    await fill(store)
+    recalled = [await store.recall(f"{model}-{number}") for model in ("wine", "iris") for number in range(4)]
+    assert [one is not None for one in recalled] == [False] * 3 + [True] * 5
+    wine = await commit(store, wine, SetCanary(3, 400))
+    await commit(store, wine, SetCanary(3, 500), Request("wine-0", "print"))
+    recalled = [await store.recall(request_id) for request_id in ("wine-3", "iris-0", "iris-1", "iris-3", "wine-0")]
+    assert [one is not None for one in recalled] == [False, False, True, True, True]
+    assert len(await chain(store)) == 10, "the audit log keeps all"
 
 
 async def test_a_request_id_is_carried_out_once(store: Store) -> None:

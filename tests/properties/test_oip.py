@@ -252,15 +252,15 @@ def test_equal_inputs_share_one_head(message: pb.ModelInferRequest) -> None:
 @given(st.lists(st.binary(max_size=20), max_size=10))
 def test_strings_are_counted_as_they_were_put_in(values: list[bytes]) -> None:
     raw = to_raw("X", "BYTES", pb.InferTensorContents(bytes_contents=values))
-    assert count_elements(raw) == len(values)
-    assert count_elements(memoryview(raw)) == len(values)
+    assert count_elements(raw, 10) == len(values)
+    assert count_elements(memoryview(raw), 10) == len(values)
 
 
 @MORE
-@given(st.binary(max_size=40))
-def test_counting_any_bytes_ends(raw: bytes) -> None:
-    found = count_elements(raw)
-    assert -1 <= found <= len(raw) // 4
+@given(st.binary(max_size=40), st.integers(0, 11))
+def test_counting_any_bytes_ends(raw: bytes, most: int) -> None:
+    found = count_elements(raw, most)
+    assert -1 <= found <= min(len(raw) // 4, most + 1)
 
 
 @FEW

@@ -3,10 +3,13 @@
 Every implementation passes the same tests (tests/integration/test_store.py).
 """
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.controlplane.audit import AuditEvent, Draft
 from gateway.routing.snapshot import Release
+
+REMEMBERED: Final = 1000
+"""Changes whose request ids are remembered, the newest: each is kept with the whole release it was answered with."""
 
 
 class Request(NamedTuple):
@@ -45,11 +48,11 @@ class Store(Protocol):
         """Keeps the release, its audit event and the request's answer, all or none; on return they survive a crash.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
-        revision or knows the request id.
+        revision or knows the request id. `event` carries the id, too.
         """
 
     async def recall(self, request_id: str) -> Recalled | None:
-        """What was answered to the request id, if anything was changed by it."""
+        """What was answered to the request id, if it made one of the REMEMBERED newest changes."""
 
     async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
         """At most `limit` events, newest first; of one model, and older than a sequence, unless None."""

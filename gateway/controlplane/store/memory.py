@@ -1,7 +1,7 @@
 """A store that forgets everything when the process ends: for trying things out, or for state kept elsewhere."""
 
 from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, link
-from gateway.controlplane.store import Recalled, Request, Store
+from gateway.controlplane.store import REMEMBERED, Recalled, Request, Store
 from gateway.errors import Stale
 from gateway.routing.snapshot import Release
 
@@ -39,6 +39,8 @@ class MemoryStore:
         self._releases[release.model] = release
         if request is not None:
             self._requests[request.request_id] = Recalled(request.fingerprint, release)
+        if len(self._events) > REMEMBERED:
+            self._requests.pop(self._events[-REMEMBERED - 1].request_id, None)
         return linked
 
     async def recall(self, request_id: str) -> Recalled | None:

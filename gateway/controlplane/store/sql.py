@@ -1,12 +1,12 @@
 """What a store asks of an SQL database, inside a transaction that its caller has begun. The same for every database."""
 
 import msgspec
-from sqlalchemy import Insert, insert, select, update
+from sqlalchemy import Insert, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, link
-from gateway.controlplane.store import Recalled, Request, schema
+from gateway.controlplane.store import REMEMBERED, Recalled, Request, schema
 from gateway.errors import Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
@@ -50,6 +50,7 @@ async def write_commit(
     await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(linked)))
     if request is not None:
         await _write_request(connection, release, event.time_ms, request)
+        await _forget_requests(connection, linked.sequence)
     return linked
 
 
@@ -70,6 +71,12 @@ async def _write_request(connection: AsyncConnection, release: Release, time_ms:
     values = {**request._asdict(), "time_ms": time_ms, "body": body}
     if not await _inserted(connection, insert(schema.requests).values(values)):
         raise Stale(f"request id {request.request_id} was carried out already: send it again to get its answer")
+
+
+async def _forget_requests(connection: AsyncConnection, sequence: int) -> None:
+    """By the order of changes, which no clock can turn round."""
+    newest = select(schema.audit.c.request_id).where(schema.audit.c.sequence > sequence - REMEMBERED)
+    await connection.execute(delete(schema.requests).where(schema.requests.c.request_id.not_in(newest)))
 
 
 async def _inserted(connection: AsyncConnection, statement: Insert) -> bool:

@@ -33,7 +33,7 @@ class Regions:
     """The table, and the errands that change and read it; one change after the other."""
 
     def __init__(self, publish: Publish, *, allowed: bool, directory: Path = DIRECTORY) -> None:
-        """`publish(regions)` returns when every proxy knows these and no others."""
+        """`publish(regions)` returns when every proxy knows these and no others, or raises and has changed nothing."""
         self._publish = publish
         self._allowed = allowed
         self._directory = directory
@@ -41,26 +41,26 @@ class Regions:
         self._changing = asyncio.Lock()
 
     async def register(self, errand: Errand) -> bytes:
-        """Raises Forbidden, InvalidRequest, AlreadyExists or TooMany."""
+        """Raises Forbidden, InvalidRequest, AlreadyExists, TooMany, or NotReady when a proxy is late."""
         self._check_allowed()
         request = read(pb.SystemSharedMemoryRegisterRequest, errand.message)
         async with self._changing:
             self._check_name(request.name)
-            self._table[request.name] = self._look(request)
-            await self._publish(tuple(self._table.values()))
+            await self._change({**self._table, request.name: self._look(request)})
         log.info("shared memory registered", region=request.name, bytes=request.byte_size, peer=errand.peer)
         return pb.SystemSharedMemoryRegisterResponse().SerializeToString()
 
     async def unregister(self, errand: Errand) -> bytes:
-        """Forgets one region, or all for the name "". What nobody registered is forgotten already. Raises Forbidden."""
+        """Forgets one region, or all for the name "". What nobody registered is forgotten already.
+
+        Raises Forbidden, or NotReady when a proxy is late; then none is forgotten.
+        """
         self._check_allowed()
         name = read(pb.SystemSharedMemoryUnregisterRequest, errand.message).name
         async with self._changing:
             gone = [known for known in self._table if name in ("", known)]
-            for known in gone:
-                del self._table[known]
             if gone:
-                await self._publish(tuple(self._table.values()))
+                await self._change({known: region for known, region in self._table.items() if known not in gone})
                 log.info("shared memory unregistered", regions=gone, peer=errand.peer)
         return pb.SystemSharedMemoryUnregisterResponse().SerializeToString()
 
@@ -78,6 +78,11 @@ class Regions:
                 described.offset, described.byte_size = region.offset, region.byte_size
         return response.SerializeToString()
 
+    async def _change(self, table: dict[str, Region]) -> None:
+        """The table changes once all proxies know; what cannot be told to all is not registered, and not forgotten."""
+        await self._publish(tuple(table.values()))
+        self._table = table
+
     def _check_allowed(self) -> None:
         if not self._allowed:
             raise Forbidden("shared memory is off; the operator may set shared_memory = true in [triton]")
@@ -85,6 +90,8 @@ class Regions:
     def _check_name(self, name: str) -> None:
         if not 0 < len(name) <= MAX_NAME:
             raise InvalidRequest(f"a region of shared memory needs a name of at most {MAX_NAME} characters")
+        if not name.isprintable():  # it goes into the log, which people read in terminals
+            raise InvalidRequest(f"the name {name!r} of a region holds a character that cannot be printed")
         if name in self._table:
             raise AlreadyExists(f"shared memory region '{name}' is registered already; unregister it first")
         if len(self._table) >= MAX_REGIONS:

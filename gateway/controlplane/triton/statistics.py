@@ -34,9 +34,7 @@ class StatisticsErrand:
         request = read(pb.ModelStatisticsRequest, errand.message)
         wanted = select(self._releases(), request.name, request.version)
         await self._survey()
-        return pb.ModelStatisticsResponse(
-            model_stats=[version_statistics(self._statistics, *key) for key in wanted]
-        ).SerializeToString()
+        return pb.ModelStatisticsResponse(model_stats=described(self._statistics, wanted)).SerializeToString()
 
 
 def select(releases: Iterable[Release], name: str, version: str) -> list[tuple[str, int]]:
@@ -55,10 +53,16 @@ def select(releases: Iterable[Release], name: str, version: str) -> list[tuple[s
     return [(name, int(version))]
 
 
-def version_statistics(statistics: Statistics, model: str, version: int) -> pb.ModelStatistics:
-    """What one version did under every arm, copies apart."""
-    series = [totals for key, totals in statistics.series.items() if key[:2] == (model, version)]
-    batches = statistics.batches.get((model, version, False), NOTHING)
+def described(statistics: Statistics, wanted: Iterable[tuple[str, int]]) -> list[pb.ModelStatistics]:
+    """What each (model, version) did under every arm, copies apart. Walks over the series once."""
+    series: dict[tuple[str, int], list[SeriesTotals]] = {}
+    for (model, version, _), totals in statistics.series.items():
+        series.setdefault((model, version), []).append(totals)
+    return [_version(key, series.get(key, []), statistics.batches.get((*key, False), NOTHING)) for key in wanted]
+
+
+def _version(key: tuple[str, int], series: list[SeriesTotals], batches: BatchTotals) -> pb.ModelStatistics:
+    model, version = key
     return pb.ModelStatistics(
         name=model,
         version=str(version),

@@ -1,6 +1,7 @@
 """Traces in Triton's JSON format (docs/user_guide/trace.md of its server): one array in each file, always complete."""
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -98,17 +99,31 @@ def entries(number: int, trace: Trace) -> list[bytes]:
 
 
 def append(path: Path, added: Iterable[bytes]) -> None:
-    """Adds entries to the array in the file, which is made if need be. Blocks. Raises OSError; and ValueError when the
-    file holds something else, which is then left alone.
+    """Adds entries to the array in the file, which is made if need be. Blocks. Raises OSError, then the file is as
+    before; and ValueError when the file holds something else, which is then left alone.
     """
     body = b",\n".join(added) + b"]"
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o640), "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
-            file.write(b"[" + body)
-            return
-        file.seek(size - 1)
-        if file.read(1) != b"]":
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        size = os.fstat(number).st_size
+        if size and os.pread(number, 1, size - 1) != b"]":
             raise ValueError("it does not end like a file of traces; move it away")
-        file.seek(size - 1)
-        file.write(b",\n" + body)
+        _write_end(number, size, (b",\n" if size else b"[") + body)
+    finally:
+        os.close(number)
+
+
+def _write_end(number: int, size: int, data: bytes) -> None:
+    """Writes over the bracket at the end of a file of `size` bytes. What the disk took of a write that fails is taken
+    back, for which it needs no room that was not there before.
+    """
+    start = max(0, size - 1)
+    done = 0
+    try:
+        while done < len(data):
+            done += os.pwrite(number, data[done:], start + done)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(number, size)
+            os.pwrite(number, b"]"[:size], start)
+        raise

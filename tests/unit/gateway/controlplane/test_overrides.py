@@ -72,6 +72,17 @@ def test_there_is_a_most_of_all_releases(monkeypatch: pytest.MonkeyPatch) -> Non
         check_all([RELEASE] * 3)
 
 
+def test_what_a_rollback_would_bring_back_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a list could be put away behind a flip, and the next one be made."""
+    monkeypatch.setattr(overrides, "MAX_ALL_OVERRIDES", 6)
+    few = Policy(stable=2, overrides={"ann": "stable"})
+    flipped = Release("iris", 6, few, rollback=POLICY)
+    check_all([flipped, flipped])
+    check_all([Release("iris", 6, POLICY, rollback=few)] * 2)
+    with pytest.raises(Refused, match="all models together would have 9 overrides; at most 6 are kept"):
+        check_all([flipped] * 3)
+
+
 def test_an_override_ends_with_its_arm() -> None:
     assert left(RemoveCanary(2)) == {"ann": "stable", "eve": "standby"}
     assert left(SetCanary(2, 1)) == POLICY.overrides

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.controlplane import overrides
 from gateway.controlplane import releases as module
 from gateway.controlplane.audit import AuditEvent, Draft, verify
 from gateway.controlplane.commands import (
@@ -15,6 +16,7 @@ from gateway.controlplane.commands import (
     RemoveCanary,
     Rollback,
     SetCanary,
+    SetOverrides,
     SetShadow,
 )
 from gateway.controlplane.etag import etag
@@ -345,3 +347,14 @@ async def test_close_ends_watches_and_retries(door: Door) -> None:
     assert [found.revision async for found in watch] == [2]
     assert door.releases._retry is not None
     assert door.releases._retry.done()
+
+
+async def test_a_list_of_which_there_is_too_much_can_still_be_shortened(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.ask(SetOverrides({"ann": "stable", "bob": "stable", "eve": "stable"}))
+    monkeypatch.setattr(overrides, "MAX_ALL_OVERRIDES", 1)
+    with pytest.raises(Refused, match="all models together would have 4 overrides; at most 1 are kept"):
+        await door.ask(SetOverrides({"joe": "stable"}))
+    await door.ask(SetOverrides({}, ("bob",)))
+    assert door.releases.get("iris").policy.overrides == {"ann": "stable", "eve": "stable"}

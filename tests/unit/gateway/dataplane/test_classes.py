@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dataplane.classes import MAX_VALUES, Classes, check_datatype, unpack
+from gateway.dataplane.classes import MAX_CLASSES, MAX_VALUES, Classes, check_datatype, unpack
 from gateway.errors import InvalidRequest
 from workers.tensors import DTYPES
 
@@ -68,6 +68,19 @@ def test_rows_without_values_and_no_rows_give_nothing() -> None:
 def test_too_much_to_sort_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=f"output 'Y': 'classification' of {MAX_VALUES + 1} values; at most"):
         Classes("Y", "UINT8", 1, MAX_VALUES + 1, 1, ()).encode(bytes(MAX_VALUES + 1))
+
+
+@pytest.mark.parametrize(("rows", "values", "most"), [(1, MAX_CLASSES + 1, MAX_CLASSES + 1), (2049, 3, 2)])
+def test_too_much_to_write_is_refused(rows: int, values: int, most: int) -> None:
+    text = f"output 'Y': 'classification' into {rows * most} classes; at most {MAX_CLASSES} in one request"
+    with pytest.raises(InvalidRequest, match=text):
+        Classes("Y", "UINT8", rows, values, most, ()).encode(bytes(rows * values))
+
+
+@pytest.mark.parametrize(("rows", "values", "most"), [(1, MAX_CLASSES, 10**9), (2048, 3, 2)])
+def test_what_can_just_be_written(rows: int, values: int, most: int) -> None:
+    encoded = Classes("Y", "UINT8", rows, values, most, ()).encode(bytes(rows * values))
+    assert len(elements(encoded)) == MAX_CLASSES
 
 
 @pytest.mark.parametrize("datatype", ["BOOL", "BYTES"])

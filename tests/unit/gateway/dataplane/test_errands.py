@@ -61,6 +61,21 @@ def test_who_asks_too_much_at_once_is_refused() -> None:
     assert bench.ask().code is None
 
 
+def test_what_was_given_up_keeps_its_place_until_the_control_process_has_answered() -> None:
+    """Else whoever asks with short deadlines would have it work on any number at once."""
+    bench = Bench()
+    for number in range(MAX_ERRANDS):
+        call = bench.ask(deadline_s=1.0 if number % 2 else inf)
+        if number % 3 == 0:
+            call.cancel()
+    bench.errands.sweep(QUICK_S)
+    assert bench.ask().code == Code.RESOURCE_EXHAUSTED
+    assert len(bench.sent) == MAX_ERRANDS
+    bench.errands.done(link.ErrandDone(bench.sent[0].number))
+    bench.errands.done(link.ErrandDone(bench.sent[0].number))
+    assert [bench.ask().code for _ in range(2)] == [None, Code.RESOURCE_EXHAUSTED]
+
+
 def test_a_message_that_no_such_call_can_need_does_not_go_out() -> None:
     bench = Bench()
     refused = bench.ask(bytes(MAX_MESSAGE_BYTES + 1))

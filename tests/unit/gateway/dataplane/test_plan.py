@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.dataplane import plan as plans
-from gateway.dataplane.plan import MAX_ROWS, Plan, Plans, signature
+from gateway.dataplane.plan import MAX_ROWS, MAX_STRINGS, Plan, Plans, signature
 from gateway.dataplane.regions import Regions
 from gateway.errors import InvalidRequest, NotReady
 from gateway.oip.request import Head, Input
@@ -93,6 +93,21 @@ def test_rows_beyond_the_frame_format_are_refused() -> None:
     assert Plan(head(("X", "FP32", (MAX_ROWS, 0))), hollow).rows == MAX_ROWS
 
 
+def test_more_strings_than_can_be_counted_meanwhile_are_refused() -> None:
+    """All inputs together: each of them may have what is left."""
+    names = tuple(Tensor(name, "BYTES", (-1, -1)) for name in "AB")
+    two = pool(inputs=names)
+    half = MAX_STRINGS // 2
+    assert Plan(head(("A", "BYTES", (2, half // 2)), ("B", "BYTES", (2, half // 2))), two).elements == (half, half)
+    assert refused(head(("A", "BYTES", (2, half // 2)), ("B", "BYTES", (2, half // 2 + 1))), two) == (
+        f"{MAX_STRINGS + 2} BYTES elements; at most {MAX_STRINGS} in one request, send fewer rows"
+    )
+
+
+def test_numbers_are_not_strings() -> None:
+    assert Plan(head(("X", "FP32", (MAX_STRINGS, 2))), pool()).rows == MAX_STRINGS
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_there_is_one_raw_tensor_for_each_input(count: int) -> None:
     made = Plan(head(("A", "FP32", (1, 2)), ("B", "BYTES", (1, 1))), TWO)
@@ -106,7 +121,7 @@ def test_there_is_one_raw_tensor_for_each_input(count: int) -> None:
     [
         ([b"a" * 15, WORD * 2], "input 'A': 15 bytes, but its shape and datatype take 16"),
         ([b"a" * 16, WORD], "input 'B': 1 elements, but its shape takes 2"),
-        ([b"a" * 16, WORD * 3], "input 'B': 3 elements, but its shape takes 2"),
+        ([b"a" * 16, WORD * 3], "input 'B': more than 2 elements, but its shape takes 2"),
         ([b"a" * 16, b"ww"], "input 'B': BYTES elements need a 4-byte little-endian length each"),
         ([memoryview(b"a" * 16), memoryview(WORD + b"\xff")], "input 'B': BYTES elements need"),
     ],
@@ -123,7 +138,7 @@ def test_one_tensor_is_checked_like_several() -> None:
         numbers.arrange([b"1234567"])
     strings = Plan(head(("X", "BYTES", (1,))), pool(inputs=(Tensor("X", "BYTES", (-1,)),)))
     assert strings.arrange([WORD]) == [WORD]
-    with pytest.raises(InvalidRequest, match="input 'X': 2 elements, but its shape takes 1"):
+    with pytest.raises(InvalidRequest, match="input 'X': more than 1 elements, but its shape takes 1"):
         strings.arrange([WORD * 2])
 
 
@@ -243,6 +258,14 @@ def test_an_output_in_shared_memory_says_where() -> None:
 def test_a_place_of_another_size_than_the_input_is_refused_at_once() -> None:
     given = special({}, Input("X", "FP32", (3, 2), Place("r", 23, 0)))
     assert refused(given, pool()) == ("input 'X': 'shared_memory_byte_size' is 23, but its shape and datatype take 24")
+
+
+def test_inputs_in_shared_memory_are_bounded_all_together(tmp_path: Path) -> None:
+    regions = Regions(tmp_path, max_held_bytes=26)
+    word, numbers = Input("B", "BYTES", (2, 1), Place("r", 10, 0)), Input("A", "FP32", (2, 2), Place("r", 16, 10))
+    assert Plan(special({}, word, numbers, outputs=()), TWO, regions)
+    with pytest.raises(InvalidRequest, match="27 bytes of inputs in shared memory; at most 26 in one request"):
+        Plan(special({}, Input("B", "BYTES", (2, 1), Place("r", 11, 0)), numbers, outputs=()), TWO, regions)
 
 
 def test_inputs_in_shared_memory_are_arranged_with_the_others(tmp_path: Path) -> None:

@@ -123,14 +123,32 @@ def test_a_new_proxy_does_not_open_what_took_the_key(tmp_path: Path) -> None:
     for content in (None, b"another's secret, which is long enough"):
         if content is not None:
             (tmp_path / "object").write_bytes(content)
-        with structlog.testing.capture_logs() as logged:
-            late.update([registered])
-        assert len(logged) == 1
+        late.update([registered])
         assert "is not registered, or its object is gone" in refused(late, Place("r", 1, 0))
     (tmp_path / "old").rename(tmp_path / "object")
     late.update([registered])
     assert bytes(late.read("input 'X'", Place("r", 1, 0))) == b"\x04"
     late.close()
+
+
+def test_a_region_that_is_lost_is_logged_once(tmp_path: Path) -> None:
+    registered, other = region(tmp_path), region(tmp_path, size=8)
+    (tmp_path / "object").rename(tmp_path / "old")
+    made = Regions(tmp_path)
+
+    def lines(*updates: list[Region]) -> int:
+        with structlog.testing.capture_logs() as logged:
+            for update in updates:
+                made.update(update)
+        return len(logged)
+
+    assert lines([registered], [registered], [registered]) == 1
+    assert lines([other], [other]) == 1, "another region of that name"
+    assert lines([], [other], [other]) == 1, "registered anew"
+    (tmp_path / "old").rename(tmp_path / "object")
+    assert lines([other]) == 0
+    assert bytes(made.read("input 'X'", Place("r", 1, 0))) == b"\x04"
+    made.close()
 
 
 def test_an_update_closes_what_is_gone_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -147,14 +165,33 @@ def test_an_update_closes_what_is_gone_and_keeps_the_rest(tmp_path: Path) -> Non
 def test_what_requests_hold_is_bounded(tmp_path: Path) -> None:
     made = Regions(tmp_path, max_held_bytes=10)
     made.update([region(tmp_path)])
-    first = made.read("input 'X'", Place("r", 16, 0))
-    assert made.held_bytes == 16, "a single larger one is let through"
-    with pytest.raises(QueueFull, match="tensors of other requests in shared memory"):
+    with pytest.raises(QueueFull):
+        made.read("input 'X'", Place("r", 11, 0))
+    first = made.read("input 'X'", Place("r", 10, 0))
+    assert made.held_bytes == 10
+    with pytest.raises(QueueFull, match="input 'X': tensors in shared memory that wait for answers fill the room"):
         made.read("input 'X'", Place("r", 1, 0))
     del first
     assert made.held_bytes == 0
     small = [made.read("input 'X'", Place("r", 5, 0)) for _ in range(2)]
     assert made.held_bytes == sum(map(len, small))
+    made.close()
+
+
+def test_what_will_never_find_room_is_the_fault_of_the_request(tmp_path: Path) -> None:
+    made = Regions(tmp_path, max_held_bytes=10)
+    made.check_size(10)
+    with pytest.raises(InvalidRequest, match="11 bytes of inputs in shared memory; at most 10 in one request"):
+        made.check_size(11)
+
+
+def test_a_tensor_for_which_there_is_no_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.OpenRegion, "locate", lambda *_: 0)
+    made = Regions(tmp_path, max_held_bytes=1 << 63)
+    made.update([region(tmp_path)])
+    with pytest.raises(QueueFull, match="input 'X': there is no memory for a tensor of this size now"):
+        made.read("input 'X'", Place("r", 1 << 62, 0))  # more than any machine can address
+    assert made.held_bytes == 0
     made.close()
 
 

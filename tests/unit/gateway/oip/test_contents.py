@@ -78,8 +78,17 @@ def test_sizes_agree_with_the_workers() -> None:
     ],
 )
 def test_elements_are_counted_and_broken_ones_found(raw: bytes, found: int) -> None:
-    assert count_elements(raw) == found
-    assert count_elements(memoryview(raw)) == found
+    assert count_elements(raw, 2) == found
+    assert count_elements(memoryview(raw), 2) == found
+
+
+@pytest.mark.parametrize(("most", "found"), [(0, 1), (1, 2), (2, 3), (3, -1), (4, -1)])
+def test_what_comes_behind_the_most_is_not_looked_at(most: int, found: int) -> None:
+    assert count_elements(b"\0\0\0\0" * 3 + b"broken", most) == found
+
+
+def test_the_last_element_that_is_looked_at_must_be_whole() -> None:
+    assert count_elements(b"\0\0\0\0" + b"\xff\0\0\0a", 1) == -1
 
 
 def test_the_offset_behind_some_elements() -> None:

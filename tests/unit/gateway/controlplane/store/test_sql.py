@@ -16,8 +16,8 @@ FIRST, (REGISTERED,) = apply(unborn("iris"), Register(1), 1)
 SECOND, (RAMPED,) = apply(FIRST, SetCanary(2, 100), 2)
 
 
-def event(fact: Fact) -> audit.Draft:
-    return audit.draft(fact, actor="ada", reason="", request_id="")
+def event(fact: Fact, request_id: str = "") -> audit.Draft:
+    return audit.draft(fact, actor="ada", reason="", request_id=request_id)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def connection() -> AsyncIterator[AsyncConnection]:
 
 async def test_a_commit_writes_release_event_and_request(connection: AsyncConnection) -> None:
     first = await sql.write_commit(connection, 0, FIRST, event(REGISTERED), None)
-    second = await sql.write_commit(connection, 1, SECOND, event(RAMPED), Request("id", "print"))
+    second = await sql.write_commit(connection, 1, SECOND, event(RAMPED, "id"), Request("id", "print"))
     assert await sql.read_releases(connection) == {"iris": SECOND}
     assert await sql.read_events(connection, None, 10, None) == [second, first]
     assert await sql.read_events(connection, "iris", 1, 2) == [first]

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.message import Message
 
 from gateway.controlplane.triton.regions import MAX_NAME, MAX_REGIONS, Regions
-from gateway.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, RequestError, TooMany
+from gateway.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, NotReady, RequestError, TooMany
 from gateway.routing.link import Errand
 from gateway.routing.snapshot import Region
 from protos import inference_pb2 as pb
@@ -20,10 +20,13 @@ class Bench:
     def __init__(self, directory: Path, *, allowed: bool = True) -> None:
         (directory / "object").write_bytes(bytes(SIZE))
         self.published: list[tuple[Region, ...]] = []
+        self.late = False
         self.regions = Regions(self._publish, allowed=allowed, directory=directory)
 
     async def _publish(self, regions: tuple[Region, ...]) -> None:
         await asyncio.sleep(0)
+        if self.late:
+            raise NotReady("proxy 1 does not report in time")
         self.published.append(regions)
 
     async def register(self, name: str = "r", key: str = "/object", offset: int = 0, byte_size: int = SIZE) -> None:
@@ -88,6 +91,20 @@ async def test_regions_are_forgotten_one_by_one_or_all(bench: Bench) -> None:
     await bench.register("b")
 
 
+async def test_a_change_that_a_proxy_does_not_take_in_is_none(bench: Bench) -> None:
+    await bench.register("a")
+    bench.late = True
+    with pytest.raises(NotReady):
+        await bench.register("b")
+    with pytest.raises(NotReady):
+        await bench.unregister("a")
+    assert set((await bench.status()).regions) == {"a"}
+    bench.late = False
+    await bench.register("b")
+    await bench.unregister("a")
+    assert [region.name for region in bench.published[-1]] == ["b"]
+
+
 async def test_a_name_is_taken_once(bench: Bench) -> None:
     done = await asyncio.gather(bench.register(), bench.register(), return_exceptions=True)
     assert [type(error) for error in done] == [type(None), AlreadyExists]
@@ -97,6 +114,14 @@ async def test_a_name_is_taken_once(bench: Bench) -> None:
 @pytest.mark.parametrize("name", ["", "x" * (MAX_NAME + 1)])
 async def test_a_name_is_needed(bench: Bench, name: str) -> None:
     assert f"a name of at most {MAX_NAME} characters" in await refused(bench, InvalidRequest, name=name)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e"])
+async def test_a_name_can_be_printed(bench: Bench, name: str) -> None:
+    text = await refused(bench, InvalidRequest, name=name)
+    assert text == f"the name {name!r} of a region holds a character that cannot be printed"
+    assert text.isprintable()
+    await bench.register("Größe 1")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 
-from gateway.controlplane.triton.statistics import StatisticsErrand
+from gateway.controlplane.triton.statistics import StatisticsErrand, described
 from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError
-from gateway.observe.statistics import Statistics
+from gateway.observe.statistics import SeriesTotals, Statistics
 from gateway.routing.link import Errand
 from gateway.routing.outcome import BatchReport, Report, SeriesReport, SizeReport
 from gateway.routing.snapshot import Canary, Policy, Range, Release
@@ -93,3 +95,22 @@ async def test_proxies_are_asked_before_the_answer() -> None:
 async def test_a_proxy_that_does_not_report_is_an_error_and_not_a_wrong_number() -> None:
     with pytest.raises(NotReady):
         await Bench(error=NotReady("proxy 1 does not report in time")).ask()
+
+
+class Walked(dict[tuple[str, int, str], SeriesTotals]):
+    """Series that count how often somebody looks at all of them."""
+
+    walks = 0
+
+    def items(self) -> Any:
+        self.walks += 1
+        return super().items()
+
+
+def test_the_series_are_looked_through_once_however_many_models_there_are() -> None:
+    statistics = Statistics()
+    keys = [(f"m{number}", 1) for number in range(20)]
+    series = Walked({(*key, arm): SeriesTotals(codes={0: 1}) for key in keys for arm in ("stable", "canary-2")})
+    statistics.series = series
+    assert [one.inference_stats.success.count for one in described(statistics, [*keys, ("none", 1)])] == [2] * 20 + [0]
+    assert series.walks == 1

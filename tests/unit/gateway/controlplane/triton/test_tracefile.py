@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,36 @@ def test_the_file_is_an_array_after_every_write(
         append(path, [entries(1, trace(f"r{one}"))[0] for one in ids])
         said += [f"r{one}" for one in ids]
         assert [entry["request_id"] for entry in json.loads(path.read_text())] == said
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("room", [0, 1, 5, 40])
+def test_a_disk_that_is_full_in_the_middle_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, room: int
+) -> None:
+    path = tmp_path / "traces.json"
+    if before:
+        append(path, [b'{"id": 1}'])
+    content = path.read_bytes() if before else b""
+    pwrite, left = os.pwrite, room
+
+    def fill(number: int, data: bytes, start: int) -> int:
+        """Only what makes the file longer needs room."""
+        nonlocal left
+        longer = start + len(data) - os.fstat(number).st_size
+        if longer > 0 and not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: len(data) - max(0, longer - left)]
+        left -= max(0, start + len(taken) - os.fstat(number).st_size)
+        return pwrite(number, taken, start)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", fill)
+        with pytest.raises(OSError, match="No space left"):
+            append(path, [b'{"id": 2}'] * 30)
+    assert path.read_bytes() == content
+    append(path, [b'{"id": 3}'])
+    assert [entry["id"] for entry in json.loads(path.read_text())] == [1] * before + [3]
 
 
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
