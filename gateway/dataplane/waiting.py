@@ -1,10 +1,8 @@
 """Where the jobs of one lane wait: by priority, then in the order of arrival while few do, else fairly by who asks.
 
-Fair is start-time fair queueing (Goyal, Vin, Cheng 1996) by rows: of those who ask, the one who was given the fewest
-rows goes next, so that neither many requests nor large ones starve anybody. Pure; nothing is answered here.
-
-Who has not been there lately counts as given what those were whose turn it is. So each of endlessly many who ask once
-goes before the second request of anybody; that bounds everyone's share, which is all that can be shared among so many.
+Fair is fair queueing (Demers, Keshav, Shenker 1989) by rows: of those who ask, the one who was given the fewest rows
+goes next, so that neither many requests nor large ones starve anybody. Who comes new counts as given what everybody was
+who has been there all the time: the level's clock. Pure; nothing is answered here.
 """
 
 from collections import deque
@@ -73,6 +71,7 @@ class Level:
         self._most: Flow | None = None
         """The flow with most rows, as far as known."""
         self._clock = 0.0
+        """Rows given to each who has been here all the time."""
         self._numbers = 0
 
     def __iter__(self) -> Iterator[Job]:
@@ -123,7 +122,8 @@ class Level:
         self.flow_rows -= rows
         self.flow_count -= count
         flow = heappop(self._heap)
-        self._clock = flow.given
+        # Endlessly many who ask once each would else all go before the second request of anybody.
+        self._clock = max(flow.given, self._clock + rows / len(self.flows))
         flow.given += rows
         flow.rows -= rows
         if flow is self._most:
@@ -165,14 +165,17 @@ class Level:
             flow.jobs = deque(filter(waits, flow.jobs))
         self._count()
 
-    def rows_before(self, who: str, rows: int = 0) -> int:
+    def rows_before(self, who: str, rows: int = 0) -> float:
         """Rows of this level that may go before a job of so many rows put in now."""
         if not who:
             return self.first_rows + self.flow_rows
         flow = self.flows.get(who)
         if flow is None:
-            return self.first_rows + min(self.flow_rows, rows * len(self.flows))
-        return self.first_rows + min(self.flow_rows, (flow.rows + rows) * len(self.flows))
+            given = self._left.get(who, self._clock)
+        else:
+            given, rows = flow.given, rows + flow.rows
+        turns = rows + max(0.0, given - self._clock)
+        return self.first_rows + min(self.flow_rows, turns * len(self.flows))
 
     def _leaves(self, flow: Flow) -> None:
         """A flow has no jobs any more."""
@@ -263,7 +266,7 @@ class Waiting:
         if count:
             self._giving.took(line, count, rows)
 
-    def rows_before(self, job: Job) -> int:
+    def rows_before(self, job: Job) -> float:
         """Rows that may go before a job put in now; fewer may come before it later, and more of higher priority."""
         above = sum(level.rows_before("") for level in self._levels[: job.level])
         return above + self._levels[job.level].rows_before(job.who, job.plan.weight)
