@@ -15,15 +15,14 @@ import structlog
 
 from gateway.dataplane import answer
 from gateway.dataplane.again import MAX_LOSSES, Again
-from gateway.dataplane.backlog import Backlog, pushback_ms
 from gateway.dataplane.batcher import Batcher, held_until_s
-from gateway.dataplane.channel import DEPTH, Channel
+from gateway.dataplane.channel import Channel
+from gateway.dataplane.door import Door
 from gateway.dataplane.job import Batch, Data, Job, Load, latest_deadline_s, padded, run_frame
 from gateway.dataplane.plan import Plans
 from gateway.dataplane.tap import BatchTap
 from gateway.dataplane.tracer import Tracer
-from gateway.dataplane.waiting import Waiting
-from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady, QueueFull
+from gateway.errors import Code, InferenceFailed, InvalidRequest, Late, NotReady
 from gateway.routing.snapshot import Pool
 from workers import wire
 
@@ -40,32 +39,20 @@ class Lane:
 
     __slots__ = (
         "_again",
-        "_backlog",
         "_batcher",
-        "_calm",
         "_channels",
-        "_crowd",
         "_delay_s",
         "_down_since_s",
-        "_easy_rows",
-        "_flying_rows",
         "_held",
         "_held_s",
-        "_last",
         "_load",
         "_loop",
-        "_max_queue",
-        "_max_wait_s",
-        "_queue_timeout_s",
-        "_row_s",
         "_scheduled",
         "_wait_s",
         "_waiting",
-        "crowded",
-        "lowest",
+        "door",
         "minor",
         "mirror",
-        "plain",
         "plans",
         "pool",
         "tap",
@@ -78,20 +65,13 @@ class Lane:
         self.tap = BatchTap(pool.model, pool.version, shadow=False)
         self.tracer: Tracer | None = None
         self.mirror: Copier | None = None
-        self.crowded = False
-        """So many wait that it matters who asks: `Job.who` is to be set."""
-        self.plain = True
-        """Requests wait in the order of arrival: neither who asks nor how much it matters makes a difference."""
         self.minor = False
         """Its version is not the stable one."""
-        self.lowest = 0
-        """The level of requests that say nothing of priority."""
         self._load = load
         self._loop = loop
-        self._max_queue = max_queue
         self._wait_s = wait_s
-        self._waiting = Waiting(max(1, pool.queueing.priority_levels))
-        self._backlog = Backlog(pool.max_batch_size, pool.costs)
+        self.door = Door(pool, load, max_queue)
+        self._waiting = self.door.waiting
         self._again = Again()
         self._channels: tuple[Channel, ...] = ()
         self._scheduled = False
@@ -105,36 +85,11 @@ class Lane:
     def _obey(self) -> None:
         """Takes over what the pool says about queueing."""
         pool, rules = self.pool, self.pool.queueing
-        self._backlog.share(pool.max_batch_size, len(self._channels))
+        self.door.obey(pool, self._channels)
         self._delay_s = rules.max_queue_delay_s
         self._batcher = Batcher(
-            pool.max_batch_size, rules.preferred_batch_sizes, self._backlog.cost, largest=self._delay_s > 0
+            pool.max_batch_size, rules.preferred_batch_sizes, self.door.backlog.cost, largest=self._delay_s > 0
         )
-        self._flying_rows = DEPTH * pool.max_batch_size * len(self._channels)
-        self._queue_timeout_s = rules.queue_timeout_s
-        self._max_wait_s = rules.max_queue_wait_s or inf
-        self._crowd = min(2 * pool.max_batch_size, max(1, self._max_queue // 2))
-        self._calm = min(self._crowd, self._max_queue)
-        levels = max(1, rules.priority_levels)
-        self.lowest = levels - 1
-        if levels != self._waiting.levels:
-            self._waiting.relevel(levels)
-        self._last = self._waiting.last
-        self._price()
-
-    def _price(self) -> None:
-        """Works out how many rows may wait while a request needs no closer look; none: each needs one.
-
-        As if as many were in flight as can be: a closer look counts them.
-        """
-        self._row_s = row_s = self._backlog.row_s
-        self.plain = not (self.lowest or self.crowded)
-        if not self.plain or self._queue_timeout_s or not self._channels:
-            self._easy_rows = -1.0
-        elif row_s * (self._calm + self._flying_rows) > self._max_wait_s:
-            self._easy_rows = self._max_wait_s / row_s - self._flying_rows
-        else:
-            self._easy_rows = self._calm - 1.0
 
     @property
     def queued(self) -> int:
@@ -156,10 +111,6 @@ class Lane:
         """Nothing waits, nothing is in flight, and nothing is about to be looked at."""
         return not self._scheduled and not self.queued and not any(channel.in_flight for channel in self._channels)
 
-    def level(self, priority: int) -> int:
-        """Where a request of that priority waits: 1 is the first; 0, and what there is not, the last."""
-        return min(priority - 1, self.lowest) if priority else self.lowest
-
     def update(self, pool: Pool, channels: tuple[Channel, ...]) -> None:
         """Takes a new description of the same pool."""
         if (pool.inputs, pool.outputs, pool.batched) != (self.pool.inputs, self.pool.outputs, self.pool.batched):
@@ -167,7 +118,7 @@ class Lane:
         else:
             self.plans.pool = pool
         if pool.costs != self.pool.costs:
-            self._backlog.anchor(pool.costs)
+            self.door.backlog.anchor(pool.costs)
         self.pool = pool
         self._channels = channels
         self._obey()
@@ -179,10 +130,11 @@ class Lane:
         Raises QueueFull when too many wait or it would wait too long, Late when longer than its deadline allows, and
         NotReady when the pool has failed.
         """
-        level = self._last
+        door = self.door
+        level = door.last
         rows = level.first_rows
-        if rows > self._easy_rows or job.call.arrived_s + (rows + self._flying_rows) * self._row_s > job.deadline_s:
-            self._admit(job, self._waiting)
+        if rows > door.easy_rows or job.call.arrived_s + (rows + door.flying_rows) * door.row_s > job.deadline_s:
+            door.admit(job)
         else:
             level.first.append(job)
             level.first_rows = rows + job.plan.weight
@@ -191,49 +143,6 @@ class Lane:
             self._scheduled = True
             self._load.busy.add(self)
             self._loop.call_soon(self._pump)
-
-    def _admit(self, job: Job, waiting: Waiting) -> None:
-        """Queues a job after a closer look. Raises what `submit` raises."""
-        if self._queue_timeout_s:
-            job.deadline_s = min(job.deadline_s, job.call.arrived_s + self._queue_timeout_s)
-        wait_s = waiting.rows_before(job) * self._row_s + self._busy_s(job.call.arrived_s)
-        if wait_s > self._max_wait_s:
-            text = f"requests would wait longer than {self._max_wait_s:g} s (max_queue_wait)"
-            raise QueueFull(f"{self._name}: {text}", pushback_ms(wait_s - self._max_wait_s))
-        if job.call.arrived_s + wait_s > job.deadline_s:
-            raise Late("the deadline would pass before a worker is free")
-        if not self._channels and self.pool.state == "failed":
-            raise NotReady(f"{self._name} is not ready: {self.pool.error}")
-        if job.who and not waiting.finds_room(job, self._max_queue):
-            raise self._full("too many of the waiting requests are yours")
-        if len(waiting) >= self._max_queue and not self._made_room(job):
-            raise self._full(f"{self._max_queue} requests wait already")
-        waiting.append(job)
-        if len(waiting) >= self._crowd:
-            self.crowded = True
-            self._price()
-
-    def _busy_s(self, now_s: float) -> float:
-        """For how long what is in flight keeps the workers busy, spread over them."""
-        if not self._channels:
-            return 0.0
-        return sum(channel.busy_s(self._backlog.cost, now_s) for channel in self._channels) / len(self._channels)
-
-    def _full(self, text: str) -> QueueFull:
-        return QueueFull(f"{self._name}: {text}", pushback_ms(self._waiting.rows * self._row_s / 2 or 0.1))
-
-    @property
-    def _name(self) -> str:
-        return f"{self.pool.model} version {self.pool.version}"
-
-    def _made_room(self, job: Job) -> bool:
-        """Refuses a request of lower priority instead."""
-        spared = self._waiting.spare(job.level)
-        if spared is None:
-            return False
-        self._load.in_flight -= 1
-        spared.fail(self._full("requests of higher priority take its place"), monotonic())
-        return True
 
     def schedule(self) -> None:
         """Pumps in this or the next turn of the loop."""
@@ -283,20 +192,19 @@ class Lane:
         """Answers jobs of which no batch could be made."""
         log.error("no batch could be made", model=self.pool.model, version=self.pool.version, exc_info=error)
         self._load.in_flight -= len(jobs)
-        failure = InferenceFailed(f"{self._name}: the proxy could not make a batch: {type(error).__name__}")
+        failure = InferenceFailed(f"{self.pool.name}: the proxy could not make a batch: {type(error).__name__}")
         for job in jobs:
             job.fail(failure, now_s)
 
     def _take(self, channel: Channel, now_s: float) -> tuple[list[Job], int]:
         """The next batch from the queue, and its rows; late jobs in front of it are answered."""
-        waiting, backlog = self._waiting, self._backlog
+        waiting, backlog = self._waiting, self.door.backlog
         ahead_us = backlog.cost.run_us(channel.in_flight[-1].rows) if channel.in_flight else 0.0
         taken = self._batcher.take(waiting, now_s, ahead_us)
         if waiting:
             backlog.cut(taken.rows)
-        elif self.crowded:
-            self.crowded = False
-            self._price()
+        elif self.door.crowded:
+            self.door.empty()
         for job in taken.late:
             self._expire(job, now_s)
         return taken.jobs, taken.rows
@@ -306,7 +214,7 @@ class Lane:
         waiting = self._waiting
         if waiting.rows >= self._batcher.full:
             return False
-        until_s = held_until_s(waiting, self._delay_s, self._backlog.cost.run_us(waiting.rows) / 1e6)
+        until_s = held_until_s(waiting, self._delay_s, self.door.backlog.cost.run_us(waiting.rows) / 1e6)
         if now_s >= until_s:
             return False
         if self._held is None or until_s < self._held_s:
@@ -359,8 +267,7 @@ class Lane:
         if kind != wire.RESULT:
             answer.misfit(batch, f"a frame of kind {kind}", monotonic())
             return
-        self._backlog.answered(batch.rows, batch.took_us)
-        self._price()
+        self.door.answered(batch.rows, batch.took_us)
         ended_s = self.tap.answered(batch.rows, len(batch.jobs), batch.sent_s, micros)
         if not answer.deliver(batch, data, start, stop):
             return
@@ -402,7 +309,7 @@ class Lane:
                 continue
             self._load.in_flight -= 1
             times = {2: "twice"}.get(job.losses, f"{job.losses} times")
-            job.fail(NotReady(f"{self._name}: {what} {times}"), now_s)
+            job.fail(NotReady(f"{self.pool.name}: {what} {times}"), now_s)
         return spared
 
     def _waited_s(self, job: Job, now_s: float) -> float:
@@ -417,7 +324,7 @@ class Lane:
         if self._down_since_s is not None and self._waited_s(job, now_s) > self._wait_s:
             self._load.in_flight -= 1
             reason = self.pool.error or "no worker is up"
-            job.fail(NotReady(f"{self._name} is not ready: {reason}"), now_s)
+            job.fail(NotReady(f"{self.pool.name} is not ready: {reason}"), now_s)
             return False
         return True
 

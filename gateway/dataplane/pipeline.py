@@ -50,7 +50,7 @@ class Pipeline:
             lane = arm.lane
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
             job = Job(call, plan, plan.arrange(request.raw), request.id, series, trailers)
-            if request.parameters or not lane.plain:
+            if request.parameters or not lane.door.plain:
                 job = _ranked(job, lane, route, request)
             lane.submit(job)
         except RequestError as error:
@@ -67,11 +67,12 @@ class Pipeline:
 def _ranked(job: Job, lane: Lane, route: Route, request: oip.Request) -> Job:
     """The job as its parameters want it, and with who asks where that matters."""
     wish = asked(request.parameters) if request.parameters else NOTHING
-    if lane.plain and not wish.timeout_s:
+    door = lane.door
+    if door.plain and not wish.timeout_s:
         return job
     call = job.call
-    who = (route.unit(call.metadata.values, request) or call.peer.address or UNNAMED) if lane.crowded else ""
-    ranked = Ranked(job, lane.level(wish.priority), who)
+    who = (route.unit(call.metadata.values, request) or call.peer.address or UNNAMED) if door.crowded else ""
+    ranked = Ranked(job, door.level(wish.priority), who)
     if wish.timeout_s:
         ranked.deadline_s = min(ranked.deadline_s, call.arrived_s + wish.timeout_s)
     return ranked

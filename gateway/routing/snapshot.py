@@ -130,6 +130,11 @@ class Pool(msgspec.Struct, frozen=True):
     """By output: the names of its classes, in order; an empty one is none."""
 
     @property
+    def name(self) -> str:
+        """For texts."""
+        return f"{self.model} version {self.version}"
+
+    @property
     def key(self) -> PoolKey:
         return self.model, self.version, self.shadow
 

@@ -1,4 +1,4 @@
-"""Who is let in, who is refused on arrival, who waits in front of whom, and how long a batch may wait to grow."""
+"""Who is let in, who is refused on arrival, and who waits in front of whom."""
 
 from math import inf
 from time import monotonic
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gateway.dataplane import lane
 from gateway.dataplane.job import Job, Ranked
 from gateway.errors import Code, Late, QueueFull
 from gateway.routing.snapshot import Queueing
@@ -29,17 +28,17 @@ class Crowd(LaneBench):
         for _ in range(2):
             self.ask()
             self.turn()
-        cost = self.lane._backlog.cost
+        cost = self.lane.door.backlog.cost
         cost.row_us = cost.start_us = SECOND_US
-        self.lane._backlog.row_s = 1.25
-        self.lane._price()
+        self.lane.door.backlog.row_s = 1.25
+        self.lane.door.price()
 
     def ask(
         self, rows: int = 1, *, within_s: float = inf, who: str = "", level: int | None = None, timeout_s: float = inf
     ) -> FakeCall:
         now_s = monotonic()
         call = FakeCall(infer(*[(1, 2)] * rows), arrived_s=now_s, deadline_s=now_s + within_s)
-        job = Ranked(job_of(self.lane, call, self.series), self.lane.lowest if level is None else level, who)
+        job = Ranked(job_of(self.lane, call, self.series), self.lane.door.lowest if level is None else level, who)
         job.deadline_s = min(job.deadline_s, now_s + timeout_s)
         self.lane.submit(job)
         return call
@@ -47,8 +46,8 @@ class Crowd(LaneBench):
 
 def test_a_row_of_a_full_batch_is_what_each_row_costs_those_behind_it() -> None:
     bench = Crowd()
-    bench.lane._backlog.answered(4, 5 * SECOND_US)
-    assert bench.lane._backlog.row_s == pytest.approx(1.25, rel=0.2)
+    bench.lane.door.backlog.answered(4, 5 * SECOND_US)
+    assert bench.lane.door.backlog.row_s == pytest.approx(1.25, rel=0.2)
 
 
 def test_who_would_wait_too_long_is_refused_with_the_time_to_wait() -> None:
@@ -105,7 +104,7 @@ def test_who_has_many_waiting_is_refused_while_others_come_in() -> None:
     bench = Crowd(queueing=Queueing(max_queue_wait_s=0.0), max_queue=18)
     for _ in range(9):
         bench.ask()
-    assert bench.lane.crowded
+    assert bench.lane.door.crowded
     for _ in range(8):
         bench.ask(who="flood")
     with pytest.raises(QueueFull, match="too many of the waiting requests are yours"):
@@ -158,39 +157,18 @@ def test_a_short_queue_is_shared_out_early() -> None:
     bench = Crowd(queueing=Queueing(max_queue_wait_s=0.0), max_queue=4)
     bench.ask()
     bench.ask()
-    assert not bench.lane.crowded
+    assert not bench.lane.door.crowded
     bench.ask()
-    assert bench.lane.crowded
-
-
-def test_a_batch_that_cannot_be_made_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = LaneBench(shared=True)
-
-    def no_memory(*_: Any) -> bytes:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lane, "run_frame", no_memory)
-        calls = [bench.submit((1, 2)), bench.submit((1, 2))]
-        bench.turn()
-    assert [call.code for call in calls] == [Code.INTERNAL] * 2
-    assert "MemoryError" in calls[0].text
-    assert (bench.load.in_flight, bench.lane.idle) == (0, True)
-    for _ in range(5):
-        call = bench.submit((1, 2))
-        bench.turn()
-        bench.worker.answer()
-        bench.turn()
-        assert call.code == Code.OK
+    assert bench.lane.door.crowded
 
 
 def test_a_restarted_worker_leaves_what_was_learned() -> None:
     bench = LaneBench(costs=((1, 100), (8, 800)))
     for _ in range(100):
-        bench.lane._backlog.answered(8, 4000)
+        bench.lane.door.backlog.answered(8, 4000)
     changed = structs.replace(bench.lane.pool, costs=((1, 9000), (8, 9000)))
     bench.lane.update(changed, bench.lane._channels)
-    assert bench.lane._backlog.cost.run_us(8) == pytest.approx(4000, rel=0.1)
+    assert bench.lane.door.backlog.cost.run_us(8) == pytest.approx(4000, rel=0.1)
 
 
 def test_who_comes_while_many_wait_is_served_in_turn() -> None:
@@ -207,7 +185,7 @@ def test_who_comes_while_many_wait_is_served_in_turn() -> None:
         bench.worker.answer()
         bench.turn()
     assert all(call.code == Code.OK for call in flood)
-    assert not bench.lane.crowded
+    assert not bench.lane.door.crowded
 
 
 def test_a_higher_priority_is_served_first_and_takes_the_place_of_a_lower_one() -> None:
@@ -225,79 +203,7 @@ def test_a_higher_priority_is_served_first_and_takes_the_place_of_a_lower_one() 
 @pytest.mark.parametrize(("levels", "found"), [(0, [0, 0, 0, 0]), (3, [2, 0, 1, 2])])
 def test_levels_by_priority(levels: int, found: list[int]) -> None:
     lane = LaneBench(queueing=Queueing(priority_levels=levels)).lane
-    assert [lane.level(priority) for priority in (0, 1, 2, 9)] == found
-
-
-class Delayed(LaneBench):
-    def __init__(self, **queueing: Any) -> None:
-        super().__init__(queueing=Queueing(max_queue_delay_s=0.5, **queueing))
-
-    def ask(self, rows: int = 1, within_s: float = inf) -> FakeCall:
-        now_s = monotonic()
-        call = FakeCall(infer(*[(1, 2)] * rows), arrived_s=now_s, deadline_s=now_s + within_s)
-        self.lane.submit(job_of(self.lane, call, self.series))
-        self.turn()
-        return call
-
-    def delay_s(self) -> float:
-        """In which the one timer ends."""
-        ((delay_s, *_),) = self.loop.later
-        return float(delay_s)
-
-
-def test_a_batch_may_wait_to_grow_and_one_timer_ends_that() -> None:
-    bench = Delayed()
-    for _ in range(3):
-        bench.ask()
-    assert bench.worker.frames() == []
-    ((delay_s, let_go, arguments),) = bench.loop.later
-    assert 0 < delay_s <= 0.5
-    for waiting in bench.lane._waiting:
-        waiting.call.arrived_s -= 1.0
-    let_go(*arguments)
-    bench.turn()
-    assert [frame.rows for frame in bench.worker.frames()] == [3]
-
-
-def test_a_full_batch_waits_for_nobody() -> None:
-    bench = Delayed()
-    for _ in range(8):
-        bench.ask()
-    assert [frame.rows for frame in bench.worker.frames()] == [8]
-
-
-def test_a_preferred_size_is_enough() -> None:
-    bench = Delayed(preferred_batch_sizes=(2, 4))
-    for _ in range(5):
-        bench.ask()
-    assert [frame.rows for frame in bench.worker.frames()] == [4]
-
-
-def test_a_deadline_ends_the_wait_in_time() -> None:
-    bench = Delayed()
-    bench.lane._backlog.cost.start_us = 200_000.0
-    bench.ask(within_s=0.5)
-    assert 0 < bench.delay_s() <= 0.1
-
-
-def test_who_is_in_a_hurry_brings_the_end_of_the_wait_forward() -> None:
-    bench = Delayed()
-    bench.ask()
-    assert bench.delay_s() > 0.4
-    bench.ask(within_s=0.2)
-    assert 0 < bench.delay_s() <= 0.15
-    bench.ask()
-    assert bench.delay_s() <= 0.15
-
-
-def test_what_was_sent_before_waits_no_second_time() -> None:
-    bench = Delayed()
-    for _ in range(8):
-        bench.ask()
-    worker = bench.add_worker()
-    bench.workers[0].die()
-    bench.turn()
-    assert [frame.rows for frame in worker.frames()] == [1]
+    assert [lane.door.level(priority) for priority in (0, 1, 2, 9)] == found
 
 
 def test_a_new_description_changes_the_rules_for_those_who_wait() -> None:
@@ -307,7 +213,7 @@ def test_a_new_description_changes_the_rules_for_those_who_wait() -> None:
     pool = bench.lane.pool
     changed = type(pool)(**{name: getattr(pool, name) for name in pool.__struct_fields__} | {"queueing": levels})
     bench.lane.update(changed, bench.lane._channels)
-    assert (bench.lane.lowest, bench.lane.queued) == (1, 3)
+    assert (bench.lane.door.lowest, bench.lane.queued) == (1, 3)
     while bench.worker.frames():
         bench.worker.answer()
         bench.turn()
