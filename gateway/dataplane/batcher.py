@@ -113,8 +113,8 @@ class Batcher:
 
     @property
     def full(self) -> int:
-        """Rows for which no batch need wait to grow."""
-        return self.preferred[-1] if self.preferred else self.most
+        """Rows for which no batch need wait to grow: as in Triton, any preferred size is enough."""
+        return self.preferred[0] if self.preferred else self.most
 
     def take(self, waiting: Waiting, now_s: float, ahead_us: float) -> Taken:
         """The next batch, which can be begun in `ahead_us`. Late jobs in front of it are taken out, too.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import inf
 from time import monotonic
+from typing import Final
 
 from gateway.dataplane.backlog import Backlog, pushback_ms
 from gateway.dataplane.channel import DEPTH, Channel
@@ -10,6 +11,12 @@ from gateway.dataplane.job import Job, Load
 from gateway.dataplane.waiting import Waiting
 from gateway.errors import Late, NotReady, QueueFull
 from gateway.routing.snapshot import Pool
+
+OWN_SHARE: Final = (
+    "too many of the waiting requests are of this unit (or address, where no unit is named): "
+    "nobody may have more than 8/9 of max_queue"
+)
+TOO_LATE: Final = "its deadline (of gRPC, timeout or queue_timeout) would pass before a worker is free"
 
 
 class Door:
@@ -105,15 +112,16 @@ class Door:
         wait_s = waiting.rows_before(job) * self.row_s + self._busy_s(job.call.arrived_s)
         if wait_s > self._max_wait_s:
             text = f"requests would wait longer than {self._max_wait_s:g} s (max_queue_wait)"
-            raise QueueFull(f"{self._pool.name}: {text}", pushback_ms(wait_s - self._max_wait_s))
+            # As below: whoever comes back finds half of the room free.
+            raise QueueFull(f"{self._pool.name}: {text}", pushback_ms(wait_s - self._max_wait_s / 2))
         if job.call.arrived_s + wait_s > job.deadline_s:
-            raise Late("the deadline would pass before a worker is free")
+            raise Late(TOO_LATE)
         if not self._channels and self._pool.state == "failed":
             raise NotReady(f"{self._pool.name} is not ready: {self._pool.error}")
         if job.who and not waiting.finds_room(job, self._max_queue):
-            raise self._full("too many of the waiting requests are yours")
+            raise self._full(OWN_SHARE)
         if len(waiting) >= self._max_queue and not self._made_room(job):
-            raise self._full(f"{self._max_queue} requests wait already")
+            raise self._full(f"{self._max_queue} requests wait already in this proxy (max_queue)")
         waiting.append(job)
         if len(waiting) >= self._crowd:
             self.crowded = True

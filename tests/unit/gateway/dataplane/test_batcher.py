@@ -128,7 +128,7 @@ def test_preferred_sizes_are_filled_as_far_as_there_are_rows() -> None:
 
 
 def test_no_size_is_preferred_that_does_not_fit() -> None:
-    assert Batcher(16, (8, 32), Cost()).full == 8
+    assert Batcher(16, (4, 8, 32), Cost()).full == 4
     assert Batcher(16, (32,), Cost()).full == 16
 
 

@@ -126,7 +126,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     made.work()
     first, second = responses(stream)
     assert not first.error_message
-    assert second.error_message == "m version 1: 1 requests wait already"
+    assert second.error_message == "m version 1: 1 requests wait already in this proxy (max_queue)"
     assert second.infer_response.parameters["grpc-retry-pushback-ms"].string_param == "100"
 
 

@@ -52,9 +52,11 @@ def test_a_full_batch_waits_for_nobody() -> None:
 
 def test_a_preferred_size_is_enough() -> None:
     bench = Delayed(preferred_batch_sizes=(2, 4))
-    for _ in range(5):
-        bench.ask()
+    for rows in (1, 3, 1):
+        bench.ask(rows)
     assert [frame.rows for frame in bench.worker.frames()] == [4]
+    bench.ask()
+    assert [frame.rows for frame in bench.worker.frames()] == [4, 2]
 
 
 def test_a_deadline_ends_the_wait_in_time() -> None:
