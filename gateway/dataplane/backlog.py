@@ -42,9 +42,10 @@ class Backlog:
         self.cost.anchor(anchors)
         self._price()
 
-    def cut(self, rows: int) -> None:
-        """A batch of so many rows was taken, and others were left behind."""
-        self._full += LEARN * (rows - self._full)
+    def cut(self, rows: int, *, left: bool) -> None:
+        """A batch of so many rows was taken; whether others were left behind."""
+        if left or rows > self._full:
+            self._full += LEARN * (rows - self._full)
 
     def answered(self, rows: int, took_us: float) -> None:
         """A batch came back."""

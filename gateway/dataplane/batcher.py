@@ -18,7 +18,7 @@ LOOK_AHEAD: Final = 256
 class Taken:
     """`jobs` to be run together, their `rows`, and the `late` in front of them that nobody waits for any more."""
 
-    __slots__ = ("_ahead_s", "_cost", "_most", "_size", "_tightest_s", "_wanted", "jobs", "late", "rows")
+    __slots__ = ("_ahead_s", "_cost", "_look_ahead", "_most", "_size", "_tightest_s", "_wanted", "jobs", "late", "rows")
 
     def __init__(self, most: int, wanted: int, cost: Cost, ahead_s: float) -> None:
         """`most`: rows. `wanted`: rows that wait. `ahead_s`: when it can be begun (monotonic)."""
@@ -31,23 +31,24 @@ class Taken:
         self._ahead_s = ahead_s
         self._size = 0
         self._tightest_s = inf
+        self._look_ahead = LOOK_AHEAD
 
-    def take(self, line: deque[Job], allowance: float, now_s: float) -> tuple[int, int, bool]:
+    def take(self, line: deque[Job], allowance: float, now_s: float) -> tuple[int, int, int, bool]:
         """Takes jobs from the front of a line until their rows reach the allowance.
 
-        (jobs taken out, their rows, whether more may be taken.) One loop, no calls: this runs for every request.
+        (jobs taken out, their rows, those of them that are to be run, whether more may be taken.) One loop, no calls:
+        this runs for every request.
         """
         jobs, rows, size, most = self.jobs, self.rows, self._size, self._most
         tightest_s = self._tightest_s
         first = jobs[0].plan if jobs else None
-        there, given, end, more = len(line), -rows, rows + allowance, True
+        there, given, late, end, more = len(line), -rows, 0, rows + allowance, True
         while line and rows < end:
             job = line.popleft()
             plan, call = job.plan, job.call
             if call.closed or job.deadline_s <= now_s:
                 self.late.append(job)
-                given += plan.weight
-                end -= plan.weight
+                late += plan.weight
                 continue
             if plan is not first:
                 if first is None:
@@ -72,20 +73,22 @@ class Taken:
                 given += plan.weight - plan.rows
                 break
         self.rows, self._size, self._most, self._tightest_s = rows, size, most, tightest_s
-        return there - len(line), given + rows, more
+        given += rows
+        return there - len(line), given + late, given, more
 
-    def search(self, line: deque[Job], now_s: float) -> tuple[int, int]:
-        """Takes what can be joined from further behind in a line; (jobs taken out, their rows).
+    def search(self, line: deque[Job], now_s: float) -> tuple[int, int, int, bool]:
+        """Takes what can be joined from further behind in a line; returns what `take` does.
 
         The order of those that stay is kept, and the one in front begins the next batch, so none waits for ever.
         """
         joins = self.jobs[0].plan.joins
-        near = [line.popleft() for _ in range(min(LOOK_AHEAD, len(line)))]
+        near = [line.popleft() for _ in range(min(self._look_ahead, len(line)))]
+        self._look_ahead -= len(near)
         same = deque(job for job in near if job.plan.joins == joins)
-        count, rows, _ = self.take(same, inf, now_s)
+        count, rows, run, more = self.take(same, inf, now_s)
         stay = set(map(id, same))
         line.extendleft(job for job in reversed(near) if job.plan.joins != joins or id(job) in stay)
-        return count, rows
+        return count, rows, run, more and self._look_ahead > 0
 
     def _fitting(self, deadline_s: float, most: float) -> float:
         """Rows of a batch that meets the deadline, if it is the tightest in it.
@@ -131,11 +134,14 @@ class Batcher:
         more = True
         while more and waiting:
             line, allowance = waiting.turn()
-            count, rows, more = batch.take(line, allowance, now_s)
-            if not more and line and _differs(batch.jobs[0].plan, line[0].plan):
-                further = batch.search(line, now_s)
-                count, rows = count + further[0], rows + further[1]
-            waiting.took(line, count, rows)
+            count, rows, run, more = batch.take(line, allowance, now_s)
+            if more or not line or not _differs(batch.jobs[0].plan, line[0].plan):
+                waiting.took(line, count, rows, run)
+                continue
+            further = batch.search(line, now_s)
+            waiting.took(line, count + further[0], rows + further[1], run + further[2])
+            if further[3]:
+                waiting.share_ride(lambda line: batch.search(line, now_s), LOOK_AHEAD)
         return batch
 
 

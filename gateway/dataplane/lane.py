@@ -201,9 +201,9 @@ class Lane:
         waiting, backlog = self._waiting, self.door.backlog
         ahead_us = backlog.cost.run_us(channel.in_flight[-1].rows) if channel.in_flight else 0.0
         taken = self._batcher.take(waiting, now_s, ahead_us)
-        if waiting:
-            backlog.cut(taken.rows)
-        elif self.door.crowded:
+        left = bool(waiting)
+        backlog.cut(taken.rows, left=left)
+        if not left and self.door.crowded:
             self.door.empty()
         for job in taken.late:
             self._expire(job, now_s)

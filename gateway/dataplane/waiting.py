@@ -24,6 +24,9 @@ REMEMBERED: Final = 1024
 Turn = tuple[deque[Job], float]
 """A line of jobs, and how many rows it may give before others have their turn."""
 
+Search = Callable[[deque[Job]], tuple[int, int, int, bool]]
+"""Takes from a line: (jobs taken out, their rows, those of them that are to be run, whether more may be taken)."""
+
 
 class Flow:
     """Jobs of one who asks. `given`: rows, on the level's clock, that it was given so far."""
@@ -48,7 +51,6 @@ class Level:
         "_clock",
         "_heap",
         "_left",
-        "_most",
         "_numbers",
         "first",
         "first_rows",
@@ -68,8 +70,6 @@ class Level:
         """The flows, and some that have meanwhile been emptied by `spare`."""
         self._left: dict[str, float] = {}
         """What those were given who have nothing waiting any more: coming back at once must gain them nothing."""
-        self._most: Flow | None = None
-        """The flow with most rows, as far as known."""
         self._clock = 0.0
         """Rows given to each who has been here all the time."""
         self._numbers = 0
@@ -99,8 +99,6 @@ class Level:
             heappush(self._heap, flow)
         flow.jobs.append(job)
         flow.rows += rows
-        if self._most is not None and flow.rows > self._most.rows:
-            self._most = flow
         self.flow_rows += rows
         self.flow_count += 1
 
@@ -114,8 +112,8 @@ class Level:
         others = min((other.given for other in self._heap[1:3]), default=inf)  # the smaller child of a heap's root
         return flow.jobs, max(1.0, others - flow.given)
 
-    def took(self, line: deque[Job], count: int, rows: int) -> None:
-        """So many jobs and rows were taken from the line that had the turn."""
+    def took(self, line: deque[Job], count: int, rows: int, run: int) -> None:
+        """So many jobs and rows were taken from the line that had the turn; so many of the rows are to be run."""
         if line is self.first:
             self.first_rows -= rows
             return
@@ -123,34 +121,51 @@ class Level:
         self.flow_count -= count
         flow = heappop(self._heap)
         # Endlessly many who ask once each would else all go before the second request of anybody.
-        self._clock = max(flow.given, self._clock + rows / len(self.flows))
-        flow.given += rows
+        self._clock = max(flow.given, self._clock + run / len(self.flows))
+        flow.given += run
         flow.rows -= rows
-        if flow is self._most:
-            self._most = None
         if flow.jobs:
             heappush(self._heap, flow)
         else:
             self._leaves(flow)
 
+    def share_ride(self, search: Search, most: int) -> None:
+        """Lets `search` take from up to so many flows beside the one that has the turn, least given first."""
+        self._heap = [flow for flow in self._heap if flow.jobs]
+        heapify(self._heap)
+        there = len(self.flows)
+        for flow in sorted(self._heap[:most], key=attrgetter("given")):
+            count, rows, run, more = search(flow.jobs)
+            if count:
+                self.flow_rows -= rows
+                self.flow_count -= count
+                self._clock += run / there
+                flow.given += run
+                flow.rows -= rows
+                if not flow.jobs:
+                    self._leaves(flow)
+            if not more:
+                break
+        heapify(self._heap)
+
     def spare(self) -> Job | None:
-        """Takes out the job that can best be spared: the newest of whoever has most waiting."""
+        """Takes out the job that can best be spared: the newest of whoever has most waiting; if all have one, the
+        newest.
+        """
         if not self.flows:
             if not self.first:
                 return None
             job = self.first.pop()
             self.first_rows -= job.plan.weight
             return job
-        flow = self._most
         if self.flow_count == len(self.flows):
             flow = self.flows[next(reversed(self.flows))]
-        elif flow is None:
+        else:
             flow = max(self.flows.values(), key=attrgetter("rows"))
         job = flow.jobs.pop()
         flow.rows -= job.plan.weight
         self.flow_rows -= job.plan.weight
         self.flow_count -= 1
-        self._most = flow if flow.jobs else None
         if not flow.jobs:
             self._leaves(flow)
             if len(self._heap) > 2 * len(self.flows) + 64:
@@ -195,7 +210,6 @@ class Level:
             flow.rows = sum(job.plan.weight for job in flow.jobs)
             if not flow.jobs:
                 self._leaves(flow)
-        self._most = None
         self._heap = list(self.flows.values())
         heapify(self._heap)
         self.first_rows = sum(job.plan.weight for job in self.first)
@@ -261,10 +275,15 @@ class Waiting:
                 return level.turn()
         raise LookupError("nothing waits")
 
-    def took(self, line: deque[Job], count: int, rows: int) -> None:
-        """So many jobs and rows were taken from the line that had the turn."""
+    def took(self, line: deque[Job], count: int, rows: int, run: int) -> None:
+        """So many jobs and rows were taken from the line that had the turn; so many of the rows are to be run."""
         if count:
-            self._giving.took(line, count, rows)
+            self._giving.took(line, count, rows, run)
+
+    def share_ride(self, search: Search, most: int) -> None:
+        """Lets `search` take from others than whose turn it was; what it takes is counted here."""
+        if self._giving.flows:
+            self._giving.share_ride(search, most)
 
     def rows_before(self, job: Job) -> float:
         """Rows that may go before a job put in now; fewer may come before it later, and more of higher priority."""

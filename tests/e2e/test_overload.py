@@ -21,15 +21,15 @@ from workers.session import load
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Models that take a while for each row, and bounds of ten rows' time where there are any."""
+    """Models that take a while for each row, and bounds of some rows' time where there are any."""
     folder = tmp_path_factory.mktemp("overload")
     content = models.slow(rounds=25)
-    ten_rows = f'"{max(1, round(10_000 * run_s(models.save(folder / "probe", "slow", 1, content))))}ms"'
+    row_ms = 1000 * run_s(models.save(folder / "probe", "slow", 1, content))
     for name, settings in {
-        "impatient": f"max_queue_wait = {ten_rows}",
+        "impatient": f'max_queue_wait = "{max(1, round(25 * row_ms))}ms"',
         "patient": 'max_queue_wait = "0s"',
         "ranked": 'max_queue_wait = "0s"\npriority_levels = 2',
-        "timed": f'max_queue_wait = "0s"\nqueue_timeout = {ten_rows}',
+        "timed": f'max_queue_wait = "0s"\nqueue_timeout = "{max(1, round(10 * row_ms))}ms"',
     }.items():
         path = models.save(folder / "models", name, 1, content)
         path.with_name("model.toml").write_text(f'batching = "off"\n{settings}\n')

@@ -31,7 +31,7 @@ def test_workers_share_what_waits() -> None:
 def test_batches_that_could_not_grow_make_rows_dearer() -> None:
     backlog = Backlog(64)
     for _ in range(100):
-        backlog.cut(1)
+        backlog.cut(1, left=True)
     answered(backlog)
     assert backlog.row_s == pytest.approx(1_100 / 1e6, rel=0.01)
 
@@ -51,3 +51,19 @@ def test_what_warm_up_measured_counts_at_once() -> None:
 @pytest.mark.parametrize(("wait_s", "ms"), [(0.0, 10), (0.011, 20), (0.05, 50), (3.0, 5000), (99.0, PUSHBACKS_MS[-1])])
 def test_few_pushbacks_are_told(wait_s: float, ms: int) -> None:
     assert pushback_ms(wait_s) == ms
+
+
+def test_a_larger_batch_tells_even_if_it_left_nobody_behind() -> None:
+    backlog = Backlog(64, [(1, 20_000), (64, 20_000)])
+    for _ in range(100):
+        backlog.cut(3, left=True)
+    backlog.answered(3, 20_000)
+    slow_s = backlog.row_s
+    for _ in range(100):
+        backlog.cut(2, left=False)
+    backlog.answered(2, 20_000)
+    assert backlog.row_s == pytest.approx(slow_s, rel=0.01), "few came: that says nothing"
+    for _ in range(100):
+        backlog.cut(40, left=False)
+    backlog.answered(40, 20_000)
+    assert backlog.row_s == pytest.approx(20e-3 / 40, rel=0.1)

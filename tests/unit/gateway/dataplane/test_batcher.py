@@ -137,6 +137,25 @@ def test_jobs_of_several_who_ask_share_a_batch() -> None:
     assert sorted({each.who for each in take(queue, most=6).jobs}) == ["a", "b"]
 
 
+def test_those_who_ask_for_other_shapes_leave_batches_as_large() -> None:
+    jobs = [job(width=2 + number % 2, who="ab"[number % 2]) for number in range(128)]
+    queue, sizes = waiting(*jobs), []
+    while queue:
+        sizes.append(take(queue, most=8).rows)
+    assert sizes == [8] * 16
+
+
+def test_who_has_many_of_one_shape_does_not_hold_up_who_has_few_of_another() -> None:
+    queue = waiting(*[job(who="flood") for _ in range(100)], guest := job(width=3, who="guest"))
+    assert guest in take(queue, most=8).jobs + take(queue, most=8).jobs
+
+
+def test_the_search_among_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "LOOK_AHEAD", 4)
+    queue = waiting(job(who="a"), job(width=3, who="b"), *[job(who=f"guest {n}") for n in range(50)])
+    assert 1 < len(take(queue).jobs) <= 1 + 4
+
+
 deadlines_s = st.sampled_from([inf, NOW_S, NOW_S + 0.01])
 kinds_of_jobs = st.lists(
     st.tuples(st.integers(0, 5), st.integers(1, 3), deadlines_s, st.sampled_from("ab ")), max_size=40

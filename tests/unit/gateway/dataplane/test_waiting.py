@@ -20,7 +20,7 @@ def one(waiting: Waiting) -> Job:
     """Takes the job whose turn it is."""
     line, _ = waiting.turn()
     taken = line.popleft()
-    waiting.took(line, 1, taken.plan.weight)
+    waiting.took(line, 1, taken.plan.weight, taken.plan.weight)
     return taken
 
 
@@ -143,6 +143,27 @@ def test_what_can_be_spared_is_the_newest_of_who_has_most_at_the_lowest_priority
     assert (len(waiting), waiting.rows) == (3, 3)
     assert waiting.spare(2) is None, "nobody is spared for his own level"
     assert few in list(waiting)
+
+
+def test_who_has_most_is_spared_until_others_have_as_many() -> None:
+    waiting = Waiting(2)
+    for _ in range(20):
+        waiting.append(job("a", level=1))
+        waiting.append(job("b", level=1))
+    spared = Counter(each.who for _ in range(20) if (each := waiting.spare(0)))
+    assert spared == {"a": 10, "b": 10}
+
+
+def test_what_is_not_run_is_not_charged() -> None:
+    waiting = Waiting(1)
+    for _ in range(4):
+        waiting.append(job("late"))
+        waiting.append(job("other"))
+    line, _ = waiting.turn()
+    line.popleft()
+    line.popleft()
+    waiting.took(line, 2, 2, 0)
+    assert Counter(one(waiting).who for _ in range(4)) == {"late": 2, "other": 2}
 
 
 def test_many_can_be_spared_one_after_the_other() -> None:
