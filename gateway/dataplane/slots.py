@@ -159,8 +159,8 @@ class Sharing:
     """Makes and offers memory to workers, as far as it is wanted and can be had."""
 
     def __init__(self, threshold_bytes: int) -> None:
-        """0: never."""
-        self._threshold_bytes = threshold_bytes
+        """0: never. What no slot holds is never shared, whatever the threshold; and the wire knows no larger one."""
+        self._threshold_bytes = min(threshold_bytes, MAX_BATCH_BYTES)
         self._said = False
 
     def offer(self, sock: socket.socket) -> Slots | None:

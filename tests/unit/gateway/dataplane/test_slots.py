@@ -170,6 +170,15 @@ def test_an_offer_is_a_frame_and_a_descriptor() -> None:
     theirs.close()
 
 
+def test_a_threshold_above_all_batches_can_still_be_offered() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    slots = Sharing(4 << 30).offer(ours)
+    assert slots is not None
+    assert slots.threshold_bytes == LAYOUT.slot_bytes
+    for opened in (slots, ours, theirs):
+        opened.close()
+
+
 def test_nothing_is_offered_unless_wanted() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     assert Sharing(0).offer(ours) is None
