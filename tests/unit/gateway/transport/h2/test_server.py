@@ -124,7 +124,7 @@ async def test_those_who_hold_most_are_sent_away_first() -> None:
     server = await serve(service, Limits(max_buffered_bytes=100_000))
     clients = [await connect(server) for _ in range(3)]
     for client, size in zip(clients, (20_000, 50_000, 25_000), strict=True):
-        client.writer.write(client.peer.headers(1) + data(1, message(bytes(60_000))[:size], end=False))
+        client.writer.write(client.peer.headers(1) + data(1, message(bytes(size))[:size], end=False))
         await client.writer.drain()
         client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
         if size != 25_000:
