@@ -126,7 +126,9 @@ def aims(course: Course) -> list[Aim]:
     """What a gateway under flood owes those it accepts."""
     flood, calm = course.step(FACTORS[-1]), course.step(1.0)
     goodput = ratio(flood.goodput, course.capacity) if flood else None
-    p99_us = flood and (inf if flood.p99_us is None else flood.p99_us)
+    p99_us = flood.p99_us if flood else None
+    if flood and p99_us is None:
+        p99_us = inf
     recovery_s = inf if course.steps and course.recovery_s is None else course.recovery_s
     memory = ratio(float(flood.memory_bytes), float(calm.memory_bytes)) if flood and calm else None
     return [
