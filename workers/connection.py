@@ -47,6 +47,7 @@ class Connection:
         """Where that one begins."""
         self._end = 0
         self._spare = 0
+        """Frames in a row for which BUFFER_BYTES would do."""
         self._unsent: deque[memoryview] = deque()
 
     @property
@@ -100,6 +101,8 @@ class Connection:
                     self._cancel(HEADER.unpack_from(buffer, at)[1])
                 else:
                     frames.append((at, stop))
+                    if stop - at > BUFFER_BYTES:
+                        self._spare = 0
                 at = stop
         except BadFrame as error:
             self._broken = error

@@ -75,11 +75,11 @@ class Meeting(NamedTuple):
     def of(cls, sock: socket.socket, room: memoryview) -> Self:
         """Reads once. Raises OSError as `recv_into`, BadFrame for an offer that is none."""
         space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array("i").itemsize)
-        count, ancillary, _, _ = sock.recvmsg_into([room], space, socket.MSG_CMSG_CLOEXEC)
-        descriptors = _descriptors(ancillary)
-        if not descriptors:
+        count, ancillary, flags, _ = sock.recvmsg_into([room], space, socket.MSG_CMSG_CLOEXEC)
+        descriptors, cut = _descriptors(ancillary), bool(flags & socket.MSG_CTRUNC)
+        if not (descriptors or cut):
             return cls(count, False, None)
-        slots = _adopt(room[:count], descriptors)
+        slots = _adopt(room[:count], descriptors, cut=cut)
         try:
             sock.send(HEADER.pack(0, 0, ATTACH, slots is not None, 0, 0))
         except OSError:
@@ -97,15 +97,20 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return found.tolist()
 
 
-def _adopt(frame: memoryview, descriptors: list[int]) -> Slots | None:
-    """The slots an ATTACH frame offers; None when they cannot be mapped. Raises BadFrame."""
-    fd = descriptors[0]
+def _adopt(frame: memoryview, descriptors: list[int], *, cut: bool) -> Slots | None:
+    """The slots an ATTACH frame offers; None when they cannot be mapped. Raises BadFrame.
+
+    cut: descriptors are missing, as when this process may open no more files: what is left says nothing.
+    """
     try:
-        if len(frame) != HEADER.size + MEMORY.size or len(descriptors) > 1:
+        if len(frame) != HEADER.size + MEMORY.size or (len(descriptors) > 1 and not cut):
             raise BadFrame("a descriptor with something else than an offer of memory")
         length, _, kind, flags, slot, _ = HEADER.unpack_from(frame)
         if (length, kind, flags, slot) != (MEMORY.size, ATTACH, 0, 0):
             raise BadFrame("a descriptor with something else than an offer of memory")
+        if cut:
+            return None
+        fd = descriptors[0]
         slots, threshold_bytes, slot_bytes = MEMORY.unpack_from(frame, HEADER.size)
         layout = Layout(slots, slot_bytes)
         if not is_sound(fd, layout):

@@ -26,6 +26,7 @@ from gateway.controlplane.settings import (
     WorkerSettings,
 )
 from gateway.controlplane.units import duration_s, size_bytes
+from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment
 from gateway.transport.peers import Trusted
@@ -45,7 +46,8 @@ AGE_S: Final = 1800.0
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
-ShareBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=0)]
+ShareBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=0, le=MAX_BATCH_BYTES)]
+"""More than a slot holds would never be shared: then say "0B"."""
 BufferBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1 << 20)]
 WorkerBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=64 << 20)]
 BudgetBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=16 << 20)]

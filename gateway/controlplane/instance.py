@@ -158,6 +158,8 @@ class Instance:
             most = self._spec.settings.max_memory
             self._given_up = f"held {held >> 20} MiB of memory, and max_memory is {most >> 20} MiB"
             self._log.error("worker holds too much memory", pid=self._child.pid, held_bytes=held, max_memory=most)
+            self.address = ""  # the other instances take over what comes while it ends
+            self._changed()
             await self._child.stop(STOP_GRACE_S)
 
     async def _incarnation(self) -> None:

@@ -8,6 +8,8 @@ from math import prod
 from time import monotonic
 from typing import Final
 
+import structlog
+
 from gateway.dataplane.job import Batch, Data, Job
 from gateway.dataplane.plan import ReplyShape
 from gateway.dataplane.ragged import Padded, cut
@@ -17,6 +19,11 @@ from gateway.oip import reply
 from gateway.oip.contents import ELEMENT_BYTES, element_offset
 from gateway.oip.request import COPY_LIMIT_BYTES, Raw
 from workers import wire
+
+EXPECTED: Final = (CutoverError, LookupError, ValueError, TypeError, RecursionError, struct.error)
+"""What reading an answer that makes no sense may raise; RecursionError: its signature nests too deep."""
+
+log = structlog.get_logger(__name__)
 
 _TABLE: Final = wire.SECTION.size
 _STRINGS: Final = b'"BYTES"'
@@ -28,7 +35,9 @@ def deliver(batch: Batch, data: Data, start: int, stop: int) -> bool:
     try:
         signature, sizes, offsets = read_section(data, start, stop, batch.rows)
         _reply_all(batch, data, signature, sizes, offsets, now_s)
-    except (CutoverError, LookupError, ValueError, TypeError, struct.error) as error:
+    except Exception as error:  # whatever it is, nobody may be left without an answer
+        if not isinstance(error, EXPECTED):
+            log.exception("an answer cannot be cut into replies")
         misfit(batch, str(error), now_s)
         return False
     return True
@@ -44,6 +53,8 @@ def read_section(data: Data, start: int, stop: int, rows: int) -> tuple[bytes, l
     """(signature, byte size of each tensor, offset of each tensor). Raises ValueError when the section is malformed."""
     signature_size, count, found_rows = wire.SECTION.unpack_from(data, start)
     position = start + _TABLE + 4 * count
+    if position + signature_size > stop:  # before a count that lies is believed
+        raise ValueError(f"a table of {count} tensors in {stop - start} bytes")
     sizes = [wire.SIZE.unpack_from(data, start + _TABLE + 4 * i)[0] for i in range(count)]
     signature = bytes(data[position : position + signature_size])
     position += signature_size

@@ -8,8 +8,9 @@ from typing import Final, cast
 
 import structlog
 
+from gateway.dataplane.answer import misfit
 from gateway.dataplane.cost import Cost
-from gateway.dataplane.job import Batch
+from gateway.dataplane.job import Batch, Data
 from gateway.dataplane.slots import Slot, Slots
 from workers import wire
 
@@ -47,6 +48,8 @@ class Channel(asyncio.Protocol):
         self._need = 0
         self._depth = DEPTH
         self._slow_us = slow_us
+        self._broken = False
+        """Closed for what the worker sent; what follows that is not read."""
 
     @property
     def connected(self) -> bool:
@@ -144,6 +147,8 @@ class Channel(asyncio.Protocol):
                 self._need = header + length
                 break
             self._answered(number, kind, flags, micros, data, position + header, stop)
+            if self._broken:
+                return
             position = stop
         else:
             self._need = header
@@ -168,7 +173,7 @@ class Channel(asyncio.Protocol):
         if kind == wire.BEGUN:
             batch.begun = True
             return
-        found: bytes | memoryview = data
+        found: Data = data
         if flags and kind != wire.ERROR:
             try:
                 found = batch.answer_in_slot(data, start, stop)
@@ -187,9 +192,18 @@ class Channel(asyncio.Protocol):
         if kind == wire.ERROR:
             batch.on_error(batch, flags, data[start:stop].decode(errors="replace"))
         else:
-            batch.on_answer(batch, kind, micros, found, start, stop)
+            self._hand_over(batch, kind, micros, found, start, stop)
         if not batch.held:
             batch.release()
+
+    def _hand_over(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:
+        """Whatever goes wrong, nobody may be left without an answer."""
+        try:
+            batch.on_answer(batch, kind, micros, data, start, stop)
+        except Exception as error:
+            log.exception("an answer cannot be taken", address=self.address)
+            misfit(batch, repr(error), monotonic())
+            self._close_broken("an answer that cannot be taken")
 
     def _attached(self, *, accepted: bool) -> None:
         if self.slots is None or not self.slots.pending:
@@ -204,5 +218,6 @@ class Channel(asyncio.Protocol):
     def _close_broken(self, what: str) -> None:
         if self.in_flight and self.in_flight[0].exclusive:
             self.in_flight[0].begun = True  # whatever this was, it came when that one was run
+        self._broken = True
         log.error("worker sent garbage; its connection is closed", address=self.address, what=what)
         self.abort()

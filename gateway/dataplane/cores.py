@@ -21,6 +21,7 @@ class _Counters(NamedTuple):
 
     at_s: float
     ran_s: float
+    lines: list[bytes]
     free_s: float | None
     stops: int | None
 
@@ -40,30 +41,40 @@ class Cores:
 
     def look(self, *, queued: bool) -> Sample | None:
         """What happened since the last look; None when that is too long ago, or there was none."""
-        last, now = self._last, _Counters(monotonic(), thread_time(), self._free_s(), self._stops())
+        lines = self._lines()
+        last, now = self._last, _Counters(monotonic(), thread_time(), lines, self._free_s(lines), self._stops())
         self._last = now
         if last is None or not 0 < (spent_s := now.at_s - last.at_s) <= STALE_S:
             return None
         return Sample(
-            # Linux may take back some of what it counted as waiting for a disk.
-            None if now.free_s is None or last.free_s is None else max(0.0, now.free_s - last.free_s) / spent_s,
+            _free_cores(last, now, spent_s),
             len(self._cores),
             (now.ran_s - last.ran_s) / spent_s,
             queued,
             now.stops is not None and last.stops is not None and now.stops > last.stops,
         )
 
-    def _free_s(self) -> float | None:
-        """Time that was free on the cores that this process may use."""
-        ticks = 0
-        with suppress(OSError, ValueError, IndexError):
+    def _lines(self) -> list[bytes]:
+        """What is told of each core that this process may use.
+
+        Nothing where one is missing: containers may number cores otherwise than the kernel does (lxcfs).
+        """
+        found = []
+        with suppress(OSError):
             for line in _read(self._stat, self._stat_bytes).splitlines():
                 if not line.startswith(b"cpu"):
                     break
-                fields = line.split(maxsplit=_DISK + 1)
-                if fields[0] in self._cores:
-                    ticks += sum([int(fields[field]) for field in self._free])
-            return ticks / _HERTZ
+                if line.split(maxsplit=1)[0] in self._cores:
+                    found.append(line)
+        return found if len(found) == len(self._cores) else []
+
+    def _free_s(self, lines: list[bytes]) -> float | None:
+        """Time that was free on these cores."""
+        if not lines:
+            return None
+        with suppress(ValueError, IndexError):
+            told = [line.split(maxsplit=_DISK + 1) for line in lines]
+            return sum([int(fields[field]) for fields in told for field in self._free]) / _HERTZ
         return None
 
     def _stops(self) -> int | None:
@@ -72,6 +83,14 @@ class Cores:
             with suppress(OSError, ValueError):
                 return _times_throttled(_read(self._group, _LINE_BYTES * 16))
         return None
+
+
+def _free_cores(last: _Counters, now: _Counters, spent_s: float) -> float | None:
+    """None: not told. A core is always at something, so where no number changes they mean nothing (gVisor)."""
+    if now.free_s is None or last.free_s is None or now.lines == last.lines:
+        return None
+    # Linux may take back some of what it counted as waiting for a disk.
+    return max(0.0, now.free_s - last.free_s) / spent_s
 
 
 def _read(path: str, limit_bytes: int) -> bytes:

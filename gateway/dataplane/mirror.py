@@ -157,11 +157,12 @@ class ShadowLane:
         plan = batch.jobs[0].plan
         if plan.pool.batched != self.pool.batched:
             return False
-        fits = self._fits.get(plan.signature)
+        signature = plan.signature if batch.padded is None else batch.padded.signature
+        fits = self._fits.get(signature)
         if fits is None:
             if len(self._fits) >= MAX_SIGNATURES:
                 self._fits.clear()
-            fits = self._fits[plan.signature] = _fits(plan.signature, self.pool)
+            fits = self._fits[signature] = _fits(signature, self.pool)
         return fits
 
     def _compared(self, batch: Batch, kind: int, micros: int, data: Data, start: int, stop: int) -> None:

@@ -204,18 +204,21 @@ class Plane:
         return channel
 
     async def _connect(self, channel: Channel) -> None:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.setblocking(False)
+        sock = None
         try:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
             await self._loop.sock_connect(sock, channel.address)
             channel.slots = self._sharing.offer(sock)
             await self._loop.create_unix_connection(lambda: channel, sock=sock)
-            self.on_change()
-        except OSError as error:
-            sock.close()
-            # The worker died meanwhile; the control process will publish its successor.
+        except Exception as error:  # noqa: BLE001 - a channel left on its way would never be opened again
+            if sock is not None:
+                sock.close()
+            # The worker died meanwhile, and the control process will publish its successor; or files are short.
             log.warning("cannot reach a worker", address=channel.address, error=str(error))
             channel.connection_lost(error)
+        else:
+            self.on_change()
 
     async def until_connected(self) -> None:
         """Returns when the workers that were named have been called, or soon."""

@@ -49,8 +49,8 @@ class Pressure:
 
     def __init__(self) -> None:
         self.high = False
-        self._free = 1.0
-        """Free cores, as a share of those that copies need."""
+        self._free = PLENTY
+        """Free cores, as a share of those that copies need; PLENTY where nobody tells."""
         self._queue = 0.0
         self._loop = 0.0
         self._hold_s = HOLD_S
@@ -59,9 +59,10 @@ class Pressure:
 
     def add(self, sample: Sample, now_s: float) -> bool:
         """Takes a sample; whether `high` has changed."""
+        free = PLENTY  # a shortage that nobody tells of any more must not hold copies for ever
         if sample.free_cores is not None:
             free = min(sample.free_cores / needed_cores(sample.cores), PLENTY)
-            self._free += (QUICK if free < self._free else SMOOTHING) * (free - self._free)
+        self._free += (QUICK if free < self._free else SMOOTHING) * (free - self._free)
         self._queue += SMOOTHING * (sample.queued - self._queue)
         self._loop += SMOOTHING * (sample.loop - self._loop)
         if self.high:

@@ -47,10 +47,10 @@ class Place:
         self._needed_bytes = max(self._needed_bytes, stop)
         self._touched_bytes = max(self._touched_bytes, stop)
 
-    def tidy(self) -> None:
-        """Gives back what was not needed since the last time."""
+    def tidy(self, unseen_bytes: int = 0) -> None:
+        """Gives back what was not needed since the last time. unseen_bytes: others may have written so far, untold."""
         kept_bytes, self._needed_bytes = self._needed_bytes, 0
-        spare_bytes = self._touched_bytes - kept_bytes
+        spare_bytes = max(self._touched_bytes, unseen_bytes) - kept_bytes
         if spare_bytes > 0 and not _libc.fallocate(self._fd, PUNCH_HOLE, self._offset + kept_bytes, spare_bytes):
             self._touched_bytes = kept_bytes
 
@@ -76,9 +76,9 @@ class Slot:
         slots = self._slots
         if size <= slots.threshold_bytes or stop > LAYOUT.slot_bytes:
             return b""
+        self._sent.use(stop)  # where memory is short, part of it may be written all the same
         if not memory.fill(slots.fd, LAYOUT.sent_at(self.number) + start, [head, *tensors], size):
             return b""
-        self._sent.use(stop)
         return wire.PLACE.pack(start, stop)
 
     def sent(self, frame: bytes) -> memoryview:
@@ -106,7 +106,7 @@ class Slot:
     def tidy(self) -> None:
         """Gives memory back that was not needed since the last time. Only while nobody uses the slot."""
         self._sent.tidy()
-        self._answered.tidy()
+        self._answered.tidy(LAYOUT.slot_bytes)  # a worker for which memory was short does not tell what it wrote
 
 
 class Slots:
@@ -159,8 +159,8 @@ class Sharing:
     """Makes and offers memory to workers, as far as it is wanted and can be had."""
 
     def __init__(self, threshold_bytes: int) -> None:
-        """0: never."""
-        self._threshold_bytes = threshold_bytes
+        """0: never. What no slot holds is never shared, whatever the threshold; and the wire knows no larger one."""
+        self._threshold_bytes = min(threshold_bytes, MAX_BATCH_BYTES)
         self._said = False
 
     def offer(self, sock: socket.socket) -> Slots | None:

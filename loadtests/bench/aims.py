@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True)
 class Aim:
-    """One sentence with a bound. `value` None: it was not measured. `unit` is written behind both numbers."""
+    """One sentence with a bound. `unit` is written behind both numbers.
+
+    `value` None: it was not measured; infinite: it was looked for, and never came.
+    """
 
     text: str
     value: float | None
@@ -49,5 +53,7 @@ def table(aims: Iterable[Aim]) -> Iterator[str]:
 
 
 def _written(value: float, unit: str) -> str:
+    if value == inf:
+        return "never"
     number = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{unit} {number}" if unit == "×" else f"{number} {unit}"

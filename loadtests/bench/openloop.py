@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from loadtests.bench.errors import BenchError
+from loadtests.openloop.connection import LOST
 from loadtests.recorder import OK, Histogram
 
 LIMIT_PER_S = 25_000
@@ -52,9 +53,9 @@ class Found:
         """OK answers that took no longer; exact up to the histogram's 0.8 %."""
         return self.latencies.within(limit_us)
 
-    def quantile_us(self, part: float) -> float | None:
-        """Of OK answers; None when there is none."""
-        return self.latencies.quantile_us(part)
+    def quantile_us(self, part: float, ranked_behind: int = 0) -> float | None:
+        """Of OK answers and so many that never came, which rank behind them; None when it falls among those."""
+        return self.latencies.quantile_us(part, ranked_behind)
 
     @property
     def spoiled(self) -> bool:
@@ -63,8 +64,13 @@ class Found:
         return p99_us is not None and self.send_delay_p99_us > p99_us / 2
 
 
-def run(port: int, payload: Path, stages: Sequence[tuple[float, float]], *options: str) -> dict[str, Any]:
-    """The report of a run over stages (requests per second, seconds). Raises BenchError."""
+def run(
+    port: int, payload: Path, reply_bytes: int, stages: Sequence[tuple[float, float]], *options: str
+) -> dict[str, Any]:
+    """The report of a run over stages (requests per second, seconds).
+
+    Raises BenchError, too, unless every OK answer carried exactly `reply_bytes` bytes of message.
+    """
     command = [sys.executable, "-m", "loadtests.openloop", f"127.0.0.1:{port}", "--payload", str(payload), "-o", "json"]
     for rate, seconds in stages:
         command += ["--stage", f"{rate:.1f}:{seconds}s"]
@@ -76,10 +82,22 @@ def run(port: int, payload: Path, stages: Sequence[tuple[float, float]], *option
     if done.returncode:
         raise BenchError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the generator broke")
     found: dict[str, Any] = json.loads(done.stdout)
+    _check_sizes(found, reply_bytes)
     return found
 
 
-def steady(port: int, payload: Path, rate: float, seconds: float, *options: str) -> Found:
-    """One rate, after a warm-up."""
+def _check_sizes(told: dict[str, Any], reply_bytes: int) -> None:
+    """Raises BenchError. Of what ended before its status came, some may have arrived."""
+    answered = sum(stage["answers"].get(OK, 0) for stage in told["stages"])
+    cut = sum(stage["unanswered"] + stage["answers"].get(LOST, 0) for stage in told["stages"])
+    size, data_bytes = reply_bytes + 5, told["generator"]["data_bytes"]
+    if not answered * size <= data_bytes <= (answered + cut) * size:
+        raise BenchError(
+            f"{data_bytes} data bytes for {answered} OK answers of {reply_bytes} + 5: some were something else"
+        )
+
+
+def steady(port: int, payload: Path, reply_bytes: int, rate: float, seconds: float, *options: str) -> Found:
+    """One rate, after a warm-up. Raises BenchError as `run`."""
     stages = [(rate, seconds * WARM_UP), (rate, seconds)]
-    return Found.of(run(port, payload, stages, *options)["stages"][1])
+    return Found.of(run(port, payload, reply_bytes, stages, *options)["stages"][1])

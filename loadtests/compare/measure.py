@@ -74,7 +74,9 @@ def opened(door: Door, rate: float, effort: Effort) -> Found | None:
     """Open loop at a rate; None when that is more than the generator can send."""
     if rate > openloop.LIMIT_PER_S:
         return None
-    return openloop.steady(door.port, door.payload, rate, effort.open_s, "--metadata", "x-user-id=user-123")
+    return openloop.steady(
+        door.port, door.payload, door.reply_bytes, rate, effort.open_s, "--metadata", "x-user-id=user-123"
+    )
 
 
 def _load(door: Door, requests: int, streams: int, connections: int = CONNECTIONS) -> h2load.Load:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from loadtests import units
@@ -153,12 +154,15 @@ def aims(results: Results) -> list[Aim]:
 
 
 def _p99_ratio(rows: Mapping[str, Row]) -> float | None:
-    """Cutover's p99 at the common rate by Triton's; None when it says nothing.
+    """Cutover's p99 at the common rate by Triton's; None when it says nothing; infinite when Cutover failed requests.
 
-    A generator that was late made the latencies longer: then they can be short enough, but not too long.
+    A generator that was late made the latencies longer: then they can be short enough, but not too long. And what it
+    did not send it may not have sent for that reason.
     """
     ours, triton = (rows[name].common if name in rows else None for name in (CUTOVER, TRITON))
-    if not ours or not triton or triton.spoiled or any(found.ok < found.intended for found in (ours, triton)):
+    if not ours or not triton or triton.spoiled or triton.ok < triton.intended:
         return None
+    if ours.ok < ours.intended:
+        return None if ours.spoiled and ours.ok + ours.unsent == ours.intended else inf
     found = ratio(ours.quantile_us(0.99), triton.quantile_us(0.99))
     return None if found is None or (ours.spoiled and found > P99_BOUND) else found

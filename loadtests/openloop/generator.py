@@ -88,6 +88,7 @@ class Generator:
             self._loop.add_reader(self._alarm.fd, self._ring)
             self._alarm.set(self._start_s + (self._at_s[0] if self._at_s else 0.0))
             await asyncio.wait([self._done], timeout=schedule.length_s(self._run.stages) + LEAD_S + self._run.grace_s)
+            self._count_unhandled(time.monotonic())
         finally:
             gc.enable()
             self._stop()
@@ -123,6 +124,15 @@ class Generator:
         tally.delays.add(int((now_s - self._start_s - at_s) * 1e6))
         self._open += 1
         connection.send(number)
+
+    def _count_unhandled(self, now_s: float) -> None:
+        """What was due, but not reached before the run ended: it was not sent, and so late it would have been."""
+        for number in range(self._next, len(self._at_s)):
+            at_s = self._at_s[number]
+            for tally in (self._tallies[self._stage[number]], self._slices.at(at_s)):
+                tally.intended += 1
+                tally.unsent += 1
+                tally.delays.add(int((now_s - self._start_s - at_s) * 1e6))
 
     def _with_room(self) -> Connection | None:
         connections = self._connections

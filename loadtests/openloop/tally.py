@@ -1,7 +1,8 @@
 """What became of the requests of an open-loop run: per stage and per slice of time. Pure.
 
 A latency runs from the moment a request ought to have been sent. `unsent`: too many were in flight then, and it never
-was. `unanswered`: the run ended before it was. Both, like every answer but OK, have no latency.
+was; or the generator did not get to it. `unanswered`: the run ended before it was. Both, like every answer but OK, have
+no latency.
 """
 
 from collections import Counter
@@ -130,7 +131,7 @@ def warnings(measured: dict[str, Any]) -> list[str]:
             "this run says little"
         )
     if measured["unsent"]:
-        found.append(f"{measured['unsent']:,} requests were not sent: too many were in flight")
+        found.append(f"{measured['unsent']:,} requests were not sent: too many were in flight, or there was no time")
     if measured["unanswered"]:
         found.append(f"{measured['unanswered']:,} requests had no answer when the run ended")
     return found

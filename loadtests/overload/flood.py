@@ -41,17 +41,19 @@ def run(folder: Path, plan: Plan) -> Course:
     model = make_model(folder, plan.model_settings)
     with serving(model.models, folder / "state", "--proxies", "1") as gateway:
         port, pid = int(gateway.target.rpartition(":")[2]), gateway.process.pid
-        capacity = _capacity(port, model, check(port, model, Truth(model).outputs()), plan)
+        reply_bytes = check(port, model, Truth(model).outputs())
+        capacity = _capacity(port, model, reply_bytes, plan)
         say(f"capacity: {capacity:,.0f} requests/s")
         steps = []
         for factor in FACTORS:
             with _watching(pid) as peak:
-                found = openloop.steady(port, model.payload, factor * capacity, plan.step_s, *OPTIONS)
+                found = openloop.steady(port, model.payload, reply_bytes, factor * capacity, plan.step_s, *OPTIONS)
             step = Step(factor, found, max(peak), plan.slo_s)
             say(f"{factor:g} ×: {step.goodput:,.0f} OK/s in time, {step.share(step.refused):.0%} refused")
             steps.append(step)
         stages = [(FACTORS[0], plan.step_s), (FACTORS[-1], plan.step_s), (FACTORS[0], max(3.0, plan.step_s))]
-        report = openloop.run(port, model.payload, [(part * capacity, length) for part, length in stages], *OPTIONS)
+        rates = [(part * capacity, length) for part, length in stages]
+        report = openloop.run(port, model.payload, reply_bytes, rates, *OPTIONS)
     return Course(capacity, plan.max_queue_wait, plan.slo_s, steps, recovered_after_s(report))
 
 

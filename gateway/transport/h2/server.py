@@ -23,8 +23,10 @@ SWEEP_AT_ONCE: Final = 64
 GREETING_LOOK_S: Final = 0.05
 GREETING_LOOKS: Final = 20
 """A connection that begins while the server drains has this many looks to introduce itself."""
-SPARE_FILES: Final = 64
-"""Files the process keeps open besides client connections, or wants to open."""
+SPARE_FILES: Final = 256
+"""Files the process keeps open besides client connections, or wants to open: three for each worker (its socket, the
+memory shared with it and the mapping of that), so this is enough for sixty workers and 64 others.
+"""
 
 
 class H2Server:
@@ -152,7 +154,9 @@ class H2Server:
 def _connections_allowed(wanted: int) -> int:
     """As many as wanted, or as the process's limit of open files leaves."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files - SPARE_FILES))
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, files - min(SPARE_FILES, files // 2)))
 
 
 async def listen(sock: socket.socket, service: Service, limits: Limits, door: Door = PLAIN) -> H2Server:

@@ -21,7 +21,7 @@ from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.sending import Sender
 
 GROWTH: Final = 2
-"""A message that arrives takes up to so many times what has come of it."""
+"""A message that arrives takes up to so many times what has come of it; that is what is counted."""
 SPARE_BYTES: Final = 256
 """Window kept beyond what a message needs, for padding: one maximally padded frame."""
 
@@ -135,10 +135,10 @@ class Upload(Arriving):
 
     def feed(self, data: memoryview, limits: Limits) -> None:
         self.received_bytes += len(data)
-        self.buffered_bytes += len(data)
         if not self._wanted_bytes:
             lacking_bytes = PREFIX_BYTES - len(self._prefix)
             self._prefix += data[:lacking_bytes]
+            self.buffered_bytes += min(lacking_bytes, len(data))
             data = data[lacking_bytes:]
             if len(self._prefix) == PREFIX_BYTES:
                 self._compressed, size = read_prefix(self._prefix, 0, self.metadata, limits)
@@ -153,7 +153,9 @@ class Upload(Arriving):
     def _make_room(self, received_bytes: int) -> None:
         """Grows in large steps, each of which copies; but a length that lies costs little."""
         body = self._body
-        self._room_bytes = max(received_bytes, min(self._wanted_bytes - PREFIX_BYTES, GROWTH * received_bytes))
+        room_bytes = max(received_bytes, min(self._wanted_bytes - PREFIX_BYTES, GROWTH * received_bytes))
+        self.buffered_bytes += room_bytes - self._room_bytes
+        self._room_bytes = room_bytes
         start = body.tell()
         body.seek(self._room_bytes - 1)
         body.write(b"\0")

@@ -179,6 +179,20 @@ def test_a_frame_larger_than_the_buffer_makes_it_grow_and_shrink_again(
     assert len(connection.buffer) == BUFFER_BYTES
 
 
+def test_a_buffer_that_is_needed_now_and_then_stays(
+    pair: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPARE_FRAMES", 3)
+    connection, theirs = pair
+    large = big(1, 5 * BUFFER_BYTES)
+    assert exchange(connection, theirs, large) == [large]
+    grown = connection.buffer
+    for _ in range(4):
+        for frame in (big(2, 10), big(3, 10), large):
+            assert exchange(connection, theirs, frame) == [frame]
+    assert connection.buffer is grown
+
+
 def test_a_length_that_lies_costs_no_memory(pair: tuple[Connection, socket.socket]) -> None:
     connection, theirs = pair
     theirs.send(wire.HEADER.pack(wire.MAX_FRAME_BYTES, 1, wire.RUN, 0, 0, 0) + bytes(1000))

@@ -138,6 +138,18 @@ def test_two_descriptors_are_a_bad_frame(pair: tuple[Connection, socket.socket],
         connection.receive()
 
 
+def test_an_offer_whose_descriptor_got_lost_is_declined(pair: tuple[Connection, socket.socket], fd: int) -> None:
+    """As when the worker may open no more files: the system says that descriptors are missing."""
+    connection, theirs = pair
+    socket.send_fds(theirs, [OFFER], [fd] * (module.MAX_DESCRIPTORS + 4))
+    assert connection.receive()
+    assert theirs.recv(1000) == DECLINED
+    assert connection.slots is None
+    theirs.send(frames.run(7, {"X": np.zeros((1, 2), np.uint8)}))
+    assert connection.receive()
+    assert connection.has_frame()
+
+
 def test_an_offer_without_memory_or_a_second_one_is_a_bad_frame(
     pair: tuple[Connection, socket.socket], fd: int
 ) -> None:

@@ -47,7 +47,7 @@ def test_limits_of_clients_reach_the_proxies() -> None:
     assert (settings.upload_timeout_s, settings.write_timeout_s, settings.idle_timeout_s) == (5.0, 0.0, 600.0)
 
 
-@pytest.mark.parametrize(("written", "expected"), [("1MiB", 1 << 20), ("0B", 0)])
+@pytest.mark.parametrize(("written", "expected"), [("1MiB", 1 << 20), ("64MiB", 64 << 20), ("0B", 0)])
 def test_what_is_shared_with_workers_reaches_the_proxies(written: str, expected: int) -> None:
     limits = Limits(shared_tensors_above=written)  # type: ignore[arg-type] # as written in the file
     assert Config(limits=limits).proxy_settings(1).shared_tensors_above_bytes == expected
@@ -85,6 +85,7 @@ def test_connections_grow_old_by_default_where_several_proxies_share_them(
     [
         {"max_buffered": "1MiB"}, {"handshake_timeout": "0s"}, {"header_timeout": "0s"}, {"keepalive_timeout": "0s"},
         {"resets_per_second": 0}, {"max_resets": 0}, {"min_bytes_per_second": 0}, {"max_age": "25h"},
+        {"shared_tensors_above": "65MiB"}, {"shared_tensors_above": "4GiB"},
     ],
 )  # fmt: skip
 def test_limits_that_would_stop_everybody_or_nobody_are_refused(limit: dict[str, Any]) -> None:

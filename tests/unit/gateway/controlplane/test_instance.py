@@ -134,6 +134,8 @@ async def test_one_that_holds_too_much_memory_is_replaced(tmp_path: Path, run_di
             ending = asyncio.gather(instance.replace_heavy(held), instance.replace_heavy(held))
             await asyncio.sleep(0)
             assert instance.excess_bytes == 0, "it is being ended already"
+            assert book.alive, "it still finishes its frame"
+            assert not instance.address, "but gets no others"
             await ending
             await bell.until(lambda: instance.restarts == restarts)  # noqa: B023 - called at once
         await bell.until(lambda: bool(instance.error))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from gateway.dataplane import answer
 from gateway.dataplane.answer import Tally
@@ -169,6 +170,9 @@ MALFORMED = {
     "nothing": b"",
     "shorter than a table": b"\0\0\0",
     "more tensors than bytes": wire.SECTION.pack(0, 900, 2),
+    "a table beyond any memory": wire.SECTION.pack(0, 0xFFFF_FFFF, 2),
+    "signature beyond the section": wire.SECTION.pack(0xFFFF, 0, 2) + b"[]",
+    "signature that nests too deep": b"".join(wire.section(b"[" * 50_000, 2, [b""])),
     "other rows": b"".join(wire.section(Y, 3, [floats(*[0.0] * 6)])),
     "bytes missing": b"".join(wire.section(Y, 2, [floats(0, 0, 0, 0)]))[:-1],
     "bytes too many": b"".join(wire.section(Y, 2, [floats(0, 0, 0, 0)])) + b"\0",
@@ -207,6 +211,24 @@ def test_a_malformed_result_is_internal_for_the_whole_batch(
     report = series.take()
     assert report is not None
     assert report.codes == {Code.INTERNAL: len(asked)}
+
+
+def test_a_mistake_of_ours_leaves_nobody_without_an_answer_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise AttributeError("a mistake")
+
+    monkeypatch.setattr(answer, "_messages_alike", fails)
+    jobs = batch(pool(), (1, ALL), (1, ALL))
+    with structlog.testing.capture_logs() as said:
+        assert not deliver(jobs, b"".join(wire.section(Y, 2, [floats(1, 2, 3, 4)])))
+    assert [call.code for call in calls(jobs)] == [Code.INTERNAL] * 2
+    assert [line["event"] for line in said] == ["an answer cannot be cut into replies"]
+
+
+def test_a_count_that_lies_is_refused_before_it_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SIZE", None)
+    with pytest.raises(ValueError, match="a table of 4294967295 tensors in 1024 bytes"):
+        answer.read_section(wire.SECTION.pack(0, 0xFFFF_FFFF, 1).ljust(1024), 0, 1024, 1)
 
 
 def test_an_output_the_worker_did_not_send_fails_only_who_asked_for_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dataplane import channel as channels
 from gateway.dataplane.channel import DEPTH, SLOW_US, Channel
 from gateway.dataplane.job import Batch, Data
 from gateway.dataplane.slots import LAYOUT, Slots
@@ -367,3 +368,31 @@ def test_an_answer_in_a_slot_nobody_lent_closes_the_connection() -> None:
     spy.channel.data_received(frame(1, wire.RESULT, wire.PLACE.pack(0, 1), flags=wire.SLOT))
     assert spy.told == []
     assert spy.transport.is_closing()
+
+
+def test_behind_garbage_nothing_is_read() -> None:
+    spy = Spy()
+    spy.send(1)
+    spy.channel.data_received(frame(2, wire.RESULT, b"") + frame(1, wire.RESULT, b"well formed"))
+    assert spy.told == []
+    spy.channel.connection_lost(None)
+    assert spy.told == [(1, "lost")]
+
+
+def test_an_answer_that_cannot_be_taken_is_answered_and_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    failed: list[tuple[int, str]] = []
+    monkeypatch.setattr(channels, "misfit", lambda batch, what, _: failed.append((batch.number, what)))
+    spy = Spy()
+    slots = spy.share()
+    batch = spy.send(1)
+    spy.send(2)
+    batch.on_answer = fails
+    spy.channel.data_received(frame(1, wire.RESULT, b"") + frame(2, wire.RESULT, b""))
+    assert failed == [(1, "RuntimeError('a mistake')")]
+    assert free(slots) == [1, 3], "the first batch's slot is free again"
+    assert spy.transport.is_closing()
+    spy.channel.connection_lost(None)
+    assert spy.told == [(2, "lost")]

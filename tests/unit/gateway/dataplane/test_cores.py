@@ -25,7 +25,7 @@ class Machine:
     def spend(self, nice_s: float, idle_s: float, disk_s: float) -> None:
         """Sums of the cores 1 and 3; the others are always idle."""
         ticks = [round(each * HERTZ / 2) for each in (nice_s, idle_s, disk_s)]
-        ours = f"700 {ticks[0]} 30 {ticks[1]} {ticks[2]} 0 5 2 0 0"
+        ours = f"{round(self.now_s * HERTZ)} {ticks[0]} 30 {ticks[1]} {ticks[2]} 0 5 2 0 0"
         theirs = f"0 0 0 {round(self.now_s * HERTZ)} 0 0 0 0 0 0"
         lines = [f"cpu  {theirs}", f"cpu0 {theirs}", f"cpu1 {ours}", f"cpu2 {theirs}", f"cpu3 {ours}"]
         (self.proc / "stat").write_text("\n".join([*lines, "intr 12345 " + "0 " * 9999, "ctxt 1", ""]))
@@ -78,17 +78,41 @@ def test_what_was_long_ago_says_nothing(machine: Machine) -> None:
     assert cores.look(queued=False) is None
     assert cores.look(queued=False) is None, "no time has passed"
     machine.now_s += 0.1
+    machine.spend(0, 100, 0)
     sample = cores.look(queued=False)
     assert sample is not None
     assert sample.free_cores == 0
+
+
+def test_cores_that_are_numbered_otherwise_are_unknown(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    machine.spend(0, 100, 0)
+    cores = machine.cores()
+    cores.look(queued=False)
+    machine.now_s += 0.1
+    machine.spend(0, 101, 0)
+    sample = cores.look(queued=False)
+    assert sample is not None
+    assert sample.free_cores is None
+
+
+def test_numbers_that_never_change_say_nothing(machine: Machine) -> None:
+    zeros = "".join(f"cpu{core} 0 0 0 0 0 0 0 0 0 0\n" for core in ("", *range(4)))
+    (machine.proc / "stat").write_text(zeros)
+    cores = machine.cores()
+    cores.look(queued=False)
+    machine.now_s += 0.1
+    sample = cores.look(queued=False)
+    assert sample is not None
+    assert sample.free_cores is None
 
 
 def test_time_that_linux_takes_back_is_none(machine: Machine) -> None:
     machine.spend(0, 100, 5)
     cores = machine.cores()
     cores.look(queued=False)
-    machine.spend(0, 100, 4)
     machine.now_s += 0.1
+    machine.spend(0, 100, 4)
     sample = cores.look(queued=False)
     assert sample is not None
     assert sample.free_cores == 0
@@ -132,7 +156,7 @@ def test_a_system_that_tells_nothing_is_no_error(machine: Machine, text: str | N
     machine.now_s += 0.1
     sample = cores.look(queued=False)
     assert sample is not None
-    assert sample.free_cores in (None, 0)
+    assert sample.free_cores is None
 
 
 def test_this_machine_is_looked_at() -> None:

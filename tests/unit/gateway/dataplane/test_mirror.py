@@ -2,6 +2,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from tests.unit.gateway.dataplane.fakes import (
     frame,
     pool,
 )
+from tests.unit.gateway.dataplane.test_ragged import ask, doubled, ragged_lane
 from workers import wire
 
 SHADOW: dict[str, Any] = {"version": 2, "shadow": True}
@@ -231,6 +233,22 @@ def test_a_new_description_is_looked_at_again() -> None:
     bench.answer(ROW)
     bench.loop.run()
     assert len(bench.worker.frames()) == 1
+
+
+@pytest.mark.parametrize(("width", "incomparable"), [(8, 0), (5, 2)])
+def test_a_padded_batch_is_taken_as_it_was_run(width: int, incomparable: int) -> None:
+    """Not as its first request was, which is narrower."""
+    bench = ShadowBench(inputs=(Tensor("X", "FP32", (-1, width)),))
+    bench.production = ragged_lane()
+    bench.production.lane.mirror = Mirror(((bench.lane, 1.0),))
+    for asked in (5, 8):
+        ask(bench.production, np.ones((1, asked)))
+    bench.production.turn()
+    bench.production.worker.answer(doubled)
+    bench.production.turn()
+    report = bench.lane.tap.take()
+    assert report is not None
+    assert (report.copies, report.incomparable) == (2, incomparable)
 
 
 def test_an_answer_of_another_shape_is_incomparable_and_counts_copies() -> None:

@@ -1,7 +1,10 @@
+import errno
+import socket
 from asyncio import sleep
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,6 +151,32 @@ async def test_a_worker_that_cannot_be_reached_is_tried_again(
     assert not bench.plane.settled
     await bench.start("a")
     assert await bench.answered(call) == Code.OK
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("anything")])
+@pytest.mark.parametrize("step", ["socket", "offer"])
+async def test_a_worker_is_tried_again_whatever_went_wrong(
+    bench: PlaneBench, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    monkeypatch.setattr(planes, "RECONNECT_S", 0.01)
+    failures = [error]
+
+    def fails_once(real: Callable[..., object]) -> Callable[..., object]:
+        def called(*given: object) -> object:
+            if failures:
+                raise failures.pop()
+            return real(*given)
+
+        return called
+
+    if step == "socket":
+        made = SimpleNamespace(AF_UNIX=socket.AF_UNIX, socket=fails_once(socket.socket))
+        monkeypatch.setattr(planes, "socket", made)
+    else:
+        monkeypatch.setattr(bench.plane._sharing, "offer", fails_once(bench.plane._sharing.offer))
+    bench.apply(Policy(1), version(1, await bench.start("a")))
+    assert await bench.answered(bench.infer()) == Code.OK
+    assert not failures
 
 
 async def test_nobody_calls_again_who_is_not_named_any_more(bench: PlaneBench, monkeypatch: pytest.MonkeyPatch) -> None:

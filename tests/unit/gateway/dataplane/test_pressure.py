@@ -80,6 +80,13 @@ def test_what_is_unknown_is_left_out() -> None:
     assert settled([IDLE._replace(free_cores=None, queued=True)] * 50)
 
 
+@pytest.mark.parametrize("busy", BUSY, ids=["no core", "loop", "queue", "throttled"])
+def test_where_free_cores_are_unknown_copies_go_on_after_a_shortage(busy: Sample) -> None:
+    clock = Clock()
+    clock.until_changed(busy)
+    assert clock.until_changed(IDLE._replace(free_cores=None)) < HOLD_S + 1.5
+
+
 def test_a_container_that_is_stopped_by_its_limit_holds_longer_each_time() -> None:
     clock = Clock()
     held = []

@@ -1,6 +1,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,28 @@ def test_cutting_is_slicing(case: tuple[list[int], tuple[int, ...]]) -> None:
     whole = np.arange(np.prod(shape), dtype="<i4").reshape(shape)
     expected = whole[tuple(slice(size) for size in own)]
     assert bytes(ragged.cut(memoryview(whole.tobytes()), shape, own, 4)) == expected.tobytes()
+
+
+@given(
+    st.integers(1, 70).flatmap(
+        lambda chunk: st.tuples(st.just(chunk), st.integers(1, chunk), st.integers(1, 70), st.integers(0, 5))
+    )
+)
+def test_both_ways_to_move_runs_agree(case: tuple[int, int, int, int]) -> None:
+    chunk_bytes, kept_bytes, chunks, more_bytes = case
+    raw = memoryview(np.random.default_rng(0).bytes(chunk_bytes * chunks))
+    ways = (ragged._run_by_run, ragged._byte_by_byte)
+    one, other = (way(raw, chunk_bytes, kept_bytes, kept_bytes + more_bytes) for way in ways)
+    assert one == other
+    assert len(one) == chunks * (kept_bytes + more_bytes)
+
+
+def test_many_short_runs_are_moved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ragged, "_run_by_run", None)
+    raw = np.ones((1000, 3), "<f4").tobytes()
+    padded = ragged._pad(raw, 12, 16)
+    assert np.frombuffer(padded, "<f4").reshape(1000, 4)[:, 3].tolist() == [0] * 1000
+    assert ragged.cut(padded, (1000, 4), (1000, 3), 4) == raw
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 40)), min_size=1, max_size=12))

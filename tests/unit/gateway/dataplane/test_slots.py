@@ -120,6 +120,22 @@ def test_memory_of_answers_goes_back_too(slots: Slots) -> None:
     assert room(slots) == 0
 
 
+def test_memory_of_writes_that_came_to_nothing_goes_back_too(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks_off(fd: int, offset: int, *_: object) -> bool:
+        return os.pwrite(fd, bytes(KEPT), offset) < 0
+
+    slot = slots.take()
+    assert slot is not None
+    monkeypatch.setattr(memory, "fill", breaks_off)
+    assert slot.put(b"", [bytes(2 * KEPT)], 2 * KEPT) == b""
+    os.pwrite(slots.fd, bytes(KEPT), LAYOUT.answer_at(slot.number))  # the worker's, of which nobody hears
+    assert room(slots) == 2 * KEPT
+    slot.give_back()
+    for _ in range(2):
+        slots.tidy()
+    assert room(slots) == 0
+
+
 def test_memory_in_use_stays(slots: Slots) -> None:
     slot = slots.take()
     assert slot is not None
@@ -168,6 +184,15 @@ def test_an_offer_is_a_frame_and_a_descriptor() -> None:
     slots.close()
     ours.close()
     theirs.close()
+
+
+def test_a_threshold_above_all_batches_can_still_be_offered() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    slots = Sharing(4 << 30).offer(ours)
+    assert slots is not None
+    assert slots.threshold_bytes == LAYOUT.slot_bytes
+    for opened in (slots, ours, theirs):
+        opened.close()
 
 
 def test_nothing_is_offered_unless_wanted() -> None:

@@ -1,3 +1,5 @@
+from math import inf
+
 import pytest
 
 from loadtests.bench.aims import Aim, at_least, at_most, ratio, table
@@ -12,6 +14,7 @@ from loadtests.bench.aims import Aim, at_least, at_most, ratio, table
         (at_most("a", 0.51, 0.5), "not reached"),
         (at_least("a", None, 8), "not measured"),
         (at_most("a", None, 8), "not measured"),
+        (at_most("a", inf, 8), "not reached"),
     ],
 )
 def test_an_aim_is_reached_or_not(aim: Aim, verdict: str) -> None:
@@ -27,8 +30,10 @@ def test_what_was_not_measured_has_no_ratio() -> None:
 
 def test_the_table_has_a_row_for_each() -> None:
     lines = list(table([at_least("speed", 1234.5, 8), at_most("p99", 12.34, 100, "ms"), at_most("memory", None, 1.1)]))
+    lines += list(table([at_most("until it is over", inf, 2, "s")]))[2:]
     assert lines[2:] == [
         "| speed | ≥ × 8 | × 1,234 | reached |",
         "| p99 | ≤ 100 ms | 12.3 ms | reached |",
         "| memory | ≤ × 1.1 |  | not measured |",
+        "| until it is over | ≤ 2 s | never | not reached |",
     ]

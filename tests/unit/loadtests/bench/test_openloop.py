@@ -46,10 +46,37 @@ def test_a_run_against_a_server(serve: Serve, tmp_path: Path) -> None:
     payload = tmp_path / "payload"
     payload.write_bytes(b"\0\0\0\0\0")
     port = int(serve().rpartition(":")[2])
-    found = openloop.steady(port, payload, 100, 0.3, "--metadata", "x-user-id=a", "--arrivals", "constant")
+    found = openloop.steady(port, payload, 3, 100, 0.3, "--metadata", "x-user-id=a", "--arrivals", "constant")
     assert (found.intended, found.ok) == (30, 30)
 
 
 def test_what_goes_wrong_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"^openloop: cannot read"):
-        openloop.run(1, tmp_path / "none", [(1, 1)])
+        openloop.run(1, tmp_path / "none", 0, [(1, 1)])
+
+
+def test_what_never_came_ranks_behind() -> None:
+    found = Found.of(told([100] * 98))
+    assert found.quantile_us(0.99, 0) == 100
+    assert found.quantile_us(0.99, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("data_bytes", "unanswered", "lost", "good"),
+    [
+        (250, 0, 0, True), (249, 0, 0, False), (251, 0, 0, False), (275, 1, 0, True), (260, 0, 1, True),
+        (249, 1, 0, False), (276, 1, 0, False),
+    ],
+)  # fmt: skip
+def test_answers_of_another_size_are_no_answers(data_bytes: int, unanswered: int, lost: int, good: bool) -> None:
+    """Ten OK answers of 20 bytes and their prefixes, in two stages."""
+    stages = [
+        {"answers": {"OK": 4, "RESOURCE_EXHAUSTED": 3}, "unanswered": 0},
+        {"answers": {"OK": 6, "UNAVAILABLE": lost}, "unanswered": unanswered},
+    ]
+    report = {"stages": stages, "generator": {"data_bytes": data_bytes}}
+    if good:
+        openloop._check_sizes(report, 20)
+    else:
+        with pytest.raises(BenchError, match=r"data bytes for 10 OK answers of 20 \+ 5"):
+            openloop._check_sizes(report, 20)

@@ -54,7 +54,7 @@ def test_open_loop_up_to_what_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(openloop, "steady", steady)
     assert measure.opened(DOOR, 1000, EFFORT) is not None
     assert measure.opened(DOOR, openloop.LIMIT_PER_S + 1, EFFORT) is None
-    assert asked == [(8001, Path("payload"), 1000, 5.0, "--metadata", "x-user-id=user-123")]
+    assert asked == [(8001, Path("payload"), 20, 1000, 5.0, "--metadata", "x-user-id=user-123")]
 
 
 def test_quick_is_quicker() -> None:

@@ -1,5 +1,7 @@
 """The tables and the aims say what was found, and not more."""
 
+import dataclasses
+
 import pytest
 
 from loadtests.bench.openloop import Found
@@ -36,6 +38,18 @@ def test_what_was_not_measured_reaches_nothing() -> None:
 def test_a_run_with_refusals_or_a_late_generator_is_no_yardstick(results: Results, common: Found | None) -> None:
     results.rows["triton"] = row("triton", 5_000, 400, common)
     assert aims(results)[2].verdict == "not measured"
+
+
+def test_requests_that_cutover_refused_are_no_reason_to_say_nothing(results: Results) -> None:
+    results.rows["cutover"] = row("cutover", 50_000, 150, found(refused=1))
+    assert aims(results)[2].verdict == "not reached"
+
+
+@pytest.mark.parametrize(("delay_us", "verdict"), [(10.0, "not reached"), (900.0, "not measured")])
+def test_what_a_late_generator_did_not_send_says_nothing(results: Results, delay_us: float, verdict: str) -> None:
+    common = dataclasses.replace(found(delay_us=delay_us), unsent=1)
+    results.rows["cutover"] = row("cutover", 50_000, 150, common)
+    assert aims(results)[2].verdict == verdict
 
 
 @pytest.mark.parametrize(("p99_us", "verdict"), [(1_000, "reached"), (3_000, "not measured")])

@@ -87,6 +87,21 @@ async def test_what_is_too_much_is_not_sent_and_counted(serve: Callable[[Behave]
     assert any("not sent" in warning for warning in found["warnings"])
 
 
+async def test_what_the_generator_did_not_get_to_is_counted_and_makes_it_late(
+    serve: Callable[[Behave], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def behave(request: bytes, context: Any) -> bytes:
+        return request
+
+    monkeypatch.setattr(Generator, "_ring", lambda self: self._alarm.heard())
+    found = await Generator(run(await serve(behave), seconds=0.2, grace_s=0.0, arrivals="constant")).run()
+    measured = found["measured"]
+    assert (measured["intended"], measured["unsent"], measured["unanswered"]) == (80, 80, 0)
+    assert sum(each["unsent"] for each in found["slices"]) == 120, "the warm-up's, too"
+    assert measured["send_delay_us"]["max"] > 100_000
+    assert any("not sent" in warning for warning in found["warnings"])
+
+
 async def test_a_connection_that_is_lost_is_replaced() -> None:
     """A server that says goodbye to whoever calls: each call is lost, and the next connection comes."""
     met = 0

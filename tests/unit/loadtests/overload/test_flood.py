@@ -39,11 +39,12 @@ def test_the_course_of_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def closed(port: int, payload: Path, reply_bytes: int, shape: Shape) -> Load:
         return Load(shape.requests, shape.requests / 500, 0, [])
 
-    def steady(port: int, payload: Path, rate: float, seconds: float, *options: str) -> Any:
+    def steady(port: int, payload: Path, reply_bytes: int, rate: float, seconds: float, *options: str) -> Any:
+        assert reply_bytes == 20
         rates.append(rate)
         return step(rate / 500).found
 
-    def staged(port: int, payload: Path, stages: Any, *options: str) -> Any:
+    def staged(port: int, payload: Path, reply_bytes: int, stages: Any, *options: str) -> Any:
         runs.append(stages)
         return report((2.0, 0, 9), (2.25, 0, 9))
 

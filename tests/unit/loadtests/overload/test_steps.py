@@ -1,6 +1,7 @@
 """What counts as good, late and refused, and when a flood is over."""
 
 import dataclasses
+from math import inf
 from typing import Any
 
 import pytest
@@ -41,6 +42,23 @@ def test_memory_that_grows_is_noticed() -> None:
     good = course()
     grown = dataclasses.replace(good, steps=[*good.steps[:-1], step(10.0, memory_bytes=150_000_000)])
     assert aims(grown)[2].verdict == "not reached"
+
+
+def test_who_was_accepted_and_not_answered_ranks_behind() -> None:
+    latencies = Histogram()
+    for _ in range(2760):
+        latencies.add(60_000)
+    answers = {"OK": 2760, "DEADLINE_EXCEEDED": 240, "RESOURCE_EXHAUSTED": 27_000}
+    late = Step(10.0, Found(5000.0, 6.0, answers, 0, 0, latencies, 10.0), 100, 0.1)
+    assert late.p99_us is None
+    p99 = aims(dataclasses.replace(course(), steps=[late]))[1]
+    assert (p99.value, p99.verdict) == (inf, "not reached")
+    answers = {"OK": 2760, "DEADLINE_EXCEEDED": 20, "RESOURCE_EXHAUSTED": 27_220}
+    assert Step(10.0, Found(5000.0, 6.0, answers, 500, 0, latencies, 10.0), 100, 0.1).p99_us == 60_000
+
+
+def test_a_flood_after_which_nothing_became_normal_broke_the_promise() -> None:
+    assert aims(course(recovery_s=None))[3].verdict == "not reached"
 
 
 def test_what_was_not_measured_reaches_nothing() -> None:

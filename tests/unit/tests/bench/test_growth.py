@@ -1,10 +1,8 @@
 """The snapshots that are compared, and what is made of the rounds."""
 
-from typing import Any
-
 import pytest
 
-from gateway.routing.snapshot import Policy, Pool, Tensor
+from gateway.routing.snapshot import Pool, Tensor
 from tests.bench import growth
 from tests.bench.growth import BASE, MODELS, OVERRIDES
 
@@ -31,14 +29,12 @@ def test_the_busy_model_is_the_same_everywhere() -> None:
     assert found[MODELS].releases[0] == found[BASE].releases[0]
 
 
-def test_overrides_are_measured_where_policies_have_them() -> None:
+def test_overrides_are_measured() -> None:
     found = growth.sides(POOLS)
-    assert (OVERRIDES in found) is growth.has_overrides()
-    if growth.has_overrides():
-        policy: Any = found[OVERRIDES].releases[0].policy
-        assert len(policy.overrides) == 10_000
-        assert "user-123" in policy.overrides  # the unit that the load names
-    assert isinstance(found[BASE].releases[0].policy, Policy)
+    overrides = found[OVERRIDES].releases[0].policy.overrides
+    assert len(overrides) == 10_000
+    assert "user-123" in overrides  # the unit that the load names
+    assert not found[BASE].releases[0].policy.overrides
 
 
 def test_ratios_are_those_of_the_rounds() -> None:

@@ -1,12 +1,16 @@
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from gateway.transport.arrival import Door
 from gateway.transport.call import NO_TRAILERS
+from gateway.transport.h2 import server as servers
 from gateway.transport.h2.frames import PREFACE, FrameType, frame
 from gateway.transport.h2.server import H2Server, Limits, listen
 from gateway.transport.tls import TlsFiles, load
@@ -120,7 +124,7 @@ async def test_those_who_hold_most_are_sent_away_first() -> None:
     server = await serve(service, Limits(max_buffered_bytes=100_000))
     clients = [await connect(server) for _ in range(3)]
     for client, size in zip(clients, (20_000, 50_000, 25_000), strict=True):
-        client.writer.write(client.peer.headers(1) + data(1, message(bytes(60_000))[:size], end=False))
+        client.writer.write(client.peer.headers(1) + data(1, message(bytes(size))[:size], end=False))
         await client.writer.drain()
         client.writer.write(frame(FrameType.PING, 0, 0, b"arrived?"))
         if size != 25_000:
@@ -263,3 +267,14 @@ async def test_a_client_that_does_not_read_costs_a_bounded_buffer_over_tls_too(t
     writer.transport.abort()
     await gone(server)
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed"),
+    [(resource.RLIM_INFINITY, 4096), (20_000, 4096), (1024, 768), (256, 128), (2, 1), (0, 1)],
+)
+def test_workers_and_their_memory_find_files_when_clients_take_all_they_may(
+    files: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert servers._connections_allowed(4096) == allowed

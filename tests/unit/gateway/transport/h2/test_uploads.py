@@ -6,6 +6,7 @@ from gateway.errors import Code
 from gateway.transport.call import Metadata
 from gateway.transport.h2.errors import ConnectionFault, ErrorCode, Refusal, StreamFault
 from gateway.transport.h2.frames import PADDED, FrameType, frame
+from gateway.transport.h2.grpc import PREFIX_BYTES
 from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.uploads import Intake, Upload
@@ -165,3 +166,15 @@ def test_a_large_message_is_copied_once() -> None:
         tracemalloc.stop()
     assert len(whole) == 5_000_000
     assert peak_bytes < 1.3 * len(whole)
+
+
+def test_what_is_counted_is_what_a_message_takes_up() -> None:
+    piece, target, limits = bytes(50_000), upload(), Limits()
+    target.feed(memoryview(b"\0" + (5_000_000).to_bytes(4, "big")), limits)
+    taken_bytes = []
+    for _ in range(100):
+        target.feed(memoryview(piece), limits)
+        taken_bytes.append(target.buffered_bytes - PREFIX_BYTES)
+        assert target._body.getbuffer().nbytes == taken_bytes[-1]
+    assert taken_bytes[0] < 3 * len(piece), "a length that lies costs little"
+    assert taken_bytes[-1] == 5_000_000
