@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from gateway.controlplane.units import duration_s, size_bytes
+from gateway.oip.reserved import SHARED_MEMORY
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment, Queueing
 
@@ -108,7 +109,7 @@ class TritonSettings(msgspec.Struct, frozen=True):
         if self.model_control == "explicit":
             found.append("model_repository")
         if self.shared_memory:
-            found.append("system_shared_memory")
+            found.append(SHARED_MEMORY)
         return tuple(found)
 
 
