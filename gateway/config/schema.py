@@ -328,6 +328,19 @@ class Config(Section):
                 raise ValueError(f'server.transport "grpcio" cannot do {setting}; leave it out, or use "h2"')
         return self
 
+    @model_validator(mode="after")
+    def _workers_make_sense(self) -> Self:
+        """A mistake that a model shares with [workers] is told once."""
+        fleet = self.fleet_settings()
+        general = fleet.workers.mistake()
+        mistakes = {"workers": general} | {f"models.{name}": fleet.workers_of(name).mistake() for name in self.models}
+        told = [
+            f"{place}.{said}" for place, said in mistakes.items() if said and (place == "workers" or said != general)
+        ]
+        if told:
+            raise ValueError("\n".join(told))
+        return self
+
     def proxy_settings(self, grpc_port: int) -> ProxySettings:
         """What proxies are told; `grpc_port` is the reserved one."""
         server, limits = self.server, self.limits

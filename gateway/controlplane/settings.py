@@ -1,6 +1,6 @@
 """What the doing half is told by configuration: small frozen values, one per part."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -37,6 +37,15 @@ class WorkerSettings(msgspec.Struct, frozen=True):
             priority_levels=self.priority_levels,
         )
 
+    def mistake(self) -> str:
+        """What does not go together, in one line that begins with the setting; "": nothing."""
+        beyond = [str(size) for size in self.preferred_batch_sizes if size > self.max_batch_size]
+        if not beyond:
+            return ""
+        sizes, are = ", ".join(beyond), "is" if len(beyond) == 1 else "are"
+        limit = f"max_batch_size, {self.max_batch_size}"
+        return f"preferred_batch_sizes: {sizes} {are} more than {limit}; raise that or leave {sizes} out"
+
 
 class WorkerOverrides(msgspec.Struct, frozen=True):
     """What a more specific place says about workers; None: nothing."""
@@ -57,6 +66,9 @@ class WorkerOverrides(msgspec.Struct, frozen=True):
         """`base`, with what is said here in its place."""
         said = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(base, **said)
+
+
+NOTHING_SAID: Final = WorkerOverrides()
 
 
 class TritonSettings(msgspec.Struct, frozen=True):
@@ -136,3 +148,10 @@ class FleetSettings(msgspec.Struct, frozen=True):
     """How long the workers of a version nobody is sent to any more stay for requests in flight."""
     keep_prepared_s: float = 60.0
     """How long a prepared version stays loaded while no release names it."""
+
+    def workers_of(self, model: str, said: WorkerOverrides = NOTHING_SAID) -> WorkerSettings:
+        """How a version runs whose `model.toml` says this: else as is said of its model, else as of all."""
+        return said.over(self.models.get(model, NOTHING_SAID).over(self.workers))
+
+
+DEFAULTS: Final = FleetSettings()

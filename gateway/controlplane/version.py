@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from gateway.controlplane.explain import explain
 from gateway.controlplane.labels import Labels, read_labels
 from gateway.controlplane.repository import MODEL_FILE, SETTINGS_FILE, Files, Key
-from gateway.controlplane.settings import WorkerOverrides
+from gateway.controlplane.settings import DEFAULTS, FleetSettings, WorkerOverrides
 from gateway.controlplane.written import Model, VersionFile
 
 CHUNK_BYTES: Final = 1 << 20
@@ -40,8 +40,11 @@ class Version(msgspec.Struct, frozen=True):
         return self.folder / MODEL_FILE
 
 
-def read_version(root: Path, key: Key, files: Files) -> Version | str:
-    """Reads every byte of a version, or says in one line why it is none. Blocks: call it in a thread."""
+def read_version(root: Path, key: Key, files: Files, fleet: FleetSettings = DEFAULTS) -> Version | str:
+    """Reads every byte of a version, or says in one line why it is none. Blocks: call it in a thread.
+
+    `fleet` says what holds where its `model.toml` says nothing.
+    """
     model, version = key
     name = f"{model}/{version}"
     sizes = {path: size for path, size, _ in files}
@@ -56,7 +59,7 @@ def read_version(root: Path, key: Key, files: Files) -> Version | str:
         if SETTINGS_FILE in sizes:
             said, error = _settings(folder / SETTINGS_FILE, model)
             labels, wrong = read_labels(folder, sizes, said.labels)
-            error = error or wrong
+            error = error or wrong or fleet.workers_of(model, said.overrides()).mistake()
     except OSError as failure:
         return f"{name}: cannot be read: {failure.strerror}; make its files readable"
     error = error and f"{name}/{SETTINGS_FILE}: {error}"

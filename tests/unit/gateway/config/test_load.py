@@ -134,6 +134,10 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
             "[workers]\npreferred_batch_sizes = '4,8'",
             "cutover.toml: workers.preferred_batch_sizes: must be a list such as [4, 8], not '4,8'",
         ),
+        (
+            "[workers]\npreferred_batch_sizes = [128]",
+            "cutover.toml: workers.preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128",
+        ),
         ("[server]\nack_timeout = '0s'", "cutover.toml: server.ack_timeout: must be at least 100ms"),
         ("[server", "config file cutover.toml is not valid TOML: Expected ']' at the end of a table declaration"),
     ],
@@ -194,3 +198,12 @@ def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load(None, {"tls.certificate": Path("x"), "tls.key": Path("y")}).entrance().certificate == str(
         Path.cwd() / "x"
     )
+
+
+def test_what_does_not_go_together_is_told_for_each_model(tmp_path: Path) -> None:
+    text = "[models.a]\npreferred_batch_sizes = [65]\n[models.b]\nmax_batch_size = 2\npreferred_batch_sizes = [3, 4]"
+    limit = "more than max_batch_size"
+    assert mistakes(tmp_path, text) == [
+        f"cutover.toml: models.a.preferred_batch_sizes: 65 is {limit}, 64; raise that or leave 65 out",
+        f"cutover.toml: models.b.preferred_batch_sizes: 3, 4 are {limit}, 2; raise that or leave 3, 4 out",
+    ]

@@ -5,8 +5,9 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.schema import Config, Limits, Server, Tls, Triton
+from gateway.config.schema import Config, Limits, Server, Tls, Triton, Workers
 from gateway.controlplane.settings import FleetSettings, ProxySettings, TritonSettings
+from gateway.controlplane.written import Model
 from gateway.routing.link import Entrance
 
 
@@ -120,3 +121,16 @@ def test_what_the_other_transport_cannot_do_is_refused(server: dict[str, Any], t
     with pytest.raises(ValueError, match=f'"grpcio" cannot do {setting}; leave it out, or use "h2"'):
         Config(server=Server(transport="grpcio", **server), tls=tls)
     assert Config(server=Server(**server), tls=tls)
+
+
+def test_preferred_sizes_beyond_the_largest_are_refused_wherever_they_meet() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Config(
+            workers=Workers(preferred_batch_sizes=[8, 128]),
+            models={"same": Model(threads=2), "small": Model(max_batch_size=4), "large": Model(max_batch_size=128)},
+        )
+    (problem,) = raised.value.errors()
+    assert str(problem["ctx"]["error"]).splitlines() == [
+        "workers.preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128 out",
+        "models.small.preferred_batch_sizes: 8, 128 are more than max_batch_size, 4; raise that or leave 8, 128 out",
+    ]
