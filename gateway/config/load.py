@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -117,7 +117,11 @@ def _add_environment(sources: Sources, environment: Mapping[str, str]) -> Iterat
 
 
 def _typed(text: str, kind: object) -> object:
-    """What a file would have written without quotes."""
+    """What a file would have written without quotes, or in brackets: a list has commas here."""
+    if get_origin(kind) is list:
+        (entry,) = get_args(kind)
+        entry = get_args(entry)[0] if get_origin(entry) is Annotated else entry
+        return [_typed(part.strip(), entry) for part in text.split(",") if part.strip()]
     if kind is int and re.fullmatch(r"-?[0-9]+", text):
         return int(text)
     return text == "true" if kind is bool and text in ("true", "false") else text

@@ -65,11 +65,6 @@ def _mode(written: str) -> str:
     return written
 
 
-def _listed(written: object) -> object:
-    """In the environment, a list is written with commas."""
-    return [entry.strip() for entry in written.split(",") if entry.strip()] if isinstance(written, str) else written
-
-
 def _networks(entries: list[str]) -> list[str]:
     """Raises ValueError for what is neither address nor network."""
     Trusted.parse(entries)
@@ -110,9 +105,7 @@ class Server(Section):
     """Who serves clients: our own transport, or grpcio's server."""
     proxy_protocol: StrictBool = False
     """Whether every connection to the port begins with a PROXY header, which is believed."""
-    trusted_proxies: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_networks)] = Field(
-        default_factory=list
-    )
+    trusted_proxies: Annotated[list[str], AfterValidator(_networks)] = Field(default_factory=list)
     """Whose x-forwarded-for is believed: addresses, networks and "unix:"."""
     allow_plaintext: StrictBool = False
     """Whether clients on other machines may come without TLS."""

@@ -200,6 +200,14 @@ def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_lists_of_numbers_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_WORKERS_PREFERRED_BATCH_SIZES", "4, 8")
+    assert load().workers.preferred_batch_sizes == [4, 8]
+    monkeypatch.setenv("CUTOVER_WORKERS_PREFERRED_BATCH_SIZES", "4,x")
+    with pytest.raises(StartupError, match="PREFERRED_BATCH_SIZES: must be a whole number, not 'x'"):
+        load()
+
+
 def test_what_does_not_go_together_is_told_for_each_model(tmp_path: Path) -> None:
     text = "[models.a]\npreferred_batch_sizes = [65]\n[models.b]\nmax_batch_size = 2\npreferred_batch_sizes = [3, 4]"
     limit = "more than max_batch_size"
