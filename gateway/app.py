@@ -110,7 +110,7 @@ class Gateway:
             raise StartupError(
                 "no models directory; give the folder that holds <model>/<version>/model.onnx with --models"
             )
-        registry = Registry(server.models)
+        registry = Registry(server.models, config.fleet_settings())
         lifetime = self._parts.enter_context(Lifetime(server.state))
         _check_certificates(config)
         _check_trace_file(config)

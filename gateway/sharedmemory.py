@@ -13,6 +13,7 @@ from typing import Final
 from gateway.errors import InvalidRequest
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - where shm_open keeps its objects (shm_overview(7))
+OFF: Final = "shared memory is off; the operator may set shared_memory = true in [triton]"
 MAX_KEY_BYTES: Final = 255
 """NAME_MAX."""
 RESERVED: Final = ("sem.", "triton_python_backend_shm_region_")

@@ -111,13 +111,15 @@ def _state(version: pb.Version) -> Text:
 
 
 def versions(response: pb.ListVersionsResponse) -> RenderableType:
-    """Versions found, then what is wrong in the models directory."""
+    """Versions found, then what is wrong in the models directory but with a version that says so itself."""
     table = _table("model", ">version", "state", "roles", "digest", "error")
     for version in response.versions:
         roles = ", ".join(version.roles) or "-"
         name, digest = words.line(version.model), version.digest[:DIGEST] or "-"
         table.add_row(name, str(version.version), _state(version), roles, digest, words.line(version.error))
-    problems = [Text(f"problem: {words.line(problem)}", "yellow") for problem in response.problems]
+    told = {words.line(version.error) for version in response.versions}
+    left = [said for problem in response.problems if (said := words.line(problem)) not in told]
+    problems = [Text(f"problem: {said}", "yellow") for said in left]
     empty = Text("no version found: put MODEL/VERSION/model.onnx into the models directory")
     return Group(table if response.versions else empty, *problems)
 

@@ -4,14 +4,14 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
-from gateway.config.schema import Config, Model
+from gateway.config.schema import Config
+from gateway.controlplane.explain import explain, unknown
+from gateway.controlplane.written import Model
 from gateway.errors import StartupError
 
 PREFIX: Final = "CUTOVER_"
@@ -85,7 +85,7 @@ def load(file: Path | None = None, overrides: Mapping[str, object] | None = None
     sources = Sources()
     if file is not None:
         sources.add_file(file)
-    unknown = [*_add_environment(sources, os.environ)]
+    mistakes = [*_add_environment(sources, os.environ)]
     for name, value in (overrides or {}).items():
         if value is not None:
             section, _, key = name.partition(".")
@@ -93,10 +93,12 @@ def load(file: Path | None = None, overrides: Mapping[str, object] | None = None
     try:
         config = Config.model_validate(sources.values)
     except ValidationError as error:
-        unknown += [f"{sources.place(problem['loc'])}{_explain(problem)}" for problem in error.errors()]
-        raise StartupError("\n".join(unknown)) from None
-    if unknown:
-        raise StartupError("\n".join(unknown))
+        for problem in error.errors():
+            said = explain(problem, _class_at(problem["loc"][:-1]))
+            mistakes += [sources.place(problem["loc"]) + line for line in said.splitlines()]
+        raise StartupError("\n".join(mistakes)) from None
+    if mistakes:
+        raise StartupError("\n".join(mistakes))
     return config
 
 
@@ -109,54 +111,23 @@ def _add_environment(sources: Sources, environment: Mapping[str, str]) -> Iterat
         field = SECTIONS[section].model_fields.get(key)
         if field is None:
             if not KUBERNETES.fullmatch(name):
-                yield f"{name}: {_unknown(key, SECTIONS[section])}"
+                yield f"{name}: {unknown(key, SECTIONS[section])}"
             continue
         sources.set(section, key, _typed(text, field.annotation), name)
 
 
 def _typed(text: str, kind: object) -> object:
-    """What a file would have written without quotes."""
+    """What a file would have written without quotes, or in brackets: a list has commas here."""
+    if get_origin(kind) is list:
+        (entry,) = get_args(kind)
+        entry = get_args(entry)[0] if get_origin(entry) is Annotated else entry
+        return [_typed(part.strip(), entry) for part in text.split(",") if part.strip()]
     if kind is int and re.fullmatch(r"-?[0-9]+", text):
         return int(text)
     return text == "true" if kind is bool and text in ("true", "false") else text
-
-
-def _explain(problem: ErrorDetails) -> str:
-    """One mistake in words."""
-    context = problem.get("ctx", {})
-    match problem["type"]:
-        case "extra_forbidden":
-            return _unknown(str(problem["loc"][-1]), _class_at(problem["loc"][:-1]))
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}, not {problem['input']}"
-        case "greater_than":
-            return f"must be more than {context['gt']}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}, not {problem['input']}"
-        case "int_type":
-            return f"must be a whole number, not {problem['input']!r}"
-        case "string_type":
-            return f"must be text in quotes, not {problem['input']!r}"
-        case "bool_type":
-            return f"must be true or false, not {problem['input']!r}"
-        case "list_type":
-            return f'must be a list such as ["a", "b"], not {problem["input"]!r}'
-        case "literal_error":
-            return f"must be {context['expected']}, not {problem['input']!r}"
-        case "model_type" | "dict_type":
-            return "must be a table"
-        case "value_error":
-            return str(context["error"]) + ("" if isinstance(problem["input"], dict) else f", not {problem['input']!r}")
-    return problem["msg"]
 
 
 def _class_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     if not location:
         return Config
     return SECTIONS.get(str(location[0]), Model)
-
-
-def _unknown(key: str, where: type[BaseModel]) -> str:
-    known = list(where.model_fields)
-    close = get_close_matches(key, known, 1)
-    return "unknown setting" + (f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")

@@ -7,9 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -17,27 +15,30 @@ from pydantic import (
 )
 
 from gateway.controlplane.settings import (
-    MAX_PRIORITY_LEVELS,
     Batching,
     FleetSettings,
     ProxySettings,
     TritonSettings,
-    WorkerOverrides,
     WorkerSettings,
 )
-from gateway.controlplane.units import duration_s, size_bytes
+from gateway.controlplane.units import size_bytes
+from gateway.controlplane.written import (
+    Delay,
+    Levels,
+    Model,
+    Positive,
+    Seconds,
+    Section,
+    WorkerBytes,
+    overrides,
+)
 from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.routing.link import Entrance, PeerLimits
-from gateway.routing.snapshot import Assignment
 from gateway.transport.peers import Trusted
 
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
-Positive = Annotated[StrictInt, Field(ge=1)]
-Levels = Annotated[StrictInt, Field(ge=0, le=MAX_PRIORITY_LEVELS)]
 Host = Annotated[str, Field(min_length=1)]
-Seconds = Annotated[float, BeforeValidator(duration_s)]
-"""Written "250ms", "20s", "5m", "1h"; at most a day."""
 Patience = Annotated[Seconds, Field(gt=0)]
 """Seconds, and not for ever."""
 SHORTEST_ACK_S: Final = 0.1
@@ -49,7 +50,6 @@ HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 
 ShareBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=0, le=MAX_BATCH_BYTES)]
 """More than a slot holds would never be shared: then say "0B"."""
 BufferBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1 << 20)]
-WorkerBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=64 << 20)]
 BudgetBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=16 << 20)]
 
 
@@ -67,11 +67,6 @@ def _mode(written: str) -> str:
     return written
 
 
-def _listed(written: object) -> object:
-    """In the environment, a list is written with commas."""
-    return [entry.strip() for entry in written.split(",") if entry.strip()] if isinstance(written, str) else written
-
-
 def _networks(entries: list[str]) -> list[str]:
     """Raises ValueError for what is neither address nor network."""
     Trusted.parse(entries)
@@ -84,12 +79,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class Section(BaseModel):
-    """Unknown keys are errors; values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Server(Section):
@@ -118,7 +107,7 @@ class Server(Section):
     """Who serves clients: our own transport, or grpcio's server."""
     proxy_protocol: StrictBool = False
     """Whether every connection to the port begins with a PROXY header, which is believed."""
-    trusted_proxies: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_networks)] = []
+    trusted_proxies: Annotated[list[str], AfterValidator(_networks)] = Field(default_factory=list)
     """Whose x-forwarded-for is believed: addresses, networks and "unix:"."""
     allow_plaintext: StrictBool = False
     """Whether clients on other machines may come without TLS."""
@@ -262,9 +251,9 @@ class Workers(Section):
     threads: Positive = 1
     max_batch_size: Positive = 64
     batching: Batching = "auto"
-    preferred_batch_sizes: list[Positive] = []
+    preferred_batch_sizes: list[Positive] = Field(default_factory=list)
     """Batches wait for one of these sizes, up to `max_queue_delay`."""
-    max_queue_delay: Seconds = 0.0
+    max_queue_delay: Delay = 0.0
     """How long a batch may wait to grow while a worker is idle."""
     pad_ragged: StrictBool = False
     """Whether requests that differ in their last axis are padded with zeros and joined."""
@@ -276,44 +265,6 @@ class Workers(Section):
     """Of the request parameter `priority`, 1 the first to be served; 0: it is ignored."""
     max_memory: WorkerBytes | None = None
     """How much memory a worker may hold before it is replaced; unset: any."""
-
-
-class Model(Section):
-    """[models.NAME]: what is different for one model, and how its units are found."""
-
-    instances: Positive | None = None
-    threads: Positive | None = None
-    max_batch_size: Positive | None = None
-    batching: Batching | None = None
-    preferred_batch_sizes: list[Positive] | None = None
-    max_queue_delay: Seconds | None = None
-    pad_ragged: StrictBool | None = None
-    queue_timeout: Seconds | None = None
-    max_queue_wait: Seconds | None = None
-    priority_levels: Levels | None = None
-    max_memory: WorkerBytes | None = None
-    unit_metadata: list[str] = ["x-user-id"]
-    """Metadata keys, tried in order."""
-    unit_parameters: list[str] = ["user_id"]
-    """Request parameters, tried after the metadata."""
-    no_unit: Literal["per-request", "stable"] = "per-request"
-    """What answers a request without a unit: chance by weight, or the stable version."""
-    allow_forced: StrictBool = True
-    """Whether metadata `cutover-arm` may choose the arm."""
-
-    def overrides(self) -> WorkerOverrides:
-        return _overrides(self)
-
-    def assignment(self) -> Assignment:
-        keys = tuple(key.lower() for key in self.unit_metadata)
-        return Assignment(keys, tuple(self.unit_parameters), self.no_unit, self.allow_forced)
-
-
-def _overrides(section: Workers | Model) -> WorkerOverrides:
-    """What a section says of workers."""
-    said = {name: getattr(section, name) for name in WorkerOverrides.__struct_fields__}
-    sizes = said.pop("preferred_batch_sizes")
-    return WorkerOverrides(preferred_batch_sizes=None if sizes is None else tuple(sizes), **said)
 
 
 class Log(Section):
@@ -345,7 +296,7 @@ class Config(Section):
     tls: Tls = Tls()
     limits: Limits = Limits()
     workers: Workers = Workers()
-    models: dict[str, Model] = {}
+    models: dict[str, Model] = Field(default_factory=dict)
     triton: Triton = Triton()
     log: Log = Log()
 
@@ -370,6 +321,19 @@ class Config(Section):
         for setting, given in beyond.items():
             if given and server.transport == "grpcio":
                 raise ValueError(f'server.transport "grpcio" cannot do {setting}; leave it out, or use "h2"')
+        return self
+
+    @model_validator(mode="after")
+    def _workers_make_sense(self) -> Self:
+        """A mistake that a model shares with [workers] is told once."""
+        fleet = self.fleet_settings()
+        general = fleet.workers.mistake()
+        mistakes = {"workers": general} | {f"models.{name}": fleet.workers_of(name).mistake() for name in self.models}
+        told = [
+            f"{place}.{said}" for place, said in mistakes.items() if said and (place == "workers" or said != general)
+        ]
+        if told:
+            raise ValueError("\n".join(told))
         return self
 
     def proxy_settings(self, grpc_port: int) -> ProxySettings:
@@ -428,7 +392,7 @@ class Config(Section):
     def fleet_settings(self) -> FleetSettings:
         """What worker pools and assignments are told."""
         return FleetSettings(
-            workers=_overrides(self.workers).over(WorkerSettings()),
+            workers=overrides(self.workers).over(WorkerSettings()),
             models={name: model.overrides() for name, model in self.models.items()},
             assignments={name: model.assignment() for name, model in self.models.items()},
             linger_s=self.server.drain_grace,

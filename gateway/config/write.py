@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Final, get_args
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.config.schema import Config
-from gateway.controlplane.units import BYTES, SECONDS, duration_s, size_bytes
+from gateway.controlplane.units import duration_s, size_bytes, written_duration, written_size
 
 BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -19,21 +18,6 @@ BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 def write(config: Config) -> str:
     """TOML, one setting per line. Paths are absolute: in a file, relative ones are relative to where it lies."""
     return "".join(f"{line}\n" for line in _lines(config))
-
-
-def written_duration(seconds: float) -> str:
-    """A duration as `duration_s` reads it, in the largest unit that gives a whole number: `20s`, `250ms`, `1.5s`."""
-    for unit, scale in sorted(SECONDS.items(), key=lambda item: -item[1]):
-        number = round(seconds / scale)
-        if number and number * scale == seconds:
-            return f"{number}{unit}"
-    return f"{Decimal(repr(seconds)):f}s" if seconds else "0s"
-
-
-def written_size(size: int) -> str:
-    """A size as `size_bytes` reads it, in the largest unit that gives a whole number: `4MiB`, `1000B`."""
-    unit, scale = max((item for item in BYTES.items() if size % item[1] == 0), key=lambda item: item[1])
-    return f"{size // scale}{unit}"
 
 
 def _lines(config: Config) -> Iterator[str]:

@@ -28,6 +28,7 @@ from gateway.controlplane.messages import (
 )
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
+from gateway.controlplane.repository import problems_of
 from gateway.controlplane.statuses import Context, Statuses
 from gateway.controlplane.store import Store
 from gateway.errors import NotFound, QueueFull, StartupError
@@ -103,7 +104,7 @@ class AdminService(AdminServicer):
         releases = {release.model: release for release in self._releases.list()}
         found = [status for status in self._fleet.statuses() if model in (None, status.model)]
         versions = [version_message(status, releases.get(status.model)) for status in found]
-        return pb.ListVersionsResponse(versions=versions, problems=self._fleet.problems())
+        return pb.ListVersionsResponse(versions=versions, problems=problems_of(model, self._fleet.problems()))
 
     async def ListStatistics(self, request: pb.ListStatisticsRequest, context: Context) -> pb.ListStatisticsResponse:
         model = names.model_of_parent(request.parent)

@@ -13,7 +13,7 @@ from gateway.controlplane.ports import VersionStatus
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.repository import Key
-from gateway.controlplane.settings import FleetSettings, WorkerOverrides
+from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
 from gateway.errors import NotFound, NotReady, Refused
@@ -239,8 +239,7 @@ class LocalFleet:
             return pool
         if pool:
             self._tasks.start(self._end(pool), f"end {key}")
-        overrides = self._settings.models.get(found.model, WorkerOverrides())
-        settings = found.settings.over(overrides.over(self._settings.workers))
+        settings = self._settings.workers_of(found.model, found.settings)
         log.info(
             "starting workers", model=found.model, version=found.version, shadow=shadow, instances=settings.instances
         )

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from gateway.controlplane.repository import Files, Key, Listing, look, require_directory
+from gateway.controlplane.settings import DEFAULTS, FleetSettings
 from gateway.controlplane.version import Version, read_version
 from gateway.errors import CutoverError
 
@@ -31,10 +32,11 @@ RESTLESS_LOOKS: Final = 60
 class Registry:
     """The versions in one models directory. `versions` and `problems` are replaced whole by each look."""
 
-    def __init__(self, root: Path) -> None:
-        """Raises StartupError unless `root` is a readable directory."""
+    def __init__(self, root: Path, settings: FleetSettings = DEFAULTS) -> None:
+        """Raises StartupError unless `root` is a readable directory. What a version says must go with `settings`."""
         require_directory(root)
         self._root = root.resolve()
+        self._settings = settings
         self.versions: dict[Key, Version] = {}
         self.problems: tuple[str, ...] = ()
         self._seen: dict[Key, Files] | None = None
@@ -132,7 +134,8 @@ class Registry:
         for key in at_rest:
             files = listing.folders[key]
             if key not in self._read or self._read[key][0] != files:
-                self._read[key] = files, await asyncio.to_thread(read_version, self._root, key, files)
+                found = await asyncio.to_thread(read_version, self._root, key, files, self._settings)
+                self._read[key] = files, found
 
     def _take_in(self, listing: Listing, at_rest: set[Key]) -> None:
         self._read = {key: read for key, read in self._read.items() if key in listing.folders}

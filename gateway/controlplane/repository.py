@@ -5,7 +5,7 @@ Whatever does not belong there becomes a problem: one line that names it and the
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,12 @@ class Listing(msgspec.Struct, frozen=True):
 
     folders: dict[Key, Files]
     problems: tuple[str, ...]
+
+
+def problems_of(model: str | None, problems: Iterable[str]) -> list[str]:
+    """Those of one model, and those of the directory as a whole; None: all."""
+    about = ("models directory ", f"{model}:", f"{model}/")
+    return [problem for problem in problems if model is None or problem.startswith(about)]
 
 
 def require_directory(root: Path) -> None:

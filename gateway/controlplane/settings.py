@@ -1,25 +1,14 @@
 """What the doing half is told by configuration: small frozen values, one per part."""
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
-from gateway.controlplane.units import duration_s, size_bytes
+from gateway.oip.reserved import SHARED_MEMORY
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.routing.snapshot import Assignment, Queueing
 
 Batching = Literal["auto", "off"]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-MAX_PRIORITY_LEVELS: Final = 16
-Levels = Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY_LEVELS)]
-
-
-class Duration(float):
-    """Seconds; written with its unit, "250ms"."""
-
-
-class Size(int):
-    """Bytes; written with their unit, "512MiB"."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -48,43 +37,38 @@ class WorkerSettings(msgspec.Struct, frozen=True):
             priority_levels=self.priority_levels,
         )
 
+    def mistake(self) -> str:
+        """What does not go together, in one line that begins with the setting; "": nothing."""
+        beyond = [str(size) for size in self.preferred_batch_sizes if size > self.max_batch_size]
+        if not beyond:
+            return ""
+        sizes, are = ", ".join(beyond), "is" if len(beyond) == 1 else "are"
+        limit = f"max_batch_size, {self.max_batch_size}"
+        return f"preferred_batch_sizes: {sizes} {are} more than {limit}; raise that or leave {sizes} out"
 
-class WorkerOverrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a more specific place says about workers; None: nothing. Also the schema of a version's `model.toml`."""
 
-    instances: Positive | None = None
-    threads: Positive | None = None
-    max_batch_size: Positive | None = None
+class WorkerOverrides(msgspec.Struct, frozen=True):
+    """What a more specific place says about workers; None: nothing."""
+
+    instances: int | None = None
+    threads: int | None = None
+    max_batch_size: int | None = None
     batching: Batching | None = None
-    preferred_batch_sizes: tuple[Positive, ...] | None = None
-    max_queue_delay: Duration | None = None
+    preferred_batch_sizes: tuple[int, ...] | None = None
+    max_queue_delay: float | None = None
     pad_ragged: bool | None = None
-    queue_timeout: Duration | None = None
-    max_queue_wait: Duration | None = None
-    priority_levels: Levels | None = None
-    max_memory: Size | None = None
+    queue_timeout: float | None = None
+    max_queue_wait: float | None = None
+    priority_levels: int | None = None
+    max_memory: int | None = None
 
     def over(self, base: WorkerSettings) -> WorkerSettings:
         """`base`, with what is said here in its place."""
-        said = {key: _plain(value) for key, value in msgspec.structs.asdict(self).items() if value is not None}
+        said = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(base, **said)
 
 
-def _plain(value: object) -> object:
-    """The number in a Duration or Size: the link carries no other classes."""
-    if isinstance(value, Duration):
-        return float(value)
-    return int(value) if isinstance(value, Size) else value
-
-
-def read_overrides(written: object) -> WorkerOverrides:
-    """What `model.toml` says. Raises msgspec.ValidationError."""
-    return msgspec.convert(written, WorkerOverrides, dec_hook=_read)
-
-
-def _read(kind: type, written: object) -> object:
-    """msgspec's hook for what it has no notation for; its ValueError becomes a ValidationError with the place."""
-    return Duration(duration_s(written)) if kind is Duration else Size(size_bytes(written))
+NOTHING_SAID: Final = WorkerOverrides()
 
 
 class TritonSettings(msgspec.Struct, frozen=True):
@@ -108,7 +92,7 @@ class TritonSettings(msgspec.Struct, frozen=True):
         if self.model_control == "explicit":
             found.append("model_repository")
         if self.shared_memory:
-            found.append("system_shared_memory")
+            found.append(SHARED_MEMORY)
         return tuple(found)
 
 
@@ -164,3 +148,10 @@ class FleetSettings(msgspec.Struct, frozen=True):
     """How long the workers of a version nobody is sent to any more stay for requests in flight."""
     keep_prepared_s: float = 60.0
     """How long a prepared version stays loaded while no release names it."""
+
+    def workers_of(self, model: str, said: WorkerOverrides = NOTHING_SAID) -> WorkerSettings:
+        """How a version runs whose `model.toml` says this: else as is said of its model, else as of all."""
+        return said.over(self.models.get(model, NOTHING_SAID).over(self.workers))
+
+
+DEFAULTS: Final = FleetSettings()

@@ -1,6 +1,7 @@
 """Durations and sizes as people write them: a number and its unit, always both. Pure."""
 
 import re
+from decimal import Decimal
 from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -23,6 +24,21 @@ def size_bytes(written: object) -> int:
     """Bytes of "512B", "64KiB", "4MiB", "1GiB". Raises ValueError that names the units."""
     number, unit = _parse(written, BYTES, "64MiB")
     return int(number * BYTES[unit])
+
+
+def written_duration(seconds: float) -> str:
+    """A duration as `duration_s` reads it, in the largest unit that gives a whole number: `20s`, `250ms`, `1.5s`."""
+    for unit, scale in sorted(SECONDS.items(), key=lambda item: -item[1]):
+        number = round(seconds / scale)
+        if number and number * scale == seconds:
+            return f"{number}{unit}"
+    return f"{Decimal(repr(seconds)):f}s" if seconds else "0s"
+
+
+def written_size(size: int) -> str:
+    """A size as `size_bytes` reads it, in the largest unit that gives a whole number: `4MiB`, `1000B`."""
+    unit, scale = max((item for item in BYTES.items() if size % item[1] == 0), key=lambda item: item[1])
+    return f"{size // scale}{unit}"
 
 
 def _parse(written: object, units: dict[str, float] | dict[str, int], example: str) -> tuple[float, str]:

@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from gateway.controlplane.explain import explain
 from gateway.controlplane.labels import Labels, read_labels
 from gateway.controlplane.repository import MODEL_FILE, SETTINGS_FILE, Files, Key
-from gateway.controlplane.settings import WorkerOverrides, read_overrides
+from gateway.controlplane.settings import DEFAULTS, FleetSettings, WorkerOverrides
+from gateway.controlplane.written import Model, VersionFile
 
 CHUNK_BYTES: Final = 1 << 20
-
-
-class Named(msgspec.Struct, frozen=True):
-    """What `model.toml` says beside `WorkerOverrides`, and no other place can say."""
-
-    labels: dict[str, str] = {}
-    """By output: the file in the version's folder that names its classes, one a line."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -43,8 +40,11 @@ class Version(msgspec.Struct, frozen=True):
         return self.folder / MODEL_FILE
 
 
-def read_version(root: Path, key: Key, files: Files) -> Version | str:
-    """Reads every byte of a version, or says in one line why it is none. Blocks: call it in a thread."""
+def read_version(root: Path, key: Key, files: Files, fleet: FleetSettings = DEFAULTS) -> Version | str:
+    """Reads every byte of a version, or says in one line why it is none. Blocks: call it in a thread.
+
+    `fleet` says what holds where its `model.toml` says nothing.
+    """
     model, version = key
     name = f"{model}/{version}"
     sizes = {path: size for path, size, _ in files}
@@ -53,16 +53,17 @@ def read_version(root: Path, key: Key, files: Files) -> Version | str:
     if not sizes[MODEL_FILE]:
         return f"{name}/{MODEL_FILE}: is empty; export the model again"
     folder = root / model / str(version)
-    settings, named, labels, error = WorkerOverrides(), Named(), Labels(), ""
+    said, labels, error = VersionFile(), Labels(), ""
     try:
         digest = _digest(folder, files)
         if SETTINGS_FILE in sizes:
-            settings, named, error = _settings(folder / SETTINGS_FILE)
-            labels, wrong = read_labels(folder, sizes, named.labels)
-            error = error or wrong
+            said, error = _settings(folder / SETTINGS_FILE, model)
+            labels, wrong = read_labels(folder, sizes, said.labels)
+            error = error or wrong or fleet.workers_of(model, said.overrides()).mistake()
     except OSError as failure:
         return f"{name}: cannot be read: {failure.strerror}; make its files readable"
-    return Version(model, version, folder, digest, settings, error and f"{name}/{SETTINGS_FILE}: {error}", labels)
+    error = error and f"{name}/{SETTINGS_FILE}: {error}"
+    return Version(model, version, folder, digest, said.overrides(), error, labels)
 
 
 def _digest(folder: Path, files: Files) -> str:
@@ -75,14 +76,21 @@ def _digest(folder: Path, files: Files) -> str:
     return digest.hexdigest()
 
 
-def _settings(path: Path) -> tuple[WorkerOverrides, Named, str]:
-    """How the version runs, what belongs to the artifact itself, and what is wrong with the file."""
-    known = ", ".join((*WorkerOverrides.__struct_fields__, *Named.__struct_fields__))
+def _settings(path: Path, model: str) -> tuple[VersionFile, str]:
+    """What `model.toml` says, and what is wrong with it, in one line."""
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
-        named = msgspec.convert(content, Named)
-        return read_overrides({key: value for key, value in content.items() if key != "labels"}), named, ""
+        return VersionFile.model_validate(tomllib.loads(path.read_text("utf-8"))), ""
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return WorkerOverrides(), Named(), f"not valid TOML: {error}; correct it or remove the file"
-    except msgspec.ValidationError as error:
-        return WorkerOverrides(), Named(), f"{error}; known settings: {known}"
+        return VersionFile(), f"not valid TOML: {error}; correct it or remove the file"
+    except ValidationError as error:
+        mistakes = [_mistake(problem, model) for problem in error.errors()]
+        if len(mistakes) > 1:
+            mistakes = [f"({number}) {said}" for number, said in enumerate(mistakes, 1)]
+        return VersionFile(), " ".join(" ".join(mistakes).splitlines())
+
+
+def _mistake(problem: ErrorDetails, model: str) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden" and place in Model.model_fields:
+        return f"{place}: belongs to the model, not to a version; say it under [models.{model}] of the configuration"
+    return f"{place}: {explain(problem, VersionFile)}"

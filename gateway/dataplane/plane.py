@@ -52,6 +52,8 @@ class Settings:
     """How long a worker may take for one batch; 0: for ever."""
     shared_tensors_above_bytes: int = DEFAULT_THRESHOLD_BYTES
     """Larger batches and answers lie in memory shared with the worker; 0: none."""
+    shared_memory: bool = False
+    """Whether clients may register regions."""
 
 
 class Plane:
@@ -67,7 +69,7 @@ class Plane:
         self._on_hung = on_hung
         self._loop = loop
         self._load = Load(settings.max_in_flight)
-        self._regions = Regions()
+        self._regions = Regions(allowed=settings.shared_memory)
         self._series: dict[tuple[str, int, str], Series] = {}
         self._lanes: dict[PoolKey, Lane] = {}
         self._shadows: dict[PoolKey, ShadowLane] = {}

@@ -21,6 +21,7 @@ from gateway.dataplane.entrance import credentials, port_door, socket_door
 from gateway.dataplane.errands import Errands
 from gateway.dataplane.plane import Plane, Settings
 from gateway.dataplane.service import About, DataService
+from gateway.oip.reserved import SHARED_MEMORY
 from gateway.routing import link
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Snapshot
@@ -105,6 +106,7 @@ class Proxy:
                     worker_wait_s=message.worker_wait_ms / 1000,
                     worker_timeout_s=message.worker_timeout_ms / 1000,
                     shared_tensors_above_bytes=message.shared_tensors_above_bytes,
+                    shared_memory=SHARED_MEMORY in message.extensions,
                 )
                 self._plane = Plane(settings, self._loop, lambda address: self._send(link.Hung(address)))
                 about = About(message.server_name, message.server_version, message.extensions)

@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest, QueueFull, RequestError
 from gateway.oip.request import Head, Raw
 from gateway.oip.reserved import Place
 from gateway.routing.snapshot import Region
-from gateway.sharedmemory import DIRECTORY, open_key
+from gateway.sharedmemory import DIRECTORY, OFF, open_key
 
 MAX_HELD_BYTES: Final = 1 << 30
 """Of tensors read for requests that have no answer yet: the transport, which counts what clients send, knows nothing of
@@ -32,10 +32,14 @@ log = structlog.get_logger(__name__)
 class Regions:
     """Opened once per region; `update` closes those that are not registered any more. Reads and writes never wait."""
 
-    def __init__(self, directory: Path = DIRECTORY, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(
+        self, directory: Path = DIRECTORY, max_held_bytes: int = MAX_HELD_BYTES, *, allowed: bool = True
+    ) -> None:
+        """Without `allowed` nobody can register any, which errors then say."""
         self.held_bytes = 0
         self._directory = directory
         self._max_held_bytes = max_held_bytes
+        self._allowed = allowed
         self._open: dict[str, OpenRegion] = {}
         self._lost: dict[str, Region] = {}
         """Registered, but not to be opened; the log has said so."""
@@ -108,6 +112,8 @@ class Regions:
     def _find(self, what: str, place: Place) -> "OpenRegion":
         region = self._open.get(place.region)
         if region is None:
+            if not self._allowed:
+                raise InvalidRequest(f"{what}: {OFF}")
             name = place.region[:MAX_NAME]
             raise InvalidRequest(f"{what}: shared memory region '{name}' is not registered, or its object is gone")
         return region

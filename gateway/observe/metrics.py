@@ -34,7 +34,12 @@ METRICS = (
     Described(
         "cutover_requests_total", "counter", (*_SERIES, "code"), "Answers by gRPC status; version 0: none chosen"
     ),
-    Described("cutover_request_seconds", "histogram", _SERIES, "Complete request to reply handed to the transport"),
+    Described(
+        "cutover_request_seconds",
+        "histogram",
+        _SERIES,
+        "Complete request to reply handed to the transport; errors included, but not what was refused on arrival",
+    ),
     Described("cutover_queue_seconds", "histogram", _SERIES, "Wait in the lane's queue until sent to a worker"),
     Described("cutover_request_retries_total", "counter", (), "Requests run again because their worker died"),
     Described("cutover_in_flight_requests", "gauge", (), "Requests without an answer yet"),

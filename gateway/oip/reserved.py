@@ -12,6 +12,8 @@ from gateway.oip.asked import whole
 from protos import inference_pb2 as pb
 
 CLASSIFICATION: Final = "classification"
+SHARED_MEMORY: Final = "system_shared_memory"
+"""The extension of the protocol, as ServerMetadata names it."""
 REGION: Final = "shared_memory_region"
 SIZE: Final = "shared_memory_byte_size"
 OFFSET: Final = "shared_memory_offset"

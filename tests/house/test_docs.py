@@ -13,9 +13,8 @@ import typer.main
 from gateway import errors
 from gateway.cli.failure import Exit
 from gateway.cli.root import app
-from gateway.config.schema import Config, Model
-from gateway.controlplane.settings import WorkerOverrides
-from gateway.controlplane.version import Named
+from gateway.config.schema import Config
+from gateway.controlplane.written import Model, VersionFile
 from gateway.dataplane.route import REASONS
 from gateway.observe.aliases import ALIASES
 from gateway.observe.http import INDEX
@@ -98,7 +97,7 @@ def test_every_setting_is_explained_with_its_default(heading: str, key: str, def
     assert written(default) in rows[0]
 
 
-@pytest.mark.parametrize("key", [*WorkerOverrides.__struct_fields__, *Named.__struct_fields__])
+@pytest.mark.parametrize("key", VersionFile.model_fields)
 def test_every_key_of_model_toml_is_explained(key: str) -> None:
     assert re.search(rf"^{key} = ", section("Models"), re.MULTILINE)
 

@@ -304,7 +304,7 @@ async def test_watches_cannot_take_all_calls(gateway: Gateway, monkeypatch: pyte
 
 async def test_versions_have_roles_and_problems_are_told(gateway: Gateway) -> None:
     gateway.fleet.known = [status("iris", 1), status("iris", 2, "failed"), status("wine", 1, "found")]
-    gateway.fleet.found_problems = ["models/iris/latest: not an integer; name version folders 1, 2, 3"]
+    gateway.fleet.found_problems = ["iris/latest: not an integer; name version folders 1, 2, 3"]
     await gateway.change("SetShadow", version=2, rate=1.0)
     every = await gateway.stub.ListVersions(pb.ListVersionsRequest())
     assert [(found.name, list(found.roles)) for found in every.versions] == [
@@ -315,6 +315,7 @@ async def test_versions_have_roles_and_problems_are_told(gateway: Gateway) -> No
     assert list(every.problems) == gateway.fleet.found_problems
     wine = await gateway.stub.ListVersions(pb.ListVersionsRequest(parent="models/wine"))
     assert [(found.model, found.state) for found in wine.versions] == [("wine", pb.Version.FOUND)]
+    assert not wine.problems
 
 
 async def test_a_model_that_is_only_a_folder_is_known_and_has_nothing_to_tell(gateway: Gateway) -> None:

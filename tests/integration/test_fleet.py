@@ -135,7 +135,7 @@ async def test_prepare_refuses_what_cannot_be_loaded_and_knows_what_there_is(wor
         await world.fleet.prepare("digits", 3, shadow=False)
     with pytest.raises(Refused, match="no such operator"):
         await world.fleet.prepare("digits", 1, shadow=False)
-    with pytest.raises(Refused, match="unknown field `instancez`"):
+    with pytest.raises(Refused, match="instancez: unknown setting"):
         await world.fleet.prepare("digits", 2, shadow=True)
     assert "instancez" in world.fleet.problems()[0]
     assert world.states()[2] == "failed"

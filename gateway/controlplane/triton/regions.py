@@ -17,7 +17,7 @@ from gateway.controlplane.triton.requests import read
 from gateway.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, TooMany
 from gateway.routing.link import Errand
 from gateway.routing.snapshot import Region
-from gateway.sharedmemory import DIRECTORY, open_key
+from gateway.sharedmemory import DIRECTORY, OFF, open_key
 from protos import inference_pb2 as pb
 
 MAX_REGIONS: Final = 256
@@ -85,7 +85,7 @@ class Regions:
 
     def _check_allowed(self) -> None:
         if not self._allowed:
-            raise Forbidden("shared memory is off; the operator may set shared_memory = true in [triton]")
+            raise Forbidden(OFF)
 
     def _check_name(self, name: str) -> None:
         if not 0 < len(name) <= MAX_NAME:

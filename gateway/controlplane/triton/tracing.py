@@ -21,6 +21,10 @@ log = structlog.get_logger()
 
 NO_FILE: Final = "nothing is traced here; set trace_file under [triton] to the file for it"
 FORBIDDEN: Final = "clients may not change settings here; set change_settings = true under [triton] to let them"
+NEITHER: Final = (
+    "nothing is traced here, and clients may not change settings; under [triton], set trace_file to the file for "
+    "traces, and change_settings = true"
+)
 
 
 class Proxies(Protocol):
@@ -67,7 +71,7 @@ class Tracer:
 
     async def _change(self, model: str, values: dict[str, list[str]]) -> None:
         if self._file is None:
-            raise Forbidden(NO_FILE)
+            raise Forbidden(NO_FILE if self._may_change else NEITHER)
         if not self._may_change:
             raise Forbidden(FORBIDDEN)
         async with self._turn:

@@ -127,8 +127,17 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         ("[tls]\nclient_ca = 'a'", f"cutover.toml: tls: client_ca needs a certificate and a key, too {BOTH}"),
         ("[server]\nhost = 1", "cutover.toml: server.host: must be text in quotes, not 1"),
         ("[server]\ngrpc_port = 8002", "cutover.toml: server: grpc_port, http_port and admin_port must differ"),
-        ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647, not 2GiB"),
+        ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647B, not '2GiB'"),
         ("[server]\ndrain_grace = '25h'", "cutover.toml: server.drain_grace: must be at most 24h, not '25h'"),
+        ("[limits]\nmax_header_bytes = '1B'", "cutover.toml: limits.max_header_bytes: must be at least 4KiB, not '1B'"),
+        (
+            "[workers]\npreferred_batch_sizes = '4,8'",
+            "cutover.toml: workers.preferred_batch_sizes: must be a list such as [4, 8], not '4,8'",
+        ),
+        (
+            "[workers]\npreferred_batch_sizes = [128]",
+            "cutover.toml: workers.preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128",
+        ),
         ("[server]\nack_timeout = '0s'", "cutover.toml: server.ack_timeout: must be at least 100ms"),
         ("[server", "config file cutover.toml is not valid TOML: Expected ']' at the end of a table declaration"),
     ],
@@ -189,3 +198,20 @@ def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load(None, {"tls.certificate": Path("x"), "tls.key": Path("y")}).entrance().certificate == str(
         Path.cwd() / "x"
     )
+
+
+def test_lists_of_numbers_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_WORKERS_PREFERRED_BATCH_SIZES", "4, 8")
+    assert load().workers.preferred_batch_sizes == [4, 8]
+    monkeypatch.setenv("CUTOVER_WORKERS_PREFERRED_BATCH_SIZES", "4,x")
+    with pytest.raises(StartupError, match="PREFERRED_BATCH_SIZES: must be a whole number, not 'x'"):
+        load()
+
+
+def test_what_does_not_go_together_is_told_for_each_model(tmp_path: Path) -> None:
+    text = "[models.a]\npreferred_batch_sizes = [65]\n[models.b]\nmax_batch_size = 2\npreferred_batch_sizes = [3, 4]"
+    limit = "more than max_batch_size"
+    assert mistakes(tmp_path, text) == [
+        f"cutover.toml: models.a.preferred_batch_sizes: 65 is {limit}, 64; raise that or leave 65 out",
+        f"cutover.toml: models.b.preferred_batch_sizes: 3, 4 are {limit}, 2; raise that or leave 3, 4 out",
+    ]

@@ -5,26 +5,16 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.schema import Config, Limits, Model, Server, Tls, Triton
-from gateway.controlplane.settings import FleetSettings, ProxySettings, TritonSettings, WorkerOverrides
+from gateway.config.schema import Config, Limits, Server, Tls, Triton, Workers
+from gateway.controlplane.settings import FleetSettings, ProxySettings, TritonSettings
+from gateway.controlplane.written import Model
 from gateway.routing.link import Entrance
-from gateway.routing.snapshot import Assignment
 
 
 def test_defaults_are_those_the_parts_have_themselves() -> None:
     config = Config()
     assert config.proxy_settings(8001) == ProxySettings("127.0.0.1", 8001)
     assert config.fleet_settings() == FleetSettings()
-
-
-def test_a_model_without_settings_of_its_own_is_like_no_entry() -> None:
-    assert Model().assignment() == Assignment()
-    assert Model().overrides() == WorkerOverrides()
-
-
-def test_metadata_keys_are_lower_case_as_on_the_wire() -> None:
-    model = Model(unit_metadata=["X-Tenant"], unit_parameters=["Tenant"], no_unit="stable", allow_forced=False)
-    assert model.assignment() == Assignment(("x-tenant",), ("Tenant",), "stable", False)
 
 
 def test_what_tritons_clients_may_do(tmp_path: Path) -> None:
@@ -132,3 +122,16 @@ def test_what_the_other_transport_cannot_do_is_refused(server: dict[str, Any], t
     with pytest.raises(ValueError, match=f'"grpcio" cannot do {setting}; leave it out, or use "h2"'):
         Config(server=Server(transport="grpcio", **server), tls=tls)
     assert Config(server=Server(**server), tls=tls)
+
+
+def test_preferred_sizes_beyond_the_largest_are_refused_wherever_they_meet() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Config(
+            workers=Workers(preferred_batch_sizes=[8, 128]),
+            models={"same": Model(threads=2), "small": Model(max_batch_size=4), "large": Model(max_batch_size=128)},
+        )
+    (problem,) = raised.value.errors()
+    assert str(problem["ctx"]["error"]).splitlines() == [
+        "workers.preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128 out",
+        "models.small.preferred_batch_sizes: 8, 128 are more than max_batch_size, 4; raise that or leave 8, 128 out",
+    ]

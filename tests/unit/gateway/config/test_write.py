@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.load import load
-from gateway.config.schema import Config, Limits, Log, Model, Server, Workers
-from gateway.config.write import write, written_duration, written_size
-from gateway.controlplane.units import duration_s, size_bytes
+from gateway.config.schema import Config, Limits, Log, Server, Workers
+from gateway.config.write import write
+from gateway.controlplane.written import Model
 
 EVERYTHING = Config(
     server=Server.model_validate(
@@ -61,19 +61,6 @@ def test_values_have_the_notation_of_the_file() -> None:
     } <= set(lines)
     assert "# server.models is not set" in write(Config())
     assert 'limits.max_message = "2147483647B"' in write(Config())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0, "0s"), (20.0, "20s"), (0.25, "250ms"), (3600.0, "1h"), (60.0, "1m"), (1e-5, "0.00001s")]
-)
-def test_durations_are_written_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
-    assert written_duration(seconds) == text
-
-
-@given(st.floats(0, 86_400), st.integers(1, 2**31 - 1))
-def test_every_duration_and_size_survives(seconds: float, size: int) -> None:
-    assert duration_s(written_duration(seconds)) == seconds
-    assert size_bytes(written_size(size)) == size
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.controlplane.repository import look, require_directory
+from gateway.controlplane.repository import look, problems_of, require_directory
 from gateway.errors import StartupError
 from tests.children.world import put
 
@@ -63,3 +63,10 @@ def test_a_missing_directory_and_a_file_cannot_be_served(tmp_path: Path) -> None
     (tmp_path / "model.onnx").write_text("")
     with pytest.raises(StartupError, match="is a file; give the folder that holds"):
         require_directory(tmp_path / "model.onnx")
+
+
+def test_problems_of_one_model_are_its_own_and_those_of_the_directory() -> None:
+    own = ["models directory /m cannot be read: no", "wine: has no versions", "wine/x: does not belong here"]
+    problems = [*own, "wine.txt: is not a model folder", "wines/1: is empty", "models/1: is empty"]
+    assert problems_of("wine", problems) == own
+    assert problems_of(None, problems) == problems

@@ -1,9 +1,8 @@
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.controlplane.settings import TritonSettings, WorkerOverrides, WorkerSettings, read_overrides, share
+from gateway.controlplane.settings import FleetSettings, TritonSettings, WorkerOverrides, WorkerSettings, share
 from gateway.routing.snapshot import Queueing
 
 
@@ -13,26 +12,23 @@ def test_only_what_is_said_replaces_the_base() -> None:
     assert WorkerOverrides(instances=3, batching="off").over(base) == WorkerSettings(3, 4, 64, "off")
 
 
-def test_a_version_says_durations_and_sizes_with_their_units() -> None:
-    found = read_overrides({"max_queue_delay": "5ms", "max_memory": "1GiB", "preferred_batch_sizes": [8, 4, 8]})
-    settings = found.over(WorkerSettings())
-    assert (settings.max_queue_delay, settings.max_memory) == (0.005, 1 << 30)
+def test_proxies_are_told_each_preferred_size_once() -> None:
+    settings = WorkerSettings(max_queue_delay=0.005, preferred_batch_sizes=(8, 4, 8))
     assert settings.queueing() == Queueing(max_queue_delay_s=0.005, preferred_batch_sizes=(4, 8))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(settings.queueing()), type=Queueing) == settings.queueing()
 
 
-@pytest.mark.parametrize(
-    ("written", "error"),
-    [
-        ({"max_queue_delay": 5}, "units ms, s, m, h"),
-        ({"max_memory": "1GB"}, "units B, KiB, MiB, GiB"),
-        ({"priority_levels": 17}, "<= 16"),
-        ({"preferred_batch_sizes": [0]}, ">= 1"),
-    ],
-)
-def test_what_a_version_says_wrongly_is_refused_with_the_remedy(written: dict[str, object], error: str) -> None:
-    with pytest.raises(msgspec.ValidationError, match=error):
-        read_overrides(written)
+def test_a_preferred_size_fits_into_a_batch() -> None:
+    assert WorkerSettings(max_batch_size=8, preferred_batch_sizes=(4, 8)).mistake() == ""
+    assert WorkerSettings(preferred_batch_sizes=(64, 128)).mistake() == (
+        "preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128 out"
+    )
+
+
+def test_the_more_specific_place_wins() -> None:
+    fleet = FleetSettings(WorkerSettings(2, 2, 2), {"m": WorkerOverrides(threads=3, max_batch_size=3)})
+    assert fleet.workers_of("other") == WorkerSettings(2, 2, 2)
+    assert fleet.workers_of("m", WorkerOverrides(max_batch_size=4)) == WorkerSettings(2, 3, 4)
 
 
 def test_extensions_are_what_is_served() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gateway.controlplane.repository import look
-from gateway.controlplane.settings import WorkerOverrides
+from gateway.controlplane.settings import FleetSettings, WorkerOverrides
 from gateway.controlplane.version import Version, read_version
 from tests.children.world import put, version_of
 
@@ -29,12 +29,19 @@ def test_settings_are_read_from_the_file_beside_the_model(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("instancez = 2", "unknown field `instancez`; known settings: instances, threads, max_batch_size, batching"),
-        ("instances = 0", "Expected `int` >= 1"),
-        ("instances = '2'", "Expected `int | null`, got `str`"),
-        ("batching = 'maybe'", "Invalid enum value 'maybe'"),
+        ("instancez = 2", "digits/1/model.toml: instancez: unknown setting; did you mean instances?"),
+        ("zzz = 2", "zzz: unknown setting; known: instances, threads, max_batch_size, batching"),
+        ("instances = 0", "instances: must be at least 1, not 0"),
+        ("instances = '2'", "instances: must be a whole number, not '2'"),
+        ("batching = 'maybe'", "batching: must be 'auto' or 'off', not 'maybe'"),
+        ("max_memory = '1MiB'", "max_memory: must be at least 64MiB, not '1MiB'"),
+        ("max_queue_delay = '2m'", "max_queue_delay: must be at most 1m, not '2m'"),
+        ("no_unit = 'stable'", "no_unit: belongs to the model, not to a version; say it under [models.digits] of the"),
+        ("threads = 0\nb = 1", "model.toml: (1) threads: must be at least 1, not 0 (2) b: unknown setting; "),
+        ("preferred_batch_sizes = [128]", "preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or"),
+        ('max_memory = "1\\nMiB"\n"a\\nb" = 1', "(1) max_memory: must be at least 64MiB"),
         ("instances 2", "not valid TOML"),
-        ("labels = { Y = 1 }", "Expected `str`, got `int` - at `$.labels[...]`"),
+        ("labels = { Y = 1 }", "labels.Y: must be text in quotes, not 1"),
         ("labels = { Y = 'classes.txt' }", "labels of output 'Y': there is no file classes.txt beside the model"),
         ("labels = { Y = '../classes.txt' }", "there is no file ../classes.txt beside the model"),
     ],
@@ -45,6 +52,16 @@ def test_wrong_settings_fail_the_version_with_one_line(tmp_path: Path, text: str
     assert error.startswith("digits/1/model.toml: ")
     assert words in error
     assert "\n" not in error
+
+
+def test_what_a_version_says_must_go_with_what_is_said_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, "digits", 1).with_name("model.toml").write_text("preferred_batch_sizes = [8]")
+    files = look(tmp_path).folders["digits", 1]
+    for limit, error in ((8, ""), (4, "8 is more than max_batch_size, 4")):
+        fleet = FleetSettings(models={"digits": WorkerOverrides(max_batch_size=limit)})
+        found = read_version(tmp_path, ("digits", 1), files, fleet)
+        assert isinstance(found, Version)
+        assert (bool(found.error), error in found.error) == (bool(error), True)
 
 
 def test_labels_are_read_from_files_beside_the_model(tmp_path: Path) -> None:

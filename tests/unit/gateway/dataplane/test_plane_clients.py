@@ -110,3 +110,10 @@ async def test_shared_memory_is_what_the_snapshot_says(bench: PlaneBench, tmp_pa
     gone = shared_input("r")
     bench.plane.pipeline.infer(gone)
     assert (gone.code, "'r' is not registered" in gone.text) == (Code.INVALID_ARGUMENT, True)
+
+
+async def test_where_shared_memory_is_off_the_switch_is_named(bench: PlaneBench) -> None:
+    bench.apply(Policy(1), version(1, await bench.start("one")))
+    call = shared_input("r")
+    bench.plane.pipeline.infer(call)
+    assert (call.code, "set shared_memory = true" in call.text) == (Code.INVALID_ARGUMENT, True)

@@ -84,6 +84,12 @@ def test_a_region_that_nobody_registered(regions: Regions) -> None:
     assert text == f"input 'X': shared memory region '{'x' * 128}' is not registered, or its object is gone"
 
 
+def test_without_shared_memory_the_switch_is_named() -> None:
+    assert refused(Regions(allowed=False), Place("r", 1, 0)) == (
+        "input 'X': shared memory is off; the operator may set shared_memory = true in [triton]"
+    )
+
+
 def test_an_object_that_shrank_is_an_error_and_not_a_signal(regions: Regions, tmp_path: Path) -> None:
     os.truncate(tmp_path / "object", 10)
     assert bytes(regions.read("input 'X'", Place("r", 6, 0))) == bytes(range(4, 10))

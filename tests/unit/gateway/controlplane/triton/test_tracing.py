@@ -75,7 +75,12 @@ async def test_what_is_wrong_is_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "may_change", "text"), [("", True, "set trace_file"), ("t.json", False, "set change_settings = true")]
+    ("file", "may_change", "text"),
+    [
+        ("", True, "set trace_file"),
+        ("t.json", False, "set change_settings = true"),
+        ("", False, "set trace_file .* and change_settings = true"),
+    ],
 )
 async def test_without_leave_settings_can_only_be_read(file: str, may_change: bool, text: str) -> None:
     bench = Bench(file, may_change=may_change)
