@@ -47,6 +47,7 @@ def test_a_request_that_kills_its_worker_fails_alone(models_dir: Path, state_dir
         assert "died" in bad.details()
 
 
+@pytest.mark.slow
 def test_a_worker_that_crashes_again_and_again_is_reported(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "fragile", 1, models.crasher())
     models.save(models_dir, "number", 1, models.constant(1))
@@ -72,6 +73,7 @@ def test_a_killed_proxy_is_replaced(models_dir: Path, state_dir: Path) -> None:
         assert ask(gateway.target, "number")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_told_to_stop_fails_no_call(models_dir: Path, state_dir: Path, each_transport: str) -> None:
     """Its calls are answered, and its clients go to the other one."""
     models.save(models_dir, "number", 1, models.constant(1))
@@ -87,6 +89,7 @@ def test_a_proxy_that_is_told_to_stop_fails_no_call(models_dir: Path, state_dir:
     assert errors <= differs("draining", each_transport, h2=set(), grpcio={"CANCELLED", "UNAVAILABLE"})
 
 
+@pytest.mark.slow
 def test_the_release_survives_a_kill_of_everything(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2):
         models.save(models_dir, "number", version, models.constant(version))
@@ -105,6 +108,7 @@ def test_the_release_survives_a_kill_of_everything(models_dir: Path, state_dir: 
         assert ask(again.target, "number")[0] == 2
 
 
+@pytest.mark.slow
 def test_proxies_serve_on_when_the_control_process_is_killed_and_the_next_one_takes_over(
     models_dir: Path, state_dir: Path
 ) -> None:

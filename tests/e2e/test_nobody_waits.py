@@ -75,6 +75,7 @@ def executed(gateway: Gateway, model: str, answered: int) -> float:
     return gateway.metric("cutover_batch_rows_sum", model=model)
 
 
+@pytest.mark.slow
 def test_of_a_storm_of_cancellations_only_those_who_stay_are_run(gateway: Gateway) -> None:
     with stubs(gateway) as each:
         with standing_still(gateway, "left"):

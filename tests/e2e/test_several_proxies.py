@@ -136,6 +136,7 @@ def test_the_proxies_requests_add_up_to_all_of_them(shared_out: Gateway) -> None
     assert found["cutover_proxy_requests_total"] == found["cutover_requests_total"] > 0
 
 
+@pytest.mark.slow
 def test_old_connections_come_back_and_spread_anew_without_an_error(
     models_dir: Path, state_dir: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import pytest
 
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
@@ -15,6 +16,7 @@ REQUESTS = 400
 QUEUE = 8
 
 
+@pytest.mark.slow
 def test_a_slow_shadow_costs_no_answer_and_what_it_cannot_take_is_counted(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "mean", 1, models.slow(rounds=4000, size=64))
     models.save(models_dir, "mean", 2, models.slow(rounds=1, size=64))

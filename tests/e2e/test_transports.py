@@ -25,6 +25,7 @@ no_unit = "stable"
 CLIENT = "spiffe://test/client"
 
 
+@pytest.mark.slow
 def test_mutual_tls_with_certificates_that_are_renewed(tmp_path: Path, models_dir: Path, state_dir: Path) -> None:
     """The identity in the client's certificate is its unit, on every proxy."""
     for version in (1, 2):

@@ -170,6 +170,7 @@ def test_certificates_are_renewed_under_load(mutual: Gateway, folder: Path) -> N
     assert mutual.metric("cutover_tls_certificate_expiry_timestamp_seconds") > time.time()
 
 
+@pytest.mark.slow
 def test_handshakes_that_never_end_do_not_shut_an_honest_client_out(mutual: Gateway) -> None:
     """Five times as many as both proxies may have connections, renewed as soon as they are cut."""
     attackers: list[socket.socket] = []
@@ -244,6 +245,7 @@ def test_a_client_that_speaks_tls_to_a_port_in_clear(proxied: Gateway) -> None:
         assert ask(relay.target, "number")[0] in (1, 2)
 
 
+@pytest.mark.slow
 def test_the_unix_socket_passes_from_gateway_to_gateway(models_dir: Path, state_dir: Path, tmp_path: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))
     path = tmp_path / "clients"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
+import pytest
 
 from gateway.transport.h2.errors import ErrorCode
 from gateway.transport.h2.frames import PREFACE, FrameType
@@ -29,6 +30,7 @@ def victim(**limits: float) -> Iterator[Victim]:
         made.stop()
 
 
+@pytest.mark.slow
 def test_a_client_that_asks_too_often_is_sent_away_and_calms_down() -> None:
     """grpcio doubles its keepalive time on too_many_pings (gRFC A8); its calls never fail for good."""
     with victim() as server, grpc.insecure_channel(f"127.0.0.1:{server.port}", EAGER) as channel:

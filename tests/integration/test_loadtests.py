@@ -49,6 +49,7 @@ def report_of(*arguments: str) -> dict[str, Any]:
     return built
 
 
+@pytest.mark.slow
 def test_a_service_that_keeps_its_promise(serve: Serve, tmp_path: Path) -> None:
     slo, rows = tmp_path / "slo.toml", tmp_path / "rows.npy"
     slo.write_text(GENEROUS)
@@ -75,6 +76,7 @@ def test_a_broken_promise_is_exit_code_4(serve: Serve, tmp_path: Path) -> None:
     assert "made up from the model's metadata" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_stall_is_felt_by_everyone_who_should_have_been_served(serve: Serve) -> None:
     """The coordinated omission test: with one user, a closed loop would see one slow request out of hundreds."""
     target = serve("--stall-every", "150", "--stall-ms", "1000")

@@ -148,6 +148,7 @@ def test_bad_models_are_reported_and_keep_nobody_from_being_served(folder: Path)
         assert "setting=models.echo" not in said
 
 
+@pytest.mark.slow
 def test_a_released_version_that_is_gone_after_a_restart_is_told_with_the_remedy(folder: Path) -> None:
     with serving(folder / "models", folder / "state"):
         pass
