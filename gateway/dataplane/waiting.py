@@ -258,11 +258,6 @@ class Waiting:
         """How many priorities there are."""
         return len(self._levels)
 
-    @property
-    def fair(self) -> bool:
-        """Somebody waits in a flow of its own."""
-        return any(level.flows for level in self._levels)
-
     def append(self, job: Job) -> None:
         """Puts a job where its level and `who` say."""
         self._levels[job.level].append(job)

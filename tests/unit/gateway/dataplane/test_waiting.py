@@ -31,7 +31,7 @@ def test_few_go_in_the_order_of_arrival() -> None:
         waiting.append(each)
     assert (len(waiting), waiting.rows, list(waiting)) == (3, 6, jobs)
     assert [one(waiting) for _ in jobs] == jobs
-    assert (len(waiting), waiting.rows, waiting.fair) == (0, 0, False)
+    assert (len(waiting), waiting.rows) == (0, 0)
 
 
 def test_who_has_many_waiting_does_not_hold_up_who_has_few() -> None:
@@ -238,4 +238,4 @@ def test_whatever_happens_each_job_comes_out_once(
     while len(waiting):
         inside.remove(id(one(waiting)))
     assert not inside
-    assert not waiting.fair
+    assert not waiting.last.flows
