@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options of `make bench-tensors`, `bench-transport`, `bench-overload`, `bench-growth` and `compare`; PEERS: whom to compare with
+# Options of `make bench-isolation`, `bench-tensors`, `bench-transport`, `bench-overload`, `bench-growth` and `compare`; PEERS: whom to compare with
 BENCH ?=
 PEERS ?=
 
@@ -46,8 +46,8 @@ lint: install ## ruff, mypy, import rules
 bench: install ## Throughput and CPU per request against grpc.aio and ONNX Runtime; needs h2load (nghttp2-client)
 	@$(BIN)/python -m tests.bench
 
-bench-isolation: install ## What a shadow fifty times slower than production costs it, with a core free and without
-	@$(BIN)/python -m tests.bench.isolation
+bench-isolation: install ## What a shadow tens of times as slow as production costs it, with a core free and without
+	@$(BIN)/python -m tests.bench.isolation $(BENCH)
 
 bench-tensors: install ## Images through the gateway beside the same model in a loop, with and without shared memory; needs h2load
 	@$(BIN)/python -m tests.bench.tensors $(BENCH)

@@ -6,6 +6,7 @@ A proxy is given its snapshot by the bench: 1 model, 1,000 models of which 999 a
 The same load goes to each in turns. An idle model has no worker here: to the proxy it is its place in the snapshot.
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -128,7 +129,9 @@ def say(text: str) -> None:
 
 def main() -> int:
     """Runs the bench; exit code 1 with one line when something is not as it should be."""
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one short round: does everything work?")
+    quick = parser.parse_args().quick
     started_s = time.monotonic()
     try:
         h2load.require_h2load()

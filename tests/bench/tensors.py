@@ -5,6 +5,7 @@ usage: python -m tests.bench.tensors [--quick]
 The model and the machine are the same for all, and they take turns, so that what else goes on strikes everybody.
 """
 
+import argparse
 import os
 import struct
 import subprocess
@@ -147,9 +148,12 @@ def table(sides: list[Side]) -> Iterator[str]:
 
 def main() -> int:
     """Runs everything; exit code 1 with one line when something is not as it should be."""
-    if "--loop" in sys.argv:
-        path, batch = sys.argv[sys.argv.index("--loop") + 1 :]
-        loop(path, int(batch))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.tensors", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="short rounds: does everything work?")
+    parser.add_argument("--loop", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.loop:
+        loop(arguments.loop[0], int(arguments.loop[1]))
         return 0
     try:
         load.require_h2load()
