@@ -201,9 +201,9 @@ def test_only_what_is_there_for_clients_can_be_registered(
     assert "hostname" not in caught.value.message()
 
 
-def test_a_client_that_shrinks_its_object_harms_only_itself(gateway: Gateway, memory: Any) -> None:
-    """Mapped, it would end the proxy by SIGBUS."""
-    proxies = gateway.proxies()
+@contextmanager
+def asked_all_the_time(gateway: Gateway) -> Iterator[set[str]]:
+    """Four clients ask until the end; yields the texts they got, "OK" where all was well."""
     stop = threading.Event()
     seen: set[str] = set()
 
@@ -219,20 +219,29 @@ def test_a_client_that_shrinks_its_object_harms_only_itself(gateway: Gateway, me
     threads = [threading.Thread(target=keep_asking) for _ in range(4)]
     for thread in threads:
         thread.start()
-    problem = "the object of shared memory region 'r' has become too small"
-    texts = {f"input 'X': {problem}", f"output 'Y': {problem}"}
     try:
-        for _ in range(50):
-            os.truncate(DIRECTORY / KEY, 0)
-            os.truncate(DIRECTORY / KEY, OUT + 8)
-            os.truncate(DIRECTORY / KEY, 4096)
-        eventually(lambda: "OK" in seen)
-        os.truncate(DIRECTORY / KEY, 0)
-        eventually(lambda: bool(seen & texts))
+        yield seen
     finally:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_a_client_that_shrinks_its_object_harms_only_itself(gateway: Gateway, memory: Any) -> None:
+    """Mapped, it would end the proxy by SIGBUS."""
+    proxies = gateway.proxies()
+    problem = "the object of shared memory region 'r' has become too small"
+    texts = {f"input 'X': {problem}", f"output 'Y': {problem}"}
+    try:
+        with asked_all_the_time(gateway) as seen:
+            for _ in range(50):
+                os.truncate(DIRECTORY / KEY, 0)
+                os.truncate(DIRECTORY / KEY, OUT + 8)
+                os.truncate(DIRECTORY / KEY, 4096)
+            eventually(lambda: "OK" in seen)
+            os.truncate(DIRECTORY / KEY, 0)
+            eventually(lambda: bool(seen & texts))
+    finally:
         os.truncate(DIRECTORY / KEY, 4096)
     assert seen <= {"OK"} | texts
     assert gateway.proxies() == proxies
@@ -241,30 +250,10 @@ def test_a_client_that_shrinks_its_object_harms_only_itself(gateway: Gateway, me
 
 
 def test_a_region_may_go_while_it_is_used(gateway: Gateway, memory: Any) -> None:
-    stop = threading.Event()
-    seen: set[str] = set()
-
-    def keep_asking() -> None:
-        with connected(gateway) as client:
-            while not stop.is_set():
-                try:
-                    ask(client)
-                    seen.add("OK")
-                except InferenceServerException as error:
-                    seen.add(error.message())
-
-    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        with connected(gateway) as client:
-            for _ in range(10):
-                client.unregister_system_shared_memory("r")
-                client.register_system_shared_memory("r", KEY, 4096)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    with asked_all_the_time(gateway) as seen, connected(gateway) as client:
+        for _ in range(10):
+            client.unregister_system_shared_memory("r")
+            client.register_system_shared_memory("r", KEY, 4096)
     gone = "shared memory region 'r' is not registered, or its object is gone"
     assert seen <= {"OK", f"input 'X': {gone}", f"output 'Y': {gone}"}
 
