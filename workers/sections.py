@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from workers.errors import BadFrame, ModelFailed, Refused
 from workers.tensors import Array, Bytes, Tensor, fixed, joined, raw_elements, texts
-from workers.wire import FIXED_SIZES, HEADER, RESULT, SECTION
+from workers.wire import FIXED_SIZES, HEADER, RESULT, SECTION, front
 
 MAX_KNOWN: Final = 1024
 """Signatures kept per reader; clients choose dynamic shapes, so there may be any number."""
@@ -223,7 +223,7 @@ class Writer:
             [output.name, output.datatype, list(shape)] for output, shape in zip(self._outputs, shapes, strict=True)
         ]
         text = json.dumps(entries, separators=(",", ":")).encode()
-        numbers = struct.Struct(HEADER.format + SECTION.format.lstrip("<") + f"{len(entries)}I")
+        numbers = front(len(entries))
         head = Head(numbers, text, numbers.size - HEADER.size + len(text))
         if len(self._heads) >= MAX_KNOWN:
             self._heads.clear()

@@ -34,6 +34,7 @@ SLOT in `flags` the sections lie in that slot, and in the frame is only a PLACE 
 """
 
 import struct
+from functools import cache
 from typing import Final
 
 HEADER: Final = struct.Struct("<IIBBHI")
@@ -47,6 +48,13 @@ SIZE: Final = struct.Struct("<I")
 COMPARISON: Final = struct.Struct("<IIIId")
 """rows compared, rows that agree, 1 if the answers have other names, dtypes or shapes (then nothing was compared),
 zero, maximum absolute difference over floating-point outputs"""
+
+
+@cache
+def front(tensors: int) -> struct.Struct:
+    """HEADER, SECTION and the size of each of so many tensors: all the numbers a frame with one section begins with."""
+    return struct.Struct(HEADER.format + SECTION.format.lstrip("<") + f"{tensors}I")
+
 
 MEMORY: Final = struct.Struct("<IIQ")
 """slots, the size above which an answer is to be put into its slot, bytes of each place of a slot"""

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.dataplane.job import Batch, Data, Job
-from gateway.dataplane.plan import ReplyShape
+from gateway.dataplane.plan import Cut, ReplyShape
 from gateway.dataplane.ragged import Padded, cut
 from gateway.dataplane.tap import Series
 from gateway.errors import CutoverError, InferenceFailed, RequestError
@@ -33,8 +33,7 @@ def deliver(batch: Batch, data: Data, start: int, stop: int) -> bool:
     """Answers every job of the batch from the RESULT section in data[start:stop]; False when it does not fit."""
     now_s = monotonic()
     try:
-        signature, sizes, offsets = read_section(data, start, stop, batch.rows)
-        _reply_all(batch, data, signature, sizes, offsets, now_s)
+        _reply_all(batch, _messages(batch, data, start, stop), now_s)
     except Exception as error:  # whatever it is, nobody may be left without an answer
         if not isinstance(error, EXPECTED):
             log.exception("an answer cannot be cut into replies")
@@ -67,52 +66,82 @@ def read_section(data: Data, start: int, stop: int, rows: int) -> tuple[bytes, l
     return signature, sizes, offsets
 
 
-def _reply_all(batch: Batch, data: Data, signature: bytes, sizes: list[int], offsets: list[int], now_s: float) -> None:
+def _messages(batch: Batch, data: Data, start: int, stop: int) -> Iterable[bytes]:
+    """The replies, job by job, without ids."""
     jobs = batch.jobs
     plan = jobs[0].plan
+    whole = (
+        type(data) is bytes
+        and stop - start <= COPY_LIMIT_BYTES * 4
+        and batch.padded is None
+        and not plan.special
+        and not [job for job in jobs if job.plan is not plan]
+    )
+    if whole:
+        cut = plan.cuts.get(data[start : start + plan.result_head_bytes])
+        if cut is not None and cut.rows == batch.rows and cut.size == stop - start:
+            return _messages_alike(len(jobs), cut, data, start)
+    signature, sizes, offsets = read_section(data, start, stop, batch.rows)
     if batch.padded is not None:
-        messages = _messages_cut(batch, batch.padded, memoryview(data), signature, offsets)
-    elif _STRINGS in signature:
-        messages = _messages_with_strings(batch, data, signature, sizes, offsets)
-    elif (
-        batch.rows and len(data) <= COPY_LIMIT_BYTES * 4 and not plan.special and all(job.plan is plan for job in jobs)
-    ):
-        messages = _messages_alike(batch, plan.reply_shape(signature), data, sizes, offsets)
-    else:
-        messages = _messages(batch, memoryview(data), signature, sizes, offsets)
-    tally = Tally(batch.sent_s, now_s)
+        return _messages_cut(batch, batch.padded, memoryview(data), signature, offsets)
+    if _STRINGS in signature:
+        return _messages_with_strings(batch, data, signature, sizes, offsets)
+    if whole and batch.rows:
+        cut = _cut(plan.reply_shape(signature), plan.rows, batch.rows, sizes, [offset - start for offset in offsets])
+        plan.keep_cut(bytes(data[start : offsets[0]]), cut)
+        return _messages_alike(len(jobs), cut, data, start)
+    return _messages_mixed(batch, memoryview(data), signature, sizes, offsets)
+
+
+def _reply_all(batch: Batch, messages: Iterable[bytes], now_s: float) -> None:
+    """Durations are counted once for all requests that came in one read and belong to one series."""
+    series, arrived_s, count = batch.jobs[0].series, -1.0, 0
     try:
-        for job, message in zip(jobs, messages, strict=True):
+        for job, message in zip(batch.jobs, messages, strict=True):
             call = job.call
             if call.closed:
                 job.left(now_s)
                 continue
             job.done = True
             call.reply(reply.id_field(job.id) + message if job.id else message, job.trailers)
-            if call.arrived_s != tally.arrived_s or job.series is not tally.series:
-                tally.turn(job.series, call.arrived_s)
-            tally.count += 1
+            if call.arrived_s != arrived_s or job.series is not series:
+                if count:
+                    _count(series, count, arrived_s, batch.sent_s, now_s)
+                series, arrived_s, count = job.series, call.arrived_s, 0
+            count += 1
     finally:  # a later job may ask for an output that is not there
-        tally.add()
+        if count:
+            _count(series, count, arrived_s, batch.sent_s, now_s)
 
 
-def _messages_alike(
-    batch: Batch, shape: ReplyShape, data: Data, sizes: list[int], offsets: list[int]
-) -> Iterable[bytes]:
-    """The replies to jobs of one plan: every tensor is cut into equal cells, and rows of cells are joined."""
-    _check_sizes(shape, batch.jobs[0].plan.rows, sizes, batch.rows)
+def _count(series: Series, count: int, arrived_s: float, sent_s: float, now_s: float) -> None:
+    series.answered(count, int((now_s - arrived_s) * 1e6), int((sent_s - arrived_s) * 1e6))
+
+
+def _cut(shape: ReplyShape, job_rows: int, batch_rows: int, sizes: list[int], offsets: list[int]) -> Cut:
+    """How results like this one are cut for requests of one plan; offsets from the start of the section."""
+    _check_sizes(shape, job_rows, sizes, batch_rows)
+    columns = [
+        (prefix, cell, offsets[output], offsets[output] + sizes[output])
+        for (output, prefix, _), cell in zip(shape.parts, shape.cells, strict=True)
+    ]
+    return Cut(shape.head, batch_rows, offsets[-1] + sizes[-1], tuple(columns))
+
+
+def _messages_alike(count: int, cut: Cut, data: Data, start: int) -> Iterable[bytes]:
+    """The replies to so many jobs of one plan: every tensor is cut into equal cells, and rows of cells are joined."""
     view = memoryview(data)
-    columns: list[Iterable[bytes]] = [repeat(shape.head, len(batch.jobs))]
-    for (output, prefix, size), cell in zip(shape.parts, shape.cells, strict=True):
+    columns: list[Iterable[bytes]] = [repeat(cut.head, count)]
+    for prefix, cell, begin, end in cut.columns:
         columns.append(repeat(prefix))
-        begin = offsets[output]
-        columns.append(
-            [row for (row,) in cell.iter_unpack(view[begin : begin + sizes[output]])] if size else repeat(b"")
-        )
+        if cell.size:
+            columns.append([row for (row,) in cell.iter_unpack(view[start + begin : start + end])])
+        else:
+            columns.append(repeat(b""))
     return map(b"".join, zip(*columns, strict=False))
 
 
-def _messages(
+def _messages_mixed(
     batch: Batch, data: memoryview, signature: bytes, sizes: list[int], offsets: list[int]
 ) -> Iterable[bytes]:
     """The replies to jobs of several plans, or with large tensors."""
@@ -193,34 +222,6 @@ def _check_sizes(shape: ReplyShape, rows: int, sizes: list[int], batch_rows: int
     for output, _, size in shape.parts:
         if size * batch_rows != sizes[output] * rows:
             raise ValueError(f"output {output} has {sizes[output]} bytes, {size} for {rows} of {batch_rows} rows")
-
-
-class Tally:
-    """Adds durations to series, once for all requests that came in one read and belong to one series."""
-
-    __slots__ = ("_now_s", "_sent_s", "arrived_s", "count", "series")
-
-    def __init__(self, sent_s: float, now_s: float) -> None:
-        self._sent_s = sent_s
-        self._now_s = now_s
-        self.arrived_s = -1.0
-        self.series: Series | None = None
-        self.count = 0
-
-    def turn(self, series: Series, arrived_s: float) -> None:
-        """Other requests follow."""
-        self.add()
-        self.series = series
-        self.arrived_s = arrived_s
-        self.count = 0
-
-    def add(self) -> None:
-        """Adds what was counted since the last turn."""
-        series, count = self.series, self.count
-        if series is not None:
-            latency_us = int((self._now_s - self.arrived_s) * 1e6)
-            waited_us = int((self._sent_s - self.arrived_s) * 1e6)
-            series.answered(count, latency_us, waited_us)
 
 
 def _string_spans(

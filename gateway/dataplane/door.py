@@ -17,6 +17,10 @@ OWN_SHARE: Final = (
     "nobody may have more than 8/9 of max_queue"
 )
 TOO_LATE: Final = "its deadline (of gRPC, timeout or queue_timeout) would pass before a worker is free"
+QUICK_US: Final = 1000
+"""Of batches that take less, thousands come in a second:"""
+SKIPPED: Final = 6
+"""learning from one of seven is enough. An odd number: batches may come in turns of two or four kinds."""
 
 
 class Door:
@@ -35,6 +39,7 @@ class Door:
         "_max_wait_s",
         "_pool",
         "_queue_timeout_s",
+        "_skipped",
         "backlog",
         "crowded",
         "easy_rows",
@@ -53,6 +58,8 @@ class Door:
         """So many wait that it matters who asks: `Job.who` is to be set."""
         self._load = load
         self._max_queue = max_queue
+        self._skipped = SKIPPED
+        """Quick batches since the last one that was learned from; the first is."""
         self.obey(pool, ())
 
     def obey(self, pool: Pool, channels: Sequence[Channel]) -> None:
@@ -96,6 +103,10 @@ class Door:
 
     def answered(self, rows: int, took_us: float) -> None:
         """A batch came back."""
+        if took_us < QUICK_US and self._skipped < SKIPPED:
+            self._skipped += 1
+            return
+        self._skipped = 0
         self.backlog.answered(rows, took_us)
         self.price()
 

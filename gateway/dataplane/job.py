@@ -235,22 +235,25 @@ def run_frame(
     """
     signature = alike.signature if alike else jobs[0].plan.signature
     first = jobs[0].tensors
-    if len(jobs) == 1:
-        tensors: list[Raw] = list(first)
-        sizes = [len(tensor) for tensor in tensors]
-    elif len(first) == 1 and alike is None:
-        tensors = [job.tensors[0] for job in jobs]
+    if len(first) == 1 and alike is None:
+        tensors: list[Raw] = [job.tensors[0] for job in jobs]
         sizes = [sum(map(len, tensors))]
     else:
         given: Sequence[Sequence[Raw]] = alike.tensors if alike else [job.tensors for job in jobs]
         columns = [[own[index] for own in given] for index in range(len(first))]
         tensors = [tensor for column in columns for tensor in column]
         sizes = [sum(map(len, column)) for column in columns]
-    table = b"".join([wire.SIZE.pack(size) for size in sizes])
-    length = wire.SECTION.size + len(table) + len(signature) + sum(sizes)
-    head = b"".join([wire.SECTION.pack(len(signature), len(sizes), rows), table, signature])
-    lent = slot.number if slot else 0
-    if slot is not None and (place := slot.put(head, tensors, length)):
-        return wire.HEADER.pack(len(place), next_number(), wire.RUN, flags | wire.SLOT, lent, deadline_ms) + place
-    header = wire.HEADER.pack(length, next_number(), wire.RUN, flags, lent, deadline_ms)
-    return b"".join([header, head, *tensors])
+    front = wire.front(len(sizes))
+    section = len(signature), len(sizes), rows, *sizes
+    length = front.size - wire.HEADER.size + len(signature) + sum(sizes)
+    lent = 0
+    if slot is not None:
+        lent = slot.number
+        if slot.wants(length):
+            head = front.pack(0, 0, 0, 0, 0, 0, *section)[wire.HEADER.size :] + signature
+            place = slot.put(head, tensors, length)
+            if place:
+                flags |= wire.SLOT
+                return wire.HEADER.pack(len(place), next_number(), wire.RUN, flags, lent, deadline_ms) + place
+    header = front.pack(length, next_number(), wire.RUN, flags, lent, deadline_ms, *section)
+    return b"".join([header, signature, *tensors])

@@ -5,11 +5,12 @@ from typing import Final
 from gateway.dataplane.job import Job, Load, Ranked
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
-from gateway.dataplane.route import Route
+from gateway.dataplane.route import FORCE, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, QueueFull, RequestError
 from gateway.oip import request as oip
 from gateway.oip.asked import NOTHING, asked
+from gateway.routing.snapshot import STABLE
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
@@ -35,12 +36,16 @@ class Pipeline:
             load = self.load
             if load.in_flight >= load.limit:
                 raise self._full()
-            request = oip.read(call.message)
+            request, raw = oip.read(call.message)
             route = self.routes.get(request.model)
             if route is None:
                 raise NotFound(f"model '{oip.text('model_name', request.model)}' is not served here")
             series = route.refused
-            arm, reason = route.assign(call.metadata.values, request)
+            values = call.metadata.values
+            if route.undivided and not request.version and FORCE not in values:
+                arm, reason = route.stable, STABLE
+            else:
+                arm, reason = route.assign(values, request)
             series = arm.series
             trailers = arm.trailers[reason]
             if call.deadline_s <= call.arrived_s:
@@ -49,7 +54,8 @@ class Pipeline:
                 raise self._full()
             lane = arm.lane
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
-            job = Job(call, plan, plan.arrange(request.raw), request.id, series, trailers)
+            tensors = raw if len(raw) == 1 and len(raw[0]) == plan.only_size else plan.arrange(raw)
+            job = Job(call, plan, tensors, request.id, series, trailers)
             if request.parameters or not lane.door.plain:
                 job = _ranked(job, lane, route, request)
             lane.submit(job)

@@ -57,6 +57,22 @@ class ReplyShape:
         """Cut a whole tensor into one request's share after the other."""
 
 
+class Cut:
+    """Where the outputs lie in results that begin with the same bytes: of one signature, and so many rows.
+
+    rows: of the batch; size: of the whole section; columns: per requested output (what stands before it in a reply, how
+    it is cut into one request's share after the other, where it begins and ends in the section).
+    """
+
+    __slots__ = ("columns", "head", "rows", "size")
+
+    def __init__(self, head: bytes, rows: int, size: int, columns: tuple[tuple[bytes, Struct, int, int], ...]) -> None:
+        self.head = head
+        self.rows = rows
+        self.size = size
+        self.columns = columns
+
+
 class Plan:
     """One head, checked against one pool.
 
@@ -70,6 +86,7 @@ class Plan:
         "_regions",
         "_sharing",
         "_wishes",
+        "cuts",
         "elements",
         "joinable",
         "joins",
@@ -79,6 +96,7 @@ class Plan:
         "outputs",
         "pool",
         "replies",
+        "result_head_bytes",
         "rows",
         "signature",
         "size",
@@ -120,10 +138,16 @@ class Plan:
         self._check_places(ordered)
         simple = len(self.sizes) == 1 and self.sizes[0] is not None and self._sharing is None
         self.only_size = self.size if simple else -1
-        """Byte size of the one input; -1 when there are several, it has no fixed size, or shared memory is used."""
+        """Byte size of the one input, which then need not be arranged; -1: there are several, its size is not fixed, or
+        shared memory is used.
+        """
         self.special = bool(head.wishes)
         self.outputs = head.outputs
         self.replies: dict[bytes, ReplyShape] = {}
+        self.cuts: dict[bytes, Cut] = {}
+        """By what stands before the tensors in a result that was cut into replies to this plan alone."""
+        self.result_head_bytes = 0
+        """How long that was, the last time."""
 
     def _check_places(self, ordered: Sequence[Input]) -> None:
         for tensor, size in zip(ordered, self.sizes, strict=True):
@@ -135,8 +159,6 @@ class Plan:
 
     def arrange(self, raw: Sequence[Raw]) -> Sequence[Raw]:
         """The raw tensors in the order of the model. Raises InvalidRequest when count or byte sizes do not fit."""
-        if len(raw) == 1 and len(raw[0]) == self.only_size:
-            return raw
         if self._sharing is not None:
             raw = self._sharing.complete(raw)
         if len(raw) != len(self.order):
@@ -168,6 +190,13 @@ class Plan:
                 self.replies.clear()
             shape = self.replies[outputs_signature] = self._make_reply_shape(json.loads(outputs_signature))
         return shape
+
+    def keep_cut(self, head: bytes, cut: Cut) -> None:
+        """For the next result that begins like this."""
+        if len(self.cuts) >= MAX_REPLY_SHAPES:
+            self.cuts.clear()
+        self.cuts[head] = cut
+        self.result_head_bytes = len(head)
 
     def _make_reply_shape(self, outputs: list[tuple[str, str, list[int]]]) -> ReplyShape:
         index_of = {name: index for index, (name, _, _) in enumerate(outputs)}

@@ -43,7 +43,7 @@ class Route:
 
     __slots__ = (
         "_assignment", "_by_version", "_overrides", "_release", "_salt", "_table", "arms", "model", "refused",
-        "revision", "stable",
+        "revision", "stable", "undivided",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,8 @@ class Route:
         for arm in reversed(self.arms.values()):
             self._by_version[str(arm.version).encode()] = arm
         self._table = self._bucket_table(policy)
+        self.undivided = self._table is None and not self._overrides
+        """Whoever names neither an arm nor a version gets the stable one."""
 
     def compiled_from(self, release: Release, assignment: Assignment) -> bool:
         """Whether it is what these would be compiled to."""
@@ -93,14 +95,14 @@ class Route:
             return self._forced(forced), "forced"
         if request.version:
             return self.by_version(request.version), "version"
+        if self.undivided:
+            return self.stable, STABLE
         table, overrides = self._table, self._overrides
-        if table is None and not overrides:
-            return self.stable, "stable"
         unit = self.unit(metadata, request)
         if overrides and unit is not None and (name := overrides.get(unit)) is not None:
             return self.arms[name], "override"
         if table is None:
-            return self.stable, "stable"
+            return self.stable, STABLE
         if unit is not None:
             return table[bucket(self._salt, unit)], "split"
         if self._assignment.no_unit == "stable":

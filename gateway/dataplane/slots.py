@@ -66,15 +66,19 @@ class Slot:
         self._sent = Place(slots.fd, LAYOUT.sent_at(number))
         self._answered = Place(slots.fd, LAYOUT.answer_at(number))
 
+    def wants(self, size: int) -> bool:
+        """Whether so many bytes of sections had better travel through the slot than over the socket."""
+        return size > self._slots.threshold_bytes
+
     def put(self, head: bytes, tensors: Sequence[bytes | memoryview], size: int) -> bytes:
-        """The PLACE of sections that were put into the slot; empty when they had better travel over the socket.
+        """The PLACE of sections that were put into the slot; empty when they have to travel over the socket.
 
         head: what stands before the first tensor; size: bytes of all together.
         """
         start = memory.aligned(len(head))
         stop = start + size
         slots = self._slots
-        if size <= slots.threshold_bytes or stop > LAYOUT.slot_bytes:
+        if not self.wants(size) or stop > LAYOUT.slot_bytes:
             return b""
         self._sent.use(stop)  # where memory is short, part of it may be written all the same
         if not memory.fill(slots.fd, LAYOUT.sent_at(self.number) + start, [head, *tensors], size):

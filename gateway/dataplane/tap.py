@@ -36,10 +36,12 @@ class Series:
         self.ok += count
         self.latency[index(latency_us)] += count
         self.latency_sum_us += latency_us * count
-        self.latency_max_us = max(self.latency_max_us, latency_us)
+        if latency_us > self.latency_max_us:  # a call to max() would cost more, here and below
+            self.latency_max_us = latency_us
         self.queue[index(waited_us)] += count
         self.queue_sum_us += waited_us * count
-        self.queue_max_us = max(self.queue_max_us, waited_us)
+        if waited_us > self.queue_max_us:
+            self.queue_max_us = waited_us
 
     def refused(self, code: int) -> None:
         """Counts a request that was turned away on arrival: it has no latency worth a place among the others."""

@@ -5,7 +5,7 @@ dictionary key; only ids, parameters and tensors change. Anything unusual (typed
 types, another order) is left to the protobuf library: slower, same answer. Tensors above COPY_LIMIT_BYTES are views.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -74,20 +74,19 @@ class Head:
 
 
 class Request:
-    """One ModelInferRequest: names still UTF-8 bytes, parameters still encoded; one raw entry per input.
+    """One ModelInferRequest without its tensors: names still UTF-8 bytes, parameters still encoded.
 
-    Inputs in shared memory have none.
+    Messages that differ in their tensors alone may share one: it is never changed.
     """
 
-    __slots__ = ("head", "id", "model", "parameters", "raw", "version")
+    __slots__ = ("head", "id", "model", "parameters", "version")
 
-    def __init__(self, model: bytes, version: bytes, id_: bytes, parameters: bytes, head: Head, raw: list[Raw]) -> None:
+    def __init__(self, model: bytes, version: bytes, id_: bytes, parameters: bytes, head: Head) -> None:
         self.model = model
         self.version = version
         self.id = id_
         self.parameters = parameters
         self.head = head
-        self.raw = raw
 
 
 class _Unusual(Exception):
@@ -97,8 +96,8 @@ class _Unusual(Exception):
 _heads: dict[bytes, Head] = {}
 _head_sizes: dict[bytes, int] = {}
 """By model: the size of the head seen last, to find the next one with a single slice."""
-_Same = tuple[bytes, bytes, Head, int]
-"""Model, version, head, and the size of the whole message."""
+_Same = tuple[Request, int]
+"""What such messages say, and the size of a whole one."""
 _prefixes: dict[bytes, _Same] = {}
 """By everything that stands before the one raw tensor of a request without id and parameters."""
 _splits: dict[int, int] = {}
@@ -106,21 +105,24 @@ _splits: dict[int, int] = {}
 _NO_HEAD: Final = Head((), (), True)
 
 
-def read(message: bytes) -> Request:
-    """Raises InvalidRequest naming what is wrong."""
-    split = _splits.get(len(message))
+def read(message: bytes) -> tuple[Request, Sequence[Raw]]:
+    """The request and its raw tensors, one for each input but those in shared memory.
+
+    Raises InvalidRequest naming what is wrong.
+    """
+    size = len(message)
+    split = _splits.get(size)
     if split is not None:
         same = _prefixes.get(message[:split])
-        if same is not None and same[3] == len(message):
-            model, version, head, _ = same
-            return Request(model, version, b"", b"", head, [message[split:]])
+        if same is not None and same[1] == size:
+            return same[0], (message[split:],)
     try:
         return _read_fast(message)
     except (IndexError, _Unusual):
         return _read_slow(message)
 
 
-def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no calls: this runs for every request
+def _read_fast(message: bytes) -> tuple[Request, list[Raw]]:  # noqa: C901, PLR0912 - one loop, no calls: this runs for every request
     end = len(message)
     position = 0
     model = version = id_ = parameters = b""
@@ -165,13 +167,14 @@ def _read_fast(message: bytes) -> Request:  # noqa: C901, PLR0912 - one loop, no
         else:
             raise _Unusual
         position = stop
+    request = Request(model, version, id_, parameters, head or _NO_HEAD)
     if len(raw) == 1 and tag == _RAW and head is not None and not id_ and not parameters:
-        _remember_prefix(message, end - len(raw[0]), (model, version, head, end))
-    return Request(model, version, id_, parameters, head or _NO_HEAD, raw)
+        _remember_prefix(message, end - len(raw[0]), (request, end))
+    return request, raw
 
 
 def _remember_prefix(message: bytes, split: int, same: _Same) -> None:
-    if split <= CACHED_BYTES and len(message) - split <= COPY_LIMIT_BYTES and same[2].cached:
+    if split <= CACHED_BYTES and len(message) - split <= COPY_LIMIT_BYTES and same[0].head.cached:
         if len(_prefixes) >= CACHED_HEADS:
             _prefixes.clear()
             _splits.clear()
@@ -261,7 +264,7 @@ def _refuse_twice(kind: str, names: list[str]) -> None:
         seen.add(name)
 
 
-def _read_slow(message: bytes) -> Request:
+def _read_slow(message: bytes) -> tuple[Request, list[Raw]]:
     try:
         parsed = pb.ModelInferRequest.FromString(message)
     except DecodeError as error:
@@ -276,7 +279,8 @@ def _read_slow(message: bytes) -> Request:
             tensor.ClearField("contents")
     head = _head(pb.ModelInferRequest(inputs=parsed.inputs, outputs=parsed.outputs).SerializeToString())
     parameters = pb.ModelInferRequest(parameters=parsed.parameters).SerializeToString()
-    return Request(parsed.model_name.encode(), parsed.model_version.encode(), parsed.id.encode(), parameters, head, raw)
+    names = parsed.model_name.encode(), parsed.model_version.encode(), parsed.id.encode()
+    return Request(*names, parameters, head), raw
 
 
 def _brings(tensor: pb.ModelInferRequest.InferInputTensor) -> bool:

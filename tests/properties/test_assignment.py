@@ -17,7 +17,7 @@ from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Canary, Policy
 from tests.unit.gateway.dataplane.fakes import LaneBench
 
 UNITS = 20_000
-REQUEST = oip.read(b"")
+REQUEST, _ = oip.read(b"")
 UNIT = st.text(min_size=1, max_size=12)
 
 

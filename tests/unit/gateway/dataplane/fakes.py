@@ -351,10 +351,10 @@ def infer(*rows: tuple[float, float], model: str = "m", **fields: Any) -> bytes:
 
 def job_of(lane: Lane, call: FakeCall, series: Series | None = None) -> Job:
     """What the pipeline makes of an admitted call."""
-    request = oip.read(call.message)
+    request, raw = oip.read(call.message)
     plan = lane.plans.get(request.head)
     found = series or Series("m", 1, "stable")
-    return Job(call, plan, plan.arrange(request.raw), request.id, found, NO_TRAILERS)
+    return Job(call, plan, plan.arrange(raw), request.id, found, NO_TRAILERS)
 
 
 class LaneBench:

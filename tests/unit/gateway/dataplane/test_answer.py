@@ -8,7 +8,6 @@ import pytest
 import structlog
 
 from gateway.dataplane import answer
-from gateway.dataplane.answer import Tally
 from gateway.dataplane.job import Batch, Job, run_frame
 from gateway.dataplane.plan import Plans, signature
 from gateway.dataplane.regions import Regions
@@ -41,10 +40,10 @@ def batch(where: Pool, *asked: tuple[int, tuple[str, ...]], series: Series | Non
             message.outputs.add(name=name)
         message.raw_input_contents.append(floats(*[0.0] * (2 * rows)))
         call = FakeCall(message.SerializeToString(), arrived_s=1.0)
-        request = oip.read(call.message)
+        request, raw = oip.read(call.message)
         plan = plans.get(request.head)
         found = series or Series("m", 1, "stable")
-        jobs.append(Job(call, plan, plan.arrange(request.raw), request.id, found, NO_TRAILERS))
+        jobs.append(Job(call, plan, plan.arrange(raw), request.id, found, NO_TRAILERS))
     rows = sum(each for each, _ in asked)
     ignore: list[Any] = [lambda *_: None] * 3
     return Batch(run_frame(jobs, rows), rows, jobs, *ignore)
@@ -244,11 +243,12 @@ def test_an_output_the_worker_did_not_send_fails_only_who_asked_for_it() -> None
 
 def test_durations_are_counted_per_series_and_arrival() -> None:
     one, other = Series("m", 1, "stable"), Series("m", 1, "standby")
-    tally = Tally(sent_s=2.0, now_s=3.0)
-    for series, arrived_s, count in ((one, 1.0, 3), (other, 1.0, 1), (one, 1.5, 2)):
-        tally.turn(series, arrived_s)
-        tally.count += count
-    tally.add()
+    jobs = batch(pool(), *[(1, ())] * 6)
+    jobs.sent_s = 2.0
+    came = [(one, 1.0)] * 3 + [(other, 1.0)] + [(one, 1.5)] * 2
+    for job, call, (series, arrived_s) in zip(jobs.jobs, calls(jobs), came, strict=True):
+        job.series, call.arrived_s = series, arrived_s
+    answer._reply_all(jobs, [b""] * 6, 3.0)
     reports = [one.take(), other.take()]
     assert all(reports)
     found = [
@@ -260,6 +260,44 @@ def test_durations_are_counted_per_series_and_arrival() -> None:
         ({Code.OK: 5}, 3 * 2_000_000 + 2 * 1_500_000, 2_000_000, 3 * 1_000_000 + 2 * 500_000, 1_000_000, 5),
         ({Code.OK: 1}, 2_000_000, 2_000_000, 1_000_000, 1_000_000, 1),
     ]
+
+
+def test_results_that_begin_alike_are_cut_alike() -> None:
+    first = batch(pool(), (1, ()), (1, ()))
+    plan = first.jobs[0].plan
+    assert deliver(first, b"".join(wire.section(Y, 2, [floats(1, 2, 3, 4)])))
+    assert len(plan.cuts) == 1
+    for _ in range(2):
+        second = batch(pool(), (1, ()), (1, ()))
+        for job in second.jobs:
+            job.plan = plan
+        assert deliver(second, b"".join(wire.section(Y, 2, [floats(5, 6, 7, 8)])))
+        assert [call.array() for call in calls(second)] == [[[5, 6]], [[7, 8]]]
+    assert len(plan.cuts) == 1
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_result_that_begins_like_another_must_fit_all_the_same(extra: int) -> None:
+    first, second, third = (batch(pool(), *[(1, ())] * count) for count in (2, 3, 2))
+    plan = first.jobs[0].plan
+    for job in (*second.jobs, *third.jobs):
+        job.plan = plan
+    whole = b"".join(wire.section(Y, 2, [floats(1, 2, 3, 4)]))
+    assert deliver(first, whole)
+    assert not deliver(second, whole)  # two rows for three
+    assert not deliver(third, whole[:extra] if extra < 0 else whole + b"?")
+    assert {call.code for call in (*calls(second), *calls(third))} == {Code.INTERNAL}
+
+
+def test_kept_cuts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.dataplane.plan.MAX_REPLY_SHAPES", 3)
+    plan = batch(pool(), (1, ())).jobs[0].plan
+    for count in range(1, 9):
+        many = batch(pool(), *[(1, ())] * count)
+        for job in many.jobs:
+            job.plan = plan
+        assert deliver(many, b"".join(wire.section(Y, count, [floats(*[0.0] * (2 * count))])))
+        assert 1 <= len(plan.cuts) <= 3
 
 
 def test_sections_are_taken_apart() -> None:

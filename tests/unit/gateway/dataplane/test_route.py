@@ -36,7 +36,7 @@ def request(version: str = "", **parameters: Any) -> oip.Request:
     for name, value in parameters.items():
         kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
         setattr(message.parameters[name], kind, value)
-    return oip.read(message.SerializeToString())
+    return oip.read(message.SerializeToString())[0]
 
 
 def assigned(made: Route, metadata: dict[str, str] | None = None, asked: oip.Request | None = None) -> tuple[str, str]:
@@ -118,7 +118,7 @@ def test_zero_is_a_unit() -> None:
 
 
 def test_without_sources_parameters_are_not_even_read() -> None:
-    broken = oip.read(b"\x22\x03\x0a\x01\xff")
+    broken, _ = oip.read(b"\x22\x03\x0a\x01\xff")
     assert assigned(route(unit_parameters=()), {}, broken)[1] == "per-request"
     with pytest.raises(InvalidRequest, match="parameters cannot be read"):
         route().assign({}, broken)

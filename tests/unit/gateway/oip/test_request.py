@@ -28,12 +28,12 @@ def test_a_usual_request() -> None:
     made.model_version, made.id = "3", "call-1"
     made.outputs.add(name="Y")
     made.parameters["user_id"].string_param = "ada"
-    request = oip.read(made.SerializeToString())
+    request, raw = oip.read(made.SerializeToString())
     assert (request.model, request.version, request.id) == (b"m", b"3", b"call-1")
     (tensor,) = request.head.inputs
     assert (tensor.name, tensor.datatype, tensor.shape) == ("X", "FP32", (1, 2))
     assert request.head.outputs == ("Y",)
-    assert request.raw == [b"12345678"]
+    assert list(raw) == [b"12345678"]
     assert oip.parameters(request) == {"user_id": "ada"}
 
 
@@ -48,21 +48,21 @@ def test_what_clients_send_takes_the_fast_path(monkeypatch: pytest.MonkeyPatch) 
     for number in range(20):
         made.parameters[f"parameter-{number}"].int64_param = number
     for _ in range(2):
-        request = oip.read(made.SerializeToString())
+        request, _ = oip.read(made.SerializeToString())
         assert request.head.outputs == ("Y", "Z")
         assert [tensor.name for tensor in request.head.inputs] == ["X", "W"]
     assert len(oip.parameters(request)) == 20
 
 
 def test_no_parameters_are_no_parameters() -> None:
-    assert oip.parameters(oip.read(message(1).SerializeToString())) == {}
+    assert oip.parameters(oip.read(message(1).SerializeToString())[0]) == {}
 
 
 @pytest.mark.parametrize(("size", "kind"), [(COPY_LIMIT_BYTES, bytes), (COPY_LIMIT_BYTES + 1, memoryview)])
 def test_a_big_tensor_is_a_view_of_the_message(size: int, kind: type) -> None:
     raw = np.arange(size, dtype=np.uint8).tobytes()
     encoded = message(size, datatype="UINT8", raw=raw).SerializeToString()
-    (tensor,) = oip.read(encoded).raw
+    _, (tensor,) = oip.read(encoded)
     assert isinstance(tensor, kind)
     assert bytes(tensor) == raw
     if isinstance(tensor, memoryview):
@@ -73,20 +73,21 @@ def test_the_same_head_is_the_same_object_whatever_else_changes() -> None:
     one, other = message(1, 2, raw=b"1" * 8), message(1, 2, raw=b"2" * 8)
     other.id = "x"
     other.parameters["p"].bool_param = True
-    assert oip.read(one.SerializeToString()).head is oip.read(other.SerializeToString()).head
+    (first, _), (second, _) = oip.read(one.SerializeToString()), oip.read(other.SerializeToString())
+    assert first.head is second.head
 
 
 def test_typed_contents_share_the_head_of_raw_ones() -> None:
     typed = pb.ModelInferRequest(model_name="m")
     typed.inputs.add(name="X", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1.5, -2])
-    request = oip.read(typed.SerializeToString())
-    assert request.raw == [struct.pack("<2f", 1.5, -2)]
-    assert request.head is oip.read(message(1, 2, raw=b"1" * 8).SerializeToString()).head
+    request, raw = oip.read(typed.SerializeToString())
+    assert list(raw) == [struct.pack("<2f", 1.5, -2)]
+    assert request.head is oip.read(message(1, 2, raw=b"1" * 8).SerializeToString())[0].head
 
 
 def test_a_large_head_is_parsed_each_time() -> None:
     encoded = message(1, name="X" * CACHED_BYTES).SerializeToString()
-    first, second = oip.read(encoded).head, oip.read(encoded).head
+    first, second = oip.read(encoded)[0].head, oip.read(encoded)[0].head
     assert not first.cached
     assert first is not second
     assert first.inputs[0].name == second.inputs[0].name
@@ -99,7 +100,7 @@ def test_the_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         made = message(number)
         made.model_name = f"m{number}"
-        assert oip.read(made.SerializeToString()).head.inputs[0].shape == (number,)
+        assert oip.read(made.SerializeToString())[0].head.inputs[0].shape == (number,)
     assert len(oip._heads) <= 10
     assert len(oip._head_sizes) <= 10
     assert CACHED_HEADS * CACHED_BYTES <= 16 << 20
@@ -109,7 +110,7 @@ def test_a_long_model_name_leaves_nothing_behind() -> None:
     oip.read(message(1).SerializeToString())
     made = message(1)
     made.model_name = "m" * 100_000
-    assert oip.read(made.SerializeToString()).model == b"m" * 100_000
+    assert oip.read(made.SerializeToString())[0].model == b"m" * 100_000
     assert b"m" in oip._head_sizes
     assert made.model_name.encode() not in oip._head_sizes
 
@@ -119,7 +120,7 @@ def test_many_parameters_are_left_to_the_library(monkeypatch: pytest.MonkeyPatch
     slow: list[bytes] = []
     read_slow = oip._read_slow
 
-    def spy(encoded: bytes) -> oip.Request:
+    def spy(encoded: bytes) -> tuple[oip.Request, list[oip.Raw]]:
         slow.append(encoded)
         return read_slow(encoded)
 
@@ -129,20 +130,20 @@ def test_many_parameters_are_left_to_the_library(monkeypatch: pytest.MonkeyPatch
     encoded = message(1, raw=b"1234").SerializeToString()
     few, many = part.SerializeToString() * 10, part.SerializeToString() * 10_000
     assert len(many) > 10 * JOINED_PARAMETERS_BYTES
-    assert oip.parameters(oip.read(encoded + few)) == {"p": 1}
+    assert oip.parameters(oip.read(encoded + few)[0]) == {"p": 1}
     assert not slow
-    request = oip.read(encoded + many)
+    request, raw = oip.read(encoded + many)
     assert oip.parameters(request) == {"p": 1}
     assert slow
-    assert request.raw == [b"1234"]
+    assert list(raw) == [b"1234"]
 
 
 def test_inputs_after_their_tensors_are_read_all_the_same() -> None:
     head = pb.ModelInferRequest(model_name="m")
     head.inputs.add(name="X", datatype="INT8", shape=[2])
     raw = pb.ModelInferRequest(raw_input_contents=[b"ab"])
-    request = oip.read(raw.SerializeToString() + head.SerializeToString())
-    assert request.raw == [b"ab"]
+    request, raw = oip.read(raw.SerializeToString() + head.SerializeToString())
+    assert list(raw) == [b"ab"]
     assert request.head.inputs[0].shape == (2,)
 
 
@@ -155,12 +156,12 @@ def test_what_is_no_request_is_called_so(encoded: bytes) -> None:
 
 
 def test_the_empty_message_is_an_empty_request() -> None:
-    request = oip.read(b"")
-    assert (request.model, request.head.inputs, request.raw) == (b"", (), [])
+    request, raw = oip.read(b"")
+    assert (request.model, request.head.inputs, list(raw)) == (b"", (), [])
 
 
 def test_an_id_comes_back_in_the_reply_and_so_must_be_text() -> None:
-    assert oip.read("\x1a\x04äö".encode()).id == "äö".encode()
+    assert oip.read("\x1a\x04äö".encode())[0].id == "äö".encode()
     with pytest.raises(InvalidRequest, match="id is not UTF-8"):
         oip.read(b"\x1a\x01\xff")
 
@@ -172,7 +173,7 @@ def test_text_names_the_field() -> None:
 
 
 def test_broken_parameters_are_refused_when_they_are_read() -> None:
-    request = oip.read(b"\x22\x03\x0a\x01\xff")
+    request, _ = oip.read(b"\x22\x03\x0a\x01\xff")
     with pytest.raises(InvalidRequest, match="parameters cannot be read"):
         oip.parameters(request)
 
@@ -181,7 +182,7 @@ def test_a_parameter_without_a_value_is_absent() -> None:
     made = message(1)
     made.parameters["nothing"].SetInParent()
     made.parameters["zero"].int64_param = 0
-    assert oip.parameters(oip.read(made.SerializeToString())) == {"zero": 0}
+    assert oip.parameters(oip.read(made.SerializeToString())[0]) == {"zero": 0}
 
 
 def test_raw_and_typed_contents_are_not_mixed() -> None:
@@ -204,13 +205,13 @@ def test_inputs_in_shared_memory_have_no_raw_entry(monkeypatch: pytest.MonkeyPat
     slow = shared(message(1))
     slow.inputs[0].contents.fp32_contents.append(1)
     del slow.raw_input_contents[:]
-    assert oip.read(slow.SerializeToString()).raw == [struct.pack("<f", 1)]
+    assert list(oip.read(slow.SerializeToString())[1]) == [struct.pack("<f", 1)]
     monkeypatch.setattr(oip, "_read_slow", lambda _: pytest.fail("slow"))
     for _ in range(2):
-        assert oip.read(only).raw == []
-        assert oip.read(beside).raw == [b"1234"]
-    assert oip.read(only).head is oip.read(only).head
-    assert [tensor.place for tensor in oip.read(beside).head.inputs] == [None, Place("region", 8, 0)]
+        assert list(oip.read(only)[1]) == []
+        assert list(oip.read(beside)[1]) == [b"1234"]
+    assert oip.read(only)[0].head is oip.read(only)[0].head
+    assert [tensor.place for tensor in oip.read(beside)[0].head.inputs] == [None, Place("region", 8, 0)]
 
 
 def test_a_tensor_comes_one_way_only() -> None:
@@ -223,7 +224,7 @@ def test_wishes_for_outputs_are_part_of_the_head() -> None:
     made = message(1, raw=b"1234")
     made.outputs.add(name="Y").parameters["classification"].int64_param = 3
     made.outputs.add(name="Z")
-    head = oip.read(made.SerializeToString()).head
+    head = oip.read(made.SerializeToString())[0].head
     assert (head.outputs, head.wishes) == (("Y", "Z"), {"Y": 3})
     made.outputs[0].parameters["classification"].string_param = "3"
     assert refused(made).startswith("output 'Y': 'classification' must be an int64_param")
@@ -233,7 +234,7 @@ def test_parameters_that_only_describe_the_transfer_are_accepted() -> None:
     made = message(1, raw=b"1234")
     made.inputs[0].parameters["binary_data_size"].int64_param = 4
     made.outputs.add(name="Y").parameters["binary_data"].bool_param = True
-    assert oip.read(made.SerializeToString()).head.outputs == ("Y",)
+    assert oip.read(made.SerializeToString())[0].head.outputs == ("Y",)
 
 
 def test_bad_heads_are_refused_by_name() -> None:
