@@ -76,12 +76,16 @@ def write_payload(path: Path) -> pb.ModelInferRequest:
     return _write(path, MODEL, load_breast_cancer().data[:1].astype("float32"))
 
 
-def convnet(folder: Path) -> Workload:
-    """X FP32 [n,3,224,224] -> probabilities FP32 [n,10]: tensors as large as ResNet's, a few ms of one core per row."""
+NETWORKS: Final = {"convnet": (3, 32, 64, 128, 256), "convnet-light": (3, 16, 32, 64, 128)}
+"""Channels before and after each convolution: a few ms of one core per row, and about one."""
+
+
+def convnet(folder: Path, name: str) -> Workload:
+    """X FP32 [n,3,224,224] -> probabilities FP32 [n,10]: tensors as large as ResNet's, through one of NETWORKS."""
     from onnx import helper
 
     random = np.random.default_rng(0)
-    widths = (3, 32, 64, 128, 256)
+    widths = NETWORKS[name]
     nodes, weights, last = [], {}, INPUT
     for depth, (before, after) in enumerate(pairwise(widths)):
         kernel = 7 if depth == 0 else 3
@@ -98,7 +102,7 @@ def convnet(folder: Path) -> Workload:
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
     row = random.normal(size=(1, 3, 224, 224)).astype(np.float32)
-    return _made(folder, "convnet", (nodes, weights, "probabilities", [10]), row)
+    return _made(folder, name, (nodes, weights, "probabilities", [10]), row)
 
 
 def fixed_cost(folder: Path, rounds: int, size: int = 192, settings: str = "") -> Workload:

@@ -41,7 +41,8 @@ class Session:
             if NGINX in names:
                 self._try(NGINX, partial(self._split, small))
         if RESNET in names:
-            self._try(RESNET, self._large)
+            for network in workload.NETWORKS:
+                self._try(f"{RESNET} {network}", partial(self._large, network))
 
     def _try(self, name: str, measure: Callable[[], None]) -> None:
         say(f"== {name}")
@@ -95,8 +96,8 @@ class Session:
         self.results.split = Split(split.cpu_us, split.rate, alone.cpu_us, alone.rate)
         say(f"nginx {split.cpu_us:.1f} µs per request, Cutover's proxy {alone.cpu_us:.1f} µs")
 
-    def _large(self) -> None:
-        large = workload.convnet(self._site.folder)
+    def _large(self, network: str) -> None:
+        large = workload.convnet(self._site.folder, network)
         truth = Truth(large)
         alone = [truth.rows_per_s(self._effort.closed_s)]
         rates: dict[str, float] = {}
@@ -108,10 +109,10 @@ class Session:
             say(f"{name}: {rates[name]:,.1f} rows/s")
 
         for name in (TRITON, CUTOVER):
-            self._try(f"{RESNET} {name}", partial(measure, name))
+            self._try(f"{RESNET} {network} {name}", partial(measure, name))
             alone.append(truth.rows_per_s(self._effort.closed_s))
         say(f"in process, before, between and after: {', '.join(f'{rate:,.1f}' for rate in alone)} rows/s")
-        self.results.large = Large(statistics.median(alone), rates)
+        self.results.large[network] = Large(statistics.median(alone), rates)
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from loadtests.bench import workload
 from loadtests.bench.truth import Truth
@@ -25,8 +26,10 @@ def test_the_small_classifier(tmp_path: Path) -> None:
     assert model.onnx.parent.name == "2"
 
 
-def test_the_large_rows(tmp_path: Path) -> None:
-    model = workload.convnet(tmp_path)
+@pytest.mark.parametrize("network", workload.NETWORKS)
+def test_the_large_rows(network: str, tmp_path: Path) -> None:
+    model = workload.convnet(tmp_path, network)
+    assert model.name == network
     check(model, {"probabilities"})
     assert model.row.shape == (1, 3, 224, 224)
     assert np.isclose(Truth(model).outputs()["probabilities"].sum(), 1)

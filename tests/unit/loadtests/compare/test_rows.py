@@ -19,14 +19,17 @@ def results() -> Results:
         },
         common_rate=3_500,
         split=Split(nginx_us=60.0, nginx_rate=5_400, proxy_us=15.0, proxy_rate=50_000),
-        large=Large(200.0, {"triton": 100.0, "cutover": 190.0}),
+        large={
+            "convnet": Large(200.0, {"triton": 100.0, "cutover": 190.0}),
+            "convnet-light": Large(400.0, {"cutover": 380.0, "triton": 200.0}),
+        },
         problems={"kserve": "it could not be installed"},
     )
 
 
 def test_every_aim_is_computed(results: Results) -> None:
     found = aims(results)
-    assert [aim.value for aim in found] == pytest.approx([10, 100, 0.25, 0.375, 0.25, 0.95, 1.9], rel=0.01)
+    assert [aim.value for aim in found] == pytest.approx([10, 100, 0.25, 0.375, 0.25, 0.95, 1.9, 0.95, 1.9], rel=0.01)
     assert {aim.verdict for aim in found} == {"reached"}
 
 
@@ -65,7 +68,7 @@ def test_the_tables_have_all_peers(results: Results) -> None:
     assert "at 3,500/s, 70% of Triton's" in text
     assert "28.57% not OK" in text
     assert "| nginx's worker, in front of Cutover | 5,400 | 60.0 |" in text
-    assert "| cutover | 190.0 | 0.95 |" in text
+    assert "| cutover | 190.0 | × 0.95 | 380.0 | × 0.95 |" in text
     assert "kserve: not measured: it could not be installed" in text
 
 

@@ -48,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     monkeypatch.setattr(session, "opened", opened)
     monkeypatch.setattr(session, "one_at_a_time_us", lambda *_: 100.0)
     monkeypatch.setattr(workload, "classifier", small)
-    monkeypatch.setattr(workload, "convnet", small)
+    monkeypatch.setattr(workload, "convnet", lambda folder, name: small(folder / name))
     monkeypatch.setattr(processes, "cpu_s", lambda pids: 0.0)
     return rates
 
@@ -78,7 +78,12 @@ def test_large_rows_by_those_that_start(
     monkeypatch.delitem(PORTS, "triton")
     run = Session(Site(tmp_path, tmp_path), Effort(0.01, 0.1))
     run.run(["resnet"])
-    assert run.results.large is not None
-    assert dict(run.results.large.rates) == {"cutover": 60_000}
-    assert run.results.problems == {"resnet triton": "no luck"}
+    assert {network: dict(large.rates) for network, large in run.results.large.items()} == {
+        "convnet": {"cutover": 60_000},
+        "convnet-light": {"cutover": 60_000},
+    }
+    assert run.results.problems == {
+        "resnet convnet triton": "no luck",
+        "resnet convnet-light triton": "no luck",
+    }
     assert asked == []
