@@ -71,7 +71,7 @@ UV_COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --no-
 
 lock: ## Pins what pyproject.toml allows today: everything but the fuzzer, and what a container needs; needs uv
 	$(UV_COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
-	sed -E '/--hash/d; s/ \\$$//' requirements.lock | $(UV_COMPILE) --constraints - pyproject.toml --output-file deploy/requirements.lock
+	sed -E '/--hash/d; s/ \\$$//' requirements.lock | $(UV_COMPILE) --constraints - --extra postgres pyproject.toml --output-file deploy/requirements.lock
 
 clean: ## Removes .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,7 +1,7 @@
 """One way to run property tests: the same examples each time, so that a change fails for what it changed.
 
-`make explore` draws new ones each time, and keeps those that fail. And one way to run what concerns the data port: on
-each transport.
+`make explore` draws new ones each time, and keeps those that fail. One way to run what concerns the data port: on
+each transport. And one PostgreSQL for all who need a database.
 """
 
 import os
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.postgres import Server
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile(
@@ -32,6 +34,28 @@ def each_transport(transport: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUTOVER_SERVER_TRANSPORT", transport)
         yield transport
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The server of all databases, started when the first is asked for. Who stops or kills one uses `own_postgres`."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Server) -> Iterator[str]:
+    """URL of an empty database of PostgreSQL, the test's own."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Server]:
+    """A server that the test may stop, kill and start."""
+    with Server() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

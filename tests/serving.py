@@ -91,7 +91,7 @@ class Gateway:
 
     def children(self, marker: str) -> list[int]:
         """Process ids of children whose command line contains the argument: `gateway.dataplane` or `workers`."""
-        return [pid for pid, parent, arguments in _processes() if parent == self.pid and marker in arguments]
+        return [pid for pid, parent, arguments in processes() if parent == self.pid and marker in arguments]
 
     def proxies(self) -> list[int]:
         """Process ids of the proxies."""
@@ -99,7 +99,7 @@ class Gateway:
 
     def workers(self, model: str = "") -> list[int]:
         """Process ids of the workers, of one model if given."""
-        workers = [each for each in _processes() if each[1] == self.pid and "workers" in each[2]]
+        workers = [each for each in processes() if each[1] == self.pid and "workers" in each[2]]
         return [pid for pid, _, words in workers if not model or any(f"/{model}/" in word for word in words)]
 
     def stop(self) -> int:
@@ -139,7 +139,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def _processes() -> Iterator[tuple[int, int, list[str]]]:
+def processes() -> Iterator[tuple[int, int, list[str]]]:
     """(pid, parent, arguments) of every process."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
