@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.controlplane.canonical import canonical
 from gateway.controlplane.commands import SetOverrides
 from gateway.controlplane.release import Fact
 from gateway.routing.snapshot import Release
@@ -99,7 +100,7 @@ def _difference(fact: Fact) -> dict[str, dict[str, str]]:
 
 
 def _json(release: Release, difference: Mapping[str, Any]) -> str:
-    plain = msgspec.to_builtins(release)
+    plain = canonical(release)
     _summarize(plain["policy"], difference)
     if release.rollback is not None:
         _summarize(plain["rollback"], {})
@@ -107,7 +108,7 @@ def _json(release: Release, difference: Mapping[str, Any]) -> str:
 
 
 def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:
-    found = policy.pop("overrides")
+    found = policy.pop("overrides", {})
     if found or difference:
         digest = hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
         policy["override_list"] = {"count": len(found), "sha256": digest, **difference}

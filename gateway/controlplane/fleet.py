@@ -17,7 +17,7 @@ from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
 from gateway.errors import NotFound, NotReady, Refused
-from gateway.routing.snapshot import Policy, Pool, Region, Release, Snapshot
+from gateway.routing.snapshot import Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
 
@@ -30,14 +30,9 @@ def pools_named(releases: Iterable[Release]) -> set[PoolKey]:
     named: set[PoolKey] = set()
     for release in releases:
         for policy in filter(None, (release.policy, release.rollback)):
-            named |= {(release.model, version, False) for version in _live_versions(policy)}
+            named |= {(release.model, version, False) for version in policy.live}
         named |= {(release.model, shadow.version, True) for shadow in release.policy.shadows}
     return named
-
-
-def _live_versions(policy: Policy) -> set[int]:
-    versions = {policy.stable, *(canary.version for canary in policy.canaries)}
-    return versions if policy.standby is None else versions | {policy.standby}
 
 
 class LocalFleet:
@@ -172,7 +167,7 @@ class LocalFleet:
     def _released(self) -> set[Key]:
         """Versions that may answer."""
         releases = self._releases.items()
-        return {(model, version) for model, release in releases for version in _live_versions(release.policy)}
+        return {(model, version) for model, release in releases for version in release.policy.live}
 
     def _live_pool(self, model: str, version: int) -> WorkerPool | None:
         return self._pools.get((model, version, False))
