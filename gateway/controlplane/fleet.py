@@ -16,7 +16,7 @@ from gateway.controlplane.repository import Key
 from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
-from gateway.errors import NotFound, NotReady, Refused
+from gateway.errors import NotFound, NotReady, Refusal, Refused
 from gateway.routing.snapshot import Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class LocalFleet:
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         if model in self._unloaded:
-            raise Refused(f"{model} is {UNLOADED}")
+            raise Refused(f"{model} is {UNLOADED}", Refusal.CANNOT_BE_LOADED)
         await self._bring_up(model, version, shadow=shadow)
 
     async def load(self, model: str) -> None:
@@ -104,7 +104,7 @@ class LocalFleet:
             await self._registry.settle()  # it may have been put there a moment ago
         found = self._require(model, version)
         if found.error:
-            raise Refused(f"{model} version {version} cannot be loaded: {found.error}")
+            raise Refused(f"{model} version {version} cannot be loaded: {found.error}", Refusal.CANNOT_BE_LOADED)
         pool = self._ensure(found, shadow=shadow)
         await pool.prepare(self._settings.keep_prepared_s)
 
