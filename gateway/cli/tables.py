@@ -169,6 +169,8 @@ def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
 
 
 def _after(event: pb.AuditEvent) -> str:
+    if not event.after:
+        return "-"
     try:
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))

@@ -82,6 +82,7 @@ def event_message(event: AuditEvent) -> pb.AuditEvent:
         before=event.before,
         after=event.after,
         hash=event.hash,
+        kind=event.kind,
     )
 
 

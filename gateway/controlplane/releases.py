@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gateway.controlplane import audit, etag, overrides
-from gateway.controlplane.commands import Command, Register, SetOverrides, fingerprint, verb
+from gateway.controlplane.commands import Command, Register, Rollback, SetOverrides, fingerprint, verb
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
@@ -125,11 +125,18 @@ class Releases:
         """
         _check_texts(request_id, reason, actor)
         request = Request(request_id, fingerprint(model, command)) if request_id else None
-        change = _Change(model, command, etag, request, reason, actor)
+        change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            for version, shadow in pools_needed(self._try(change), command):
+            for version, shadow in pools_needed(self._try(change), change.command):
                 await self._fleet.prepare(model, version, shadow=shadow)
         return await self._carry_out(change)
+
+    async def _completed(self, model: str, command: Command) -> Command:
+        """A rollback to a revision with the policy that the store has for it."""
+        if not isinstance(command, Rollback) or command.revision < 1:
+            return command
+        kept = await self._store.revision(model, command.revision)
+        return Rollback(command.revision, None if kept is None else kept.policy)
 
     def _try(self, change: _Change) -> Release:
         """The release the change starts from, if it may be made now."""
@@ -139,7 +146,9 @@ class Releases:
         etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
         longer = len(after.policy.overrides) > len(current.policy.overrides)
-        if longer and isinstance(change.command, SetOverrides):  # shortening a list and rolling back are never too much
+        # Shortening a list is never too much, nor is the list that the last flip has kept: it is counted already.
+        adds = isinstance(change.command, SetOverrides) or change.command != Rollback()
+        if longer and adds:
             overrides.check_all({**self._current, change.model: after}.values())
         return current
 
@@ -165,7 +174,7 @@ class Releases:
         request_id = change.request.request_id if change.request else ""
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
-        await self._commit(before.revision, after, event, change.request)
+        after = await self._commit(before.revision, after, event, change.request)
         self._adopt({**self._current, after.model: after})
         log.info(
             "release changed",
@@ -187,9 +196,10 @@ class Releases:
             raise InvalidRequest(f"request id {request.request_id} was used for another command; take a new one")
         return recalled.release
 
-    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> None:
+    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> Release:
+        """The release with its sequence."""
         try:
-            await self._store.commit(revision, after, event, request)
+            return await self._store.commit(revision, after, event, request)
         except (StoreFailed, Stale):
             self._doubtful = True
             self._retry_later()

@@ -89,7 +89,19 @@ def test_an_audit_event() -> None:
     event = link("0" * 64, 3, Draft(1_700_000_000_123, "ada", "flip", "iris", 7, "why", "id-1", "{}", "{ }"))
     message = event_message(event)
     assert message.time.ToMilliseconds() == 1_700_000_000_123
-    fields = ("sequence", "actor", "verb", "model", "revision", "reason", "request_id", "before", "after", "hash")
+    fields = (
+        "sequence",
+        "actor",
+        "verb",
+        "model",
+        "revision",
+        "reason",
+        "request_id",
+        "before",
+        "after",
+        "hash",
+        "kind",
+    )
     assert [getattr(message, field) for field in fields] == [getattr(event, field) for field in fields]
 
 
