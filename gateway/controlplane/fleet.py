@@ -9,7 +9,7 @@ import structlog
 
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.pools import CHANGED_FILES, GONE, PoolKey, WorkerPool
-from gateway.controlplane.ports import VersionStatus
+from gateway.controlplane.ports import Applied, VersionStatus
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.repository import Key
@@ -108,10 +108,10 @@ class LocalFleet:
         pool = self._ensure(found, shadow=shadow)
         await pool.prepare(self._settings.keep_prepared_s)
 
-    async def serve(self, releases: Mapping[str, Release]) -> None:
+    async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         self._releases = dict(releases)
         self._reconcile()
-        await self._publish()
+        return await self._publish()
 
     async def share(self, regions: tuple[Region, ...]) -> None:
         """Makes these the regions of shared memory. Returns when every proxy knows these and no others.
@@ -318,10 +318,10 @@ class LocalFleet:
         released = [self._live_pool(model, version) for model, version in self._released()]
         return not any(pool and pool.starting for pool in released)
 
-    async def _publish(self) -> None:
+    async def _publish(self) -> tuple[Applied, ...]:
         self._note_start()
         self._stale = False
-        await self._proxies.publish(self._snapshot())
+        return await self._proxies.publish(self._snapshot())
 
     def _send(self) -> None:
         self._note_start()

@@ -20,7 +20,8 @@ from gateway.controlplane.commands import (
     SetShadow,
 )
 from gateway.controlplane.etag import etag
-from gateway.controlplane.releases import Releases
+from gateway.controlplane.ports import Applied
+from gateway.controlplane.releases import Changed, Releases
 from gateway.controlplane.store import Request
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, Stale, StoreFailed
@@ -58,9 +59,10 @@ class Door:
     async def ask(self, command: Command, given: str | None = "", request_id: str = "") -> Release:
         """A change on the current etag unless another is given."""
         current = etag(self.releases.get("iris")) if given == "" else given
-        return await self.releases.change(
+        changed = await self.releases.change(
             "iris", command, etag=current, request_id=request_id, reason="why", actor="ada"
         )
+        return changed.release
 
     def begin(self, command: Command, request_id: str = "") -> asyncio.Task[Release]:
         return asyncio.get_running_loop().create_task(self.ask(command, request_id=request_id))
@@ -132,6 +134,19 @@ async def test_the_answer_waits_for_the_fleet(door: Door) -> None:
     assert await door.revisions() == [1, 2]
     door.fleet.may_serve.set()
     assert (await asking).revision == 2
+
+
+async def test_the_answer_names_who_came_to_serve_it(door: Door) -> None:
+    door.fleet.applied = (Applied(0, 1.5),)
+
+    async def ask(command: Command, request_id: str) -> Changed:
+        current = etag(door.releases.get("iris"))
+        return await door.releases.change("iris", command, etag=current, request_id=request_id, actor="ada")
+
+    first = await ask(SetCanary(2, 100), "id-1")
+    assert first.applied == (Applied(0, 1.5),)
+    assert await ask(SetCanary(2, 100), "id-2") == Changed(first.release), "as before: everybody served it already"
+    assert await ask(SetCanary(2, 100), "id-1") == Changed(first.release)
 
 
 async def test_a_change_needs_a_current_etag(door: Door) -> None:
