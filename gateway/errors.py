@@ -20,7 +20,7 @@ What a transport refuses by itself (unknown method, message too large) has no cl
 """
 
 import re
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import ClassVar, Final
 
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -48,6 +48,25 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+class Refusal(StrEnum):
+    """Why a change was refused, as machines read it."""
+
+    REFUSED = "REFUSED"
+    """Anything that has no word of its own."""
+    NO_RELEASE = "NO_RELEASE"
+    HAS_RELEASE = "HAS_RELEASE"
+    PAUSED = "PAUSED"
+    IS_STABLE = "IS_STABLE"
+    NO_STANDBY = "NO_STANDBY"
+    NO_SUCH_ARM = "NO_SUCH_ARM"
+    NO_SUCH_SHADOW = "NO_SUCH_SHADOW"
+    NO_SUCH_REVISION = "NO_SUCH_REVISION"
+    NOTHING_TO_ROLL_BACK = "NOTHING_TO_ROLL_BACK"
+    SHARES_TOO_HIGH = "SHARES_TOO_HIGH"
+    TOO_MANY_OVERRIDES = "TOO_MANY_OVERRIDES"
+    CANNOT_BE_LOADED = "CANNOT_BE_LOADED"
+
+
 class CutoverError(Exception):
     """Anything Cutover raises on purpose. `str(error)` is one line fit for the person it concerns."""
 
@@ -58,8 +77,8 @@ class RequestError(CutoverError):
     code: ClassVar[Code] = Code.UNKNOWN
     retryable: ClassVar[bool] = False
     """The same call may succeed a little later."""
-    reason: ClassVar[str] = "REQUEST_ERROR"
-    """The name of the class as machines read it, e.g. QUEUE_FULL (google.rpc.ErrorInfo)."""
+    reason: str = "REQUEST_ERROR"
+    """The name of the class as machines read it, e.g. QUEUE_FULL (google.rpc.ErrorInfo); of a Refused, why."""
     pushback_ms: int | None = None
     """How long the caller is told to wait before it asks again; None: as it likes."""
 
@@ -131,6 +150,10 @@ class Refused(RequestError):
     """The release refuses the command; nothing changed."""
 
     code = Code.FAILED_PRECONDITION
+
+    def __init__(self, message: str, why: Refusal = Refusal.REFUSED) -> None:
+        super().__init__(message)
+        self.reason = why.value
 
 
 class Stale(RequestError):

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Release(_message.Message):
-    __slots__ = ("name", "model", "revision", "etag", "policy", "rollback_policy", "update_time")
+    __slots__ = ("name", "model", "revision", "etag", "policy", "rollback_policy", "update_time", "sequence", "paused", "applied")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,9 @@ class Release(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_POLICY_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     revision: int
@@ -26,23 +29,80 @@ class Release(_message.Message):
     policy: Policy
     rollback_policy: Policy
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., rollback_policy: _Optional[_Union[Policy, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    sequence: int
+    paused: bool
+    applied: _containers.RepeatedCompositeFieldContainer[Applied]
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., rollback_policy: _Optional[_Union[Policy, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., paused: _Optional[bool] = ..., applied: _Optional[_Iterable[_Union[Applied, _Mapping]]] = ...) -> None: ...
+
+class Applied(_message.Message):
+    __slots__ = ("gateway", "proxy", "took_ms", "fenced")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    PROXY_FIELD_NUMBER: _ClassVar[int]
+    TOOK_MS_FIELD_NUMBER: _ClassVar[int]
+    FENCED_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    proxy: int
+    took_ms: float
+    fenced: bool
+    def __init__(self, gateway: _Optional[str] = ..., proxy: _Optional[int] = ..., took_ms: _Optional[float] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("stable_version", "canaries", "shadows", "standby_version", "salt", "override_count")
+    __slots__ = ("stable_version", "canaries", "shadows", "standby_version", "salt", "override_count", "holdout", "rules", "assignment", "timeout_ms")
     STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CANARIES_FIELD_NUMBER: _ClassVar[int]
     SHADOWS_FIELD_NUMBER: _ClassVar[int]
     STANDBY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HOLDOUT_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     stable_version: int
     canaries: _containers.RepeatedCompositeFieldContainer[Canary]
     shadows: _containers.RepeatedCompositeFieldContainer[Shadow]
     standby_version: int
     salt: str
     override_count: int
-    def __init__(self, stable_version: _Optional[int] = ..., canaries: _Optional[_Iterable[_Union[Canary, _Mapping]]] = ..., shadows: _Optional[_Iterable[_Union[Shadow, _Mapping]]] = ..., standby_version: _Optional[int] = ..., salt: _Optional[str] = ..., override_count: _Optional[int] = ...) -> None: ...
+    holdout: Holdout
+    rules: _containers.RepeatedCompositeFieldContainer[Rule]
+    assignment: Assignment
+    timeout_ms: int
+    def __init__(self, stable_version: _Optional[int] = ..., canaries: _Optional[_Iterable[_Union[Canary, _Mapping]]] = ..., shadows: _Optional[_Iterable[_Union[Shadow, _Mapping]]] = ..., standby_version: _Optional[int] = ..., salt: _Optional[str] = ..., override_count: _Optional[int] = ..., holdout: _Optional[_Union[Holdout, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class Holdout(_message.Message):
+    __slots__ = ("version", "basis_points", "ranges", "salt")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BASIS_POINTS_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    basis_points: int
+    ranges: _containers.RepeatedCompositeFieldContainer[BucketRange]
+    salt: str
+    def __init__(self, version: _Optional[int] = ..., basis_points: _Optional[int] = ..., ranges: _Optional[_Iterable[_Union[BucketRange, _Mapping]]] = ..., salt: _Optional[str] = ...) -> None: ...
+
+class Rule(_message.Message):
+    __slots__ = ("key", "values", "arm")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    arm: str
+    def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., arm: _Optional[str] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("unit_metadata", "unit_parameters", "no_unit", "allow_forced")
+    UNIT_METADATA_FIELD_NUMBER: _ClassVar[int]
+    UNIT_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    NO_UNIT_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FORCED_FIELD_NUMBER: _ClassVar[int]
+    unit_metadata: _containers.RepeatedScalarFieldContainer[str]
+    unit_parameters: _containers.RepeatedScalarFieldContainer[str]
+    no_unit: str
+    allow_forced: bool
+    def __init__(self, unit_metadata: _Optional[_Iterable[str]] = ..., unit_parameters: _Optional[_Iterable[str]] = ..., no_unit: _Optional[str] = ..., allow_forced: _Optional[bool] = ...) -> None: ...
 
 class Canary(_message.Message):
     __slots__ = ("version", "basis_points", "ranges")
@@ -184,7 +244,7 @@ class ShadowStatistics(_message.Message):
     def __init__(self, compared: _Optional[int] = ..., agreed: _Optional[int] = ..., dropped: _Optional[int] = ..., failed: _Optional[int] = ..., incomparable: _Optional[int] = ..., max_absolute_difference: _Optional[float] = ...) -> None: ...
 
 class AuditEvent(_message.Message):
-    __slots__ = ("sequence", "time", "actor", "verb", "model", "revision", "reason", "request_id", "before", "after", "hash")
+    __slots__ = ("sequence", "time", "actor", "verb", "model", "revision", "reason", "request_id", "before", "after", "hash", "kind")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +256,7 @@ class AuditEvent(_message.Message):
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     actor: str
@@ -207,7 +268,8 @@ class AuditEvent(_message.Message):
     before: str
     after: str
     hash: str
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., hash: _Optional[str] = ...) -> None: ...
+    kind: str
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., hash: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class GetReleaseRequest(_message.Message):
     __slots__ = ("name",)
@@ -430,7 +492,85 @@ class FlipRequest(_message.Message):
     reason: str
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class PromoteCanaryRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
 class RollbackRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class AbortReleaseRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PauseReleaseRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ResumeReleaseRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SetHoldoutRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason", "basis_points")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BASIS_POINTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    basis_points: int
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., basis_points: _Optional[int] = ...) -> None: ...
+
+class RemoveHoldoutRequest(_message.Message):
     __slots__ = ("name", "etag", "request_id", "reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]

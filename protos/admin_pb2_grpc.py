@@ -104,9 +104,39 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.FlipRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
+        self.PromoteCanary = channel.unary_unary(
+                '/cutover.admin.v1.Admin/PromoteCanary',
+                request_serializer=protos_dot_admin__pb2.PromoteCanaryRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
         self.Rollback = channel.unary_unary(
                 '/cutover.admin.v1.Admin/Rollback',
                 request_serializer=protos_dot_admin__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.AbortRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/AbortRelease',
+                request_serializer=protos_dot_admin__pb2.AbortReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.PauseRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/PauseRelease',
+                request_serializer=protos_dot_admin__pb2.PauseReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.ResumeRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ResumeRelease',
+                request_serializer=protos_dot_admin__pb2.ResumeReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.SetHoldout = channel.unary_unary(
+                '/cutover.admin.v1.Admin/SetHoldout',
+                request_serializer=protos_dot_admin__pb2.SetHoldoutRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.RemoveHoldout = channel.unary_unary(
+                '/cutover.admin.v1.Admin/RemoveHoldout',
+                request_serializer=protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
 
@@ -205,9 +235,50 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Rollback(self, request, context):
-        """Restores the policy that stood before the last flip, with the same promise.
+    def PromoteCanary(self, request, context):
+        """Makes a canary stable, with the same promise. Other canaries stay.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Restores the policy that stood before the last flip or promote, or that of a revision, with the same promise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortRelease(self, request, context):
+        """Ends all canaries and the standby, and what sends units to them. Shadows and the holdout stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRelease(self, request, context):
+        """Refuses, until ResumeRelease, whatever gives a version that is not stable more requests, but for Rollback.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRelease(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetHoldout(self, request, context):
+        """Keeps a share of all units at the version that is stable now, whatever is released to the others. A holdout that is
+        there changes its size only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveHoldout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -285,9 +356,39 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_admin__pb2.FlipRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
+            'PromoteCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteCanary,
+                    request_deserializer=protos_dot_admin__pb2.PromoteCanaryRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
             'Rollback': grpc.unary_unary_rpc_method_handler(
                     servicer.Rollback,
                     request_deserializer=protos_dot_admin__pb2.RollbackRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'AbortRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortRelease,
+                    request_deserializer=protos_dot_admin__pb2.AbortReleaseRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'PauseRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRelease,
+                    request_deserializer=protos_dot_admin__pb2.PauseReleaseRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'ResumeRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRelease,
+                    request_deserializer=protos_dot_admin__pb2.ResumeReleaseRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'SetHoldout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetHoldout,
+                    request_deserializer=protos_dot_admin__pb2.SetHoldoutRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'RemoveHoldout': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHoldout,
+                    request_deserializer=protos_dot_admin__pb2.RemoveHoldoutRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
     }
@@ -680,6 +781,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def PromoteCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/PromoteCanary',
+            protos_dot_admin__pb2.PromoteCanaryRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Rollback(request,
             target,
             options=(),
@@ -695,6 +823,141 @@ class Admin:
             target,
             '/cutover.admin.v1.Admin/Rollback',
             protos_dot_admin__pb2.RollbackRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/AbortRelease',
+            protos_dot_admin__pb2.AbortReleaseRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/PauseRelease',
+            protos_dot_admin__pb2.PauseReleaseRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ResumeRelease',
+            protos_dot_admin__pb2.ResumeReleaseRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetHoldout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/SetHoldout',
+            protos_dot_admin__pb2.SetHoldoutRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHoldout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/RemoveHoldout',
+            protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,

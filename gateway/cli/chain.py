@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway.controlplane.audit import AuditEvent, verify
+from gateway.controlplane.audit import CHANGE, AuditEvent, verify
 from protos import admin_pb2 as pb
 
 
@@ -24,4 +24,5 @@ def _event(message: pb.AuditEvent) -> AuditEvent:
         after=message.after,
         sequence=message.sequence,
         hash=message.hash,
+        kind=message.kind or CHANGE,  # a gateway of before has no other
     )

@@ -28,6 +28,15 @@ Rate = Annotated[
 Percent = Annotated[
     str, typer.Option("--percent", metavar="PERCENT", help="Share of the units, 0.01 to 100.", show_default=False)
 ]
+Revision = Annotated[
+    int,
+    typer.Option(
+        "--to",
+        metavar="REVISION",
+        min=0,
+        help="To this revision (default: before the last flip or promote).",
+    ),
+]
 
 
 @command(shadow, "set", "cutover shadow set digits 2", "cutover shadow set digits 2 --rate 0.1 --reason 'look at v2'")
@@ -88,15 +97,26 @@ def flip(change: Change, model: Model) -> None:
     _switch(change, "Flip", model, _ended)
 
 
-@command(app, "rollback", "cutover rollback digits --reason 'agreement fell'")
+@command(app, "promote", "cutover promote digits 2 --reason 'a week at 50 %'")
 @changes
-def rollback(change: Change, model: Model) -> None:
-    """Restores what stood before the last flip, in one step.
+def promote(change: Change, model: Model, version: Version) -> None:
+    """Makes a canary stable, in one step.
 
-    Once this returns, every request admitted afterwards is answered as before the flip. Canaries, shadows and the
-    standby of that time are back, too, and the output names them: `cutover canary remove` ends a canary.
+    Once this returns, no request admitted afterwards is answered by the old version. `cutover rollback` takes it back.
+    Other canaries keep their users.
     """
-    _switch(change, "Rollback", model, _restored)
+    _switch(change, "PromoteCanary", model, _ended, version=version)
+
+
+@command(app, "rollback", "cutover rollback digits --reason 'agreement fell'", "cutover rollback digits --to 7")
+@changes
+def rollback(change: Change, model: Model, to: Revision = 0) -> None:
+    """Restores what stood before the last flip or promote, or at a revision, in one step.
+
+    Once this returns, every request admitted afterwards is answered as then. Canaries, shadows, standby and holdout of
+    that time are back, too, and the output names them: `cutover canary remove` ends a canary.
+    """
+    _switch(change, "Rollback", model, _restored, revision=to)
 
 
 def basis_points(text: str) -> int:
@@ -115,7 +135,9 @@ def ask(change: Change, method: str, model: str, said: str, **fields: Any) -> No
     _send(change, method, model, fields, lambda before, after, took_ms: [_line(before, after, said, took_ms)])
 
 
-def _switch(change: Change, method: str, model: str, more: "Callable[[pb.Policy, pb.Policy], str]") -> None:
+def _switch(
+    change: Change, method: str, model: str, more: "Callable[[pb.Policy, pb.Policy], str]", **fields: Any
+) -> None:
     """The same for another stable version; `more` says in a second line what else is different, if anything is."""
 
     def report(before: "pb.Release", after: "pb.Release", took_ms: float) -> list[str]:
@@ -124,7 +146,7 @@ def _switch(change: Change, method: str, model: str, more: "Callable[[pb.Policy,
         said = more(was, now) if after.revision > before.revision else ""
         return [*lines, f"  {said}"] if said else lines
 
-    _send(change, method, model, {}, report)
+    _send(change, method, model, fields, report)
 
 
 def _ended(was: "pb.Policy", now: "pb.Policy") -> str:

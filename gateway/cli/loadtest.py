@@ -110,7 +110,7 @@ def loadtest(  # noqa: PLR0913 - one parameter per option
 def find_arm(admin: "Admin", model: str, version: int) -> str:
     """The arm under which a version answers. Raises Failure when it answers under none."""
     from gateway.cli import words
-    from gateway.routing.snapshot import STABLE, STANDBY
+    from gateway.routing.snapshot import HOLDOUT, STABLE, STANDBY
 
     policy = words.to_policy(admin.release(model).policy)
     if policy.stable == version:
@@ -120,6 +120,8 @@ def find_arm(admin: "Admin", model: str, version: int) -> str:
             return canary.arm
     if policy.standby == version:
         return STANDBY
+    if policy.holdout is not None and policy.holdout.version == version:
+        return HOLDOUT
     raise Failure(
         Exit.USAGE,
         f"{model} version {version} answers nobody ({words.describe(policy)}): "

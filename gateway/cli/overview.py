@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.cli import words
 from gateway.cli.plain import to_plain
-from gateway.routing.snapshot import BUCKETS, SHADOW, STABLE, STANDBY, Policy
+from gateway.routing.snapshot import BUCKETS, HOLDOUT, SHADOW, STABLE, STANDBY, Policy
 from protos import admin_pb2 as pb
 
 
@@ -61,7 +61,7 @@ def overviews(
 
 
 def rows(overview: Overview) -> list[ArmRow]:
-    """The arms, shadows and standby of a release, in the order in which they matter."""
+    """The arms and shadows of a release, in the order in which they matter."""
     return [
         ArmRow(
             *(arm, version, share),
@@ -79,6 +79,8 @@ def _arms(policy: Policy) -> Iterator[tuple[str, int, str]]:
         yield canary.arm, canary.version, words.percent(canary.basis_points)
     if policy.standby is not None:
         yield STANDBY, policy.standby, "-"
+    if policy.holdout is not None:
+        yield HOLDOUT, policy.holdout.version, f"{words.percent(policy.holdout.basis_points)} held out"
     for shadow in policy.shadows:
         yield SHADOW, shadow.version, f"{words.rate(shadow.rate)} copied"
 
@@ -99,7 +101,7 @@ def one_line(overview: Overview) -> str:
     """A model in one line, for output that is not a terminal."""
     release = overview.release
     described = words.describe(overview.policy, release.policy.override_count)
-    said = [f"{release.model} revision {release.revision}: {described}"]
+    said = [f"{release.model} revision {release.revision}: {described}{', paused' if release.paused else ''}"]
     for row in rows(overview):
         if row.did.HasField("shadow"):
             shadow = row.did.shadow

@@ -64,6 +64,10 @@ def _heading(overview: Overview, now: datetime) -> Text:
     if release.HasField("rollback_policy"):
         back = release.rollback_policy
         heading.append(f"  rollback to {words.describe(words.to_policy(back), back.override_count)}")
+    if release.paused:
+        heading.append("  paused", "yellow")
+    if release.policy.rules:
+        heading.append(f"  {words.counted(len(release.policy.rules), 'rule')}")
     if release.policy.override_count:
         heading.append(f"  {words.counted(release.policy.override_count, 'override')}")
     return heading
@@ -169,6 +173,8 @@ def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
 
 
 def _after(event: pb.AuditEvent) -> str:
+    if not event.after:
+        return "-"
     try:
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))

@@ -1,9 +1,21 @@
 """Numbers and releases in words, the same everywhere. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from gateway.routing.snapshot import SHADOW, STABLE, STANDBY, Canary, Policy, Range, Shadow
+from gateway.routing.snapshot import (
+    HOLDOUT,
+    SHADOW,
+    STABLE,
+    STANDBY,
+    Assignment,
+    Canary,
+    Holdout,
+    Policy,
+    Range,
+    Rule,
+    Shadow,
+)
 from protos import admin_pb2 as pb
 
 EACH = 8
@@ -82,23 +94,40 @@ def line(text: str) -> str:
 
 def to_policy(message: pb.Policy, overrides: Mapping[str, str] | None = None) -> Policy:
     """The policy a message speaks of; it says how many overrides there are, but not which."""
-    canaries = tuple(
-        Canary(canary.version, tuple(Range(owned.start, owned.end) for owned in canary.ranges))
-        for canary in message.canaries
-    )
-    shadows = tuple(Shadow(shadow.version, shadow.rate) for shadow in message.shadows)
+    held, found = message.holdout, message.assignment
     return Policy(
-        message.stable_version, canaries, shadows, message.standby_version or None, message.salt, dict(overrides or {})
+        stable=message.stable_version,
+        canaries=tuple(Canary(canary.version, _ranges(canary.ranges)) for canary in message.canaries),
+        shadows=tuple(Shadow(shadow.version, shadow.rate) for shadow in message.shadows),
+        standby=message.standby_version or None,
+        salt=message.salt,
+        overrides=dict(overrides or {}),
+        holdout=Holdout(held.version, _ranges(held.ranges), held.salt) if message.HasField("holdout") else None,
+        rules=tuple(Rule(rule.key, tuple(rule.values), rule.arm) for rule in message.rules),
+        assignment=Assignment(
+            tuple(found.unit_metadata), tuple(found.unit_parameters), found.no_unit, found.allow_forced
+        )
+        if message.HasField("assignment")
+        else None,
+        timeout_ms=message.timeout_ms,
     )
+
+
+def _ranges(found: Iterable[pb.BucketRange]) -> tuple[Range, ...]:
+    return tuple(Range(owned.start, owned.end) for owned in found)
 
 
 def describe(policy: Policy, overrides: int = 0) -> str:
-    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4, 5 overrides`."""
+    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4, holdout 1 (5 %), 5 overrides, 1 rule`."""
     said = [f"{STABLE} {policy.stable}", *candidates(policy)]
     if policy.standby is not None:
         said.append(f"{STANDBY} {policy.standby}")
+    if policy.holdout is not None:
+        said.append(f"{HOLDOUT} {policy.holdout.version} ({percent(policy.holdout.basis_points)})")
     if overrides:
         said.append(counted(overrides, "override"))
+    if policy.rules:
+        said.append(counted(len(policy.rules), "rule"))
     return ", ".join(said)
 
 

@@ -7,13 +7,19 @@ import grpc
 
 from gateway.controlplane import names, pages
 from gateway.controlplane.commands import (
+    Abort,
     Command,
     Flip,
+    Pause,
     PrepareStandby,
+    Promote,
     RemoveCanary,
+    RemoveHoldout,
     RemoveShadow,
+    Resume,
     Rollback,
     SetCanary,
+    SetHoldout,
     SetOverrides,
     SetShadow,
 )
@@ -66,7 +72,13 @@ Change = (
     | pb.SetOverridesRequest
     | pb.PrepareStandbyRequest
     | pb.FlipRequest
+    | pb.PromoteCanaryRequest
     | pb.RollbackRequest
+    | pb.AbortReleaseRequest
+    | pb.PauseReleaseRequest
+    | pb.ResumeReleaseRequest
+    | pb.SetHoldoutRequest
+    | pb.RemoveHoldoutRequest
 )
 
 
@@ -157,8 +169,26 @@ class AdminService(AdminServicer):
     async def Flip(self, request: pb.FlipRequest, context: Context) -> pb.Release:
         return await self._change(request, Flip(), context)
 
+    async def PromoteCanary(self, request: pb.PromoteCanaryRequest, context: Context) -> pb.Release:
+        return await self._change(request, Promote(request.version), context)
+
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.Release:
-        return await self._change(request, Rollback(), context)
+        return await self._change(request, Rollback(request.revision), context)
+
+    async def AbortRelease(self, request: pb.AbortReleaseRequest, context: Context) -> pb.Release:
+        return await self._change(request, Abort(), context)
+
+    async def PauseRelease(self, request: pb.PauseReleaseRequest, context: Context) -> pb.Release:
+        return await self._change(request, Pause(), context)
+
+    async def ResumeRelease(self, request: pb.ResumeReleaseRequest, context: Context) -> pb.Release:
+        return await self._change(request, Resume(), context)
+
+    async def SetHoldout(self, request: pb.SetHoldoutRequest, context: Context) -> pb.Release:
+        return await self._change(request, SetHoldout(request.basis_points), context)
+
+    async def RemoveHoldout(self, request: pb.RemoveHoldoutRequest, context: Context) -> pb.Release:
+        return await self._change(request, RemoveHoldout(), context)
 
     def _check_known(self, model: str | None) -> None:
         """Raises NotFound for a model that has neither a release nor a folder; None: all models."""
@@ -175,7 +205,7 @@ class AdminService(AdminServicer):
             reason=request.reason,
             actor=_actor(context),
         )
-        return release_message(changed)
+        return release_message(changed.release, changed.applied)
 
 
 async def start_admin(service: AdminService, host: str, port: int) -> tuple[grpc.aio.Server, int]:

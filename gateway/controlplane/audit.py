@@ -2,8 +2,8 @@
 put in without every later hash being wrong. Pure.
 
 hash = SHA-256 (hex) of the previous event's hash (64 zeros before the first) followed by the event as JSON: every field
-but `hash`, keys sorted, no spaces, UTF-8, which `json.dumps(fields, sort_keys=True, separators=(",", ":"),
-ensure_ascii=False)` gives.
+but `hash`, and but `kind` where that is `change`; keys sorted, no spaces, UTF-8, which `json.dumps(fields,
+sort_keys=True, separators=(",", ":"), ensure_ascii=False)` gives.
 """
 
 import hashlib
@@ -13,10 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.controlplane.canonical import canonical
 from gateway.controlplane.commands import SetOverrides
 from gateway.controlplane.release import Fact
 from gateway.routing.snapshot import Release
 
+CHANGE: Final = "change"
+REFUSAL: Final = "refusal"
+ACCESS: Final = "access"
 GENESIS = "0" * 64
 """The hash before the first event."""
 OVERRIDING: Final = str(SetOverrides.__struct_config__.tag)
@@ -39,9 +43,11 @@ class Draft(msgspec.Struct, frozen=True):
     request_id: str
     before: str
     after: str
+    kind: str = CHANGE
+    """`change` of a release, to `revision`; `refusal` of what somebody asked for, or `access`: who may do what."""
 
 
-class AuditEvent(Draft, frozen=True):
+class AuditEvent(Draft, frozen=True, kw_only=True):
     """One line of the audit log. Sequences are 1, 2, 3… over all models of a store."""
 
     sequence: int
@@ -66,7 +72,8 @@ def draft(fact: Fact, *, actor: str, reason: str, request_id: str) -> Draft:
 def link(previous_hash: str, sequence: int, event: Draft) -> AuditEvent:
     """The event with its place in the chain."""
     fields = {name: getattr(event, name) for name in Draft.__struct_fields__} | {"sequence": sequence}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    told = {name: value for name, value in fields.items() if name != "kind" or value != CHANGE}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return AuditEvent(**fields, hash=hashlib.sha256(previous_hash.encode() + text.encode()).hexdigest())
 
 
@@ -99,7 +106,7 @@ def _difference(fact: Fact) -> dict[str, dict[str, str]]:
 
 
 def _json(release: Release, difference: Mapping[str, Any]) -> str:
-    plain = msgspec.to_builtins(release)
+    plain = canonical(release)
     _summarize(plain["policy"], difference)
     if release.rollback is not None:
         _summarize(plain["rollback"], {})
@@ -107,7 +114,7 @@ def _json(release: Release, difference: Mapping[str, Any]) -> str:
 
 
 def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:
-    found = policy.pop("overrides")
+    found = policy.pop("overrides", {})
     if found or difference:
         digest = hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
         policy["override_list"] = {"count": len(found), "sha256": digest, **difference}

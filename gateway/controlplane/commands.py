@@ -4,6 +4,8 @@ import hashlib
 
 import msgspec
 
+from gateway.routing.snapshot import Policy
+
 
 class _Command(msgspec.Struct, frozen=True, tag_field="verb"):
     pass
@@ -58,13 +60,60 @@ class Flip(_Command, frozen=True, tag="flip"):
     """The standby becomes stable."""
 
 
-class Rollback(_Command, frozen=True, tag="rollback"):
-    """The policy that stood before the last flip comes back whole."""
+class Promote(_Command, frozen=True, tag="promote"):
+    """The canary `version` becomes stable; other canaries stay."""
+
+    version: int
 
 
-Command = (
-    Register | SetShadow | RemoveShadow | SetCanary | RemoveCanary | SetOverrides | PrepareStandby | Flip | Rollback
+class Abort(_Command, frozen=True, tag="abort"):
+    """All canaries and the standby end, and what sends units to them: stable answers. Shadows and the holdout stay."""
+
+
+class Pause(_Command, frozen=True, tag="pause"):
+    """Until a resume, nothing may give a version that is not stable more requests; a rollback may."""
+
+
+class Resume(_Command, frozen=True, tag="resume"):
+    """Ends a pause."""
+
+
+class SetHoldout(_Command, frozen=True, tag="set-holdout"):
+    """`basis_points` hundredths of a percent of all units, 1..10000, stay with the version that is stable now.
+
+    A holdout that is there keeps its version, and changes in size only.
+    """
+
+    basis_points: int
+
+
+class RemoveHoldout(_Command, frozen=True, tag="remove-holdout"):
+    """The units of the holdout go where all others go."""
+
+
+class Rollback(_Command, frozen=True, tag="rollback", omit_defaults=True):
+    """A policy of before comes back whole: that before the last flip or promote, or that of a revision.
+
+    `policy`: of `revision`, as the store has it; whoever holds the store fills it in, None: it has none.
+    """
+
+    revision: int = 0
+    policy: Policy | None = None
+
+
+Shaping = (
+    SetShadow
+    | RemoveShadow
+    | SetCanary
+    | RemoveCanary
+    | SetOverrides
+    | PrepareStandby
+    | SetHoldout
+    | RemoveHoldout
+    | Abort
 )
+"""Those that change the policy and leave what a rollback would bring back."""
+Command = Register | Shaping | Flip | Promote | Rollback | Pause | Resume
 
 
 def verb(command: Command) -> str:

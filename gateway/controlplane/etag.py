@@ -1,8 +1,8 @@
 """Etags: a change names the state it was decided on. Pure, but for what it remembers.
 
 An etag is `"<revision>-<first 8 hex digits of the SHA-256 of the release's JSON>"`, quotes included (RFC 9110 §8.8.3).
-The digest tells releases apart that have the same revision but another history: a store restored from a backup. An
-override list that is empty is left out, so that releases from before there were any keep their etags.
+The digest tells releases apart that have the same revision but another history: a store restored from a backup. What
+the JSON holds: `canonical`.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.controlplane.canonical import canonical
 from gateway.errors import InvalidRequest, Stale
 from gateway.routing.snapshot import Release
 
@@ -26,11 +27,7 @@ def etag(release: Release) -> str:
 
 
 def _digest(release: Release) -> str:
-    body = msgspec.to_builtins(release)
-    for policy in filter(None, (body["policy"], body["rollback"])):
-        if not policy["overrides"]:
-            del policy["overrides"]
-    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()[:8]
+    return hashlib.sha256(msgspec.json.encode(canonical(release), order="sorted")).hexdigest()[:8]
 
 
 def check(given: str | None, release: Release) -> None:

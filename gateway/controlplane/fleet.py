@@ -9,15 +9,15 @@ import structlog
 
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.pools import CHANGED_FILES, GONE, PoolKey, WorkerPool
-from gateway.controlplane.ports import VersionStatus
+from gateway.controlplane.ports import Applied, VersionStatus
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.repository import Key
 from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
-from gateway.errors import NotFound, NotReady, Refused
-from gateway.routing.snapshot import Policy, Pool, Region, Release, Snapshot
+from gateway.errors import NotFound, NotReady, Refusal, Refused
+from gateway.routing.snapshot import Pool, Region, Release, Snapshot
 
 log = structlog.get_logger()
 
@@ -30,14 +30,9 @@ def pools_named(releases: Iterable[Release]) -> set[PoolKey]:
     named: set[PoolKey] = set()
     for release in releases:
         for policy in filter(None, (release.policy, release.rollback)):
-            named |= {(release.model, version, False) for version in _live_versions(policy)}
+            named |= {(release.model, version, False) for version in policy.live}
         named |= {(release.model, shadow.version, True) for shadow in release.policy.shadows}
     return named
-
-
-def _live_versions(policy: Policy) -> set[int]:
-    versions = {policy.stable, *(canary.version for canary in policy.canaries)}
-    return versions if policy.standby is None else versions | {policy.standby}
 
 
 class LocalFleet:
@@ -76,7 +71,7 @@ class LocalFleet:
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         if model in self._unloaded:
-            raise Refused(f"{model} is {UNLOADED}")
+            raise Refused(f"{model} is {UNLOADED}", Refusal.CANNOT_BE_LOADED)
         await self._bring_up(model, version, shadow=shadow)
 
     async def load(self, model: str) -> None:
@@ -109,14 +104,14 @@ class LocalFleet:
             await self._registry.settle()  # it may have been put there a moment ago
         found = self._require(model, version)
         if found.error:
-            raise Refused(f"{model} version {version} cannot be loaded: {found.error}")
+            raise Refused(f"{model} version {version} cannot be loaded: {found.error}", Refusal.CANNOT_BE_LOADED)
         pool = self._ensure(found, shadow=shadow)
         await pool.prepare(self._settings.keep_prepared_s)
 
-    async def serve(self, releases: Mapping[str, Release]) -> None:
+    async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         self._releases = dict(releases)
         self._reconcile()
-        await self._publish()
+        return await self._publish()
 
     async def share(self, regions: tuple[Region, ...]) -> None:
         """Makes these the regions of shared memory. Returns when every proxy knows these and no others.
@@ -172,7 +167,7 @@ class LocalFleet:
     def _released(self) -> set[Key]:
         """Versions that may answer."""
         releases = self._releases.items()
-        return {(model, version) for model, release in releases for version in _live_versions(release.policy)}
+        return {(model, version) for model, release in releases for version in release.policy.live}
 
     def _live_pool(self, model: str, version: int) -> WorkerPool | None:
         return self._pools.get((model, version, False))
@@ -323,10 +318,10 @@ class LocalFleet:
         released = [self._live_pool(model, version) for model, version in self._released()]
         return not any(pool and pool.starting for pool in released)
 
-    async def _publish(self) -> None:
+    async def _publish(self) -> tuple[Applied, ...]:
         self._note_start()
         self._stale = False
-        await self._proxies.publish(self._snapshot())
+        return await self._proxies.publish(self._snapshot())
 
     def _send(self) -> None:
         self._note_start()

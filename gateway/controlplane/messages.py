@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.controlplane import names
 from gateway.controlplane.audit import AuditEvent
 from gateway.controlplane.etag import etag
-from gateway.controlplane.ports import VersionStatus
+from gateway.controlplane.ports import Applied, VersionStatus
 from gateway.errors import Code
 from gateway.observe.histogram import quantile_us
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
-from gateway.routing.snapshot import SHADOW, Policy, Release
+from gateway.routing.snapshot import SHADOW, Holdout, Policy, Range, Release
 from protos import admin_pb2 as pb
 
 _STATES = {
@@ -27,8 +28,8 @@ _STATES = {
 _NAMES = {code.value: code.name for code in Code}
 
 
-def release_message(release: Release) -> pb.Release:
-    """A release with its name and etag."""
+def release_message(release: Release, applied: Iterable[Applied] = ()) -> pb.Release:
+    """A release with its name and etag; `applied`: by whom, where it answers a change."""
     return pb.Release(
         name=names.release_name(release.model),
         model=release.model,
@@ -37,6 +38,11 @@ def release_message(release: Release) -> pb.Release:
         policy=_policy(release.policy),
         rollback_policy=None if release.rollback is None else _policy(release.rollback),
         update_time=_time(release.updated_ms),
+        sequence=release.sequence,
+        paused=release.paused,
+        applied=[
+            pb.Applied(gateway=one.gateway, proxy=one.proxy, took_ms=one.took_ms, fenced=one.fenced) for one in applied
+        ],
     )
 
 
@@ -82,6 +88,7 @@ def event_message(event: AuditEvent) -> pb.AuditEvent:
         before=event.before,
         after=event.after,
         hash=event.hash,
+        kind=event.kind,
     )
 
 
@@ -170,7 +177,7 @@ def _policy(policy: Policy) -> pb.Policy:
             pb.Canary(
                 version=canary.version,
                 basis_points=canary.basis_points,
-                ranges=[pb.BucketRange(start=owned.start, end=owned.end) for owned in canary.ranges],
+                ranges=_ranges(canary.ranges),
             )
             for canary in policy.canaries
         ],
@@ -178,7 +185,24 @@ def _policy(policy: Policy) -> pb.Policy:
         standby_version=policy.standby or 0,
         salt=policy.salt,
         override_count=len(policy.overrides),
+        holdout=None if policy.holdout is None else _holdout(policy.holdout),
+        rules=[pb.Rule(key=rule.key, values=rule.values, arm=rule.arm) for rule in policy.rules],
+        assignment=None if policy.assignment is None else pb.Assignment(**msgspec.structs.asdict(policy.assignment)),
+        timeout_ms=policy.timeout_ms,
     )
+
+
+def _holdout(holdout: Holdout) -> pb.Holdout:
+    return pb.Holdout(
+        version=holdout.version,
+        basis_points=holdout.basis_points,
+        ranges=_ranges(holdout.ranges),
+        salt=holdout.salt,
+    )
+
+
+def _ranges(ranges: Iterable[Range]) -> list[pb.BucketRange]:
+    return [pb.BucketRange(start=owned.start, end=owned.end) for owned in ranges]
 
 
 def _users(policy: Policy) -> Iterable[tuple[str, tuple[int | None, ...]]]:
@@ -186,6 +210,7 @@ def _users(policy: Policy) -> Iterable[tuple[str, tuple[int | None, ...]]]:
     yield "canary", tuple(canary.version for canary in policy.canaries)
     yield "shadow", tuple(shadow.version for shadow in policy.shadows)
     yield "standby", (policy.standby,)
+    yield "holdout", (policy.holdout.version if policy.holdout else None,)
 
 
 def _time(milliseconds: int) -> Timestamp:

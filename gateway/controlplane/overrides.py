@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from gateway.controlplane.commands import SetOverrides
-from gateway.errors import InvalidRequest, Refused
+from gateway.errors import InvalidRequest, Refusal, Refused
 from gateway.routing.snapshot import Policy, Release, arm_versions
 
 MAX_OVERRIDES: Final = 100_000
@@ -26,12 +26,13 @@ def changed(release: Release, command: SetOverrides) -> Policy:
         raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once")
     arms = arm_versions(release.policy)
     if unknown := {*command.overrides.values()} - arms.keys():
-        raise Refused(f"{release.model} has no arm '{min(unknown)}'; it has {', '.join(arms)}")
+        raise Refused(f"{release.model} has no arm '{min(unknown)}'; it has {', '.join(arms)}", Refusal.NO_SUCH_ARM)
     merged = release.policy.overrides | command.overrides
     for unit in command.remove:
         merged.pop(unit, None)
     if len(merged) > MAX_OVERRIDES:
-        raise Refused(f"{release.model} would have {len(merged)} overrides; at most {MAX_OVERRIDES} are kept")
+        said = f"{release.model} would have {len(merged)} overrides; at most {MAX_OVERRIDES} are kept"
+        raise Refused(said, Refusal.TOO_MANY_OVERRIDES)
     return msgspec.structs.replace(release.policy, overrides=merged)
 
 
@@ -39,7 +40,8 @@ def check_all(releases: Iterable[Release]) -> None:
     """Raises Refused when all releases together have too many."""
     count = sum(_most(release) for release in releases)
     if count > MAX_ALL_OVERRIDES:
-        raise Refused(f"all models together would have {count} overrides; at most {MAX_ALL_OVERRIDES} are kept")
+        said = f"all models together would have {count} overrides; at most {MAX_ALL_OVERRIDES} are kept"
+        raise Refused(said, Refusal.TOO_MANY_OVERRIDES)
 
 
 def _most(release: Release) -> int:

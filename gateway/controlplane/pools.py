@@ -11,7 +11,7 @@ from gateway.controlplane.labels import unknown_outputs
 from gateway.controlplane.settings import WorkerSettings
 from gateway.controlplane.tasks import Bell, Tasks
 from gateway.controlplane.version import Version
-from gateway.errors import Refused
+from gateway.errors import Refusal, Refused
 from gateway.routing.snapshot import Pool
 
 log = structlog.get_logger()
@@ -143,7 +143,8 @@ class WorkerPool:
             self._preparing -= 1
             self.keep_until_s = time.monotonic() + keep_s
         if not self.healthy:
-            raise Refused(f"{self._model} version {self._version} cannot be loaded: {self.error}")
+            said = f"{self._model} version {self._version} cannot be loaded: {self.error}"
+            raise Refused(said, Refusal.CANNOT_BE_LOADED)
 
     async def until_settled(self) -> None:
         """Returns when every instance is ready or has failed."""

@@ -27,6 +27,17 @@ class VersionStatus(msgspec.Struct, frozen=True):
     """Of both pools."""
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """One proxy that serves a snapshot, or was replaced because it did not say so in time: `fenced`."""
+
+    proxy: int
+    took_ms: float
+    """From sending the snapshot."""
+    fenced: bool = False
+    gateway: str = ""
+    """Empty: this one."""
+
+
 class Fleet(Protocol):
     """Worker pools and proxies, as the release logic sees them."""
 
@@ -37,10 +48,11 @@ class Fleet(Protocol):
         Raises NotFound (no such model or version) or Refused (it cannot be loaded; the message says why).
         """
 
-    async def serve(self, releases: Mapping[str, Release]) -> None:
+    async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         """Makes pools match what the releases (policies and rollback policies) name, and publishes a snapshot.
 
         Returns when every proxy has applied it or was replaced: no proxy admits a request under an older release then.
+        Proxies that ended meanwhile, and those that have not been given a snapshot yet, are not named.
         """
 
     def statuses(self) -> list[VersionStatus]:

@@ -19,6 +19,7 @@ import structlog
 from gateway import __version__
 from gateway.controlplane.lifetime import PROXY
 from gateway.controlplane.linkserver import ProxyLink
+from gateway.controlplane.ports import Applied
 from gateway.controlplane.processes import Child, Launcher, describe_exit
 from gateway.controlplane.restarts import Restarts
 from gateway.controlplane.settings import ProxySettings, share
@@ -152,18 +153,28 @@ class Proxies:
                 slot.link.send(message)
         return epoch
 
-    async def publish(self, snapshot: Snapshot) -> None:
-        """Sends the snapshot and returns when no proxy admits a request under an older one.
+    async def publish(self, snapshot: Snapshot) -> tuple[Applied, ...]:
+        """Sends the snapshot and returns when no proxy admits a request under an older one: which did what, by index.
 
         Runs without a pause up to the sending, so snapshots built in order are sent in order.
         """
+        start_s = time.monotonic()
         epoch = self.send(snapshot)
-        everywhere = self._bell.until(lambda: all(slot.serves_at_least(epoch) for slot in self._slots))
+        done: dict[int, Applied] = {}
+
+        def everywhere() -> bool:
+            for slot in self._slots:
+                if slot.applied >= epoch and slot.index not in done:
+                    done[slot.index] = Applied(slot.index, _since_ms(start_s))
+            return all(slot.serves_at_least(epoch) for slot in self._slots)
+
         try:
-            await asyncio.wait_for(everywhere, self._settings.ack_timeout_s)
+            await asyncio.wait_for(self._bell.until(everywhere), self._settings.ack_timeout_s)
         except TimeoutError:
             late = [slot for slot in self._slots if not slot.serves_at_least(epoch)]
             await asyncio.gather(*(self._fence(slot, f"did not apply epoch {epoch} in time") for slot in late))
+            done |= {slot.index: Applied(slot.index, _since_ms(start_s), fenced=True) for slot in late}
+        return tuple(done[index] for index in sorted(done))
 
     async def survey(self) -> None:
         """Returns when every proxy has reported what it had counted up to now, and taken in what it was sent.
@@ -361,6 +372,10 @@ class Proxies:
             return
         log.error("proxy fenced", proxy=slot.index, pid=child.pid, why=why)
         await child.kill()
+
+
+def _since_ms(start_s: float) -> float:
+    return round((time.monotonic() - start_s) * 1000, 3)
 
 
 def _say(slot: Slot, line: str) -> None:

@@ -5,8 +5,18 @@ Only what a command gives more traffic to must be ready: taking traffic away fro
 
 from typing import NamedTuple
 
-from gateway.controlplane.commands import Command, Flip, PrepareStandby, Rollback, SetCanary, SetOverrides, SetShadow
-from gateway.routing.snapshot import BUCKETS, STABLE, Release, arm_versions
+from gateway.controlplane.commands import (
+    Command,
+    Flip,
+    PrepareStandby,
+    Promote,
+    Rollback,
+    SetCanary,
+    SetHoldout,
+    SetOverrides,
+    SetShadow,
+)
+from gateway.routing.snapshot import BUCKETS, STABLE, Policy, Release, arm_versions
 
 
 class Needed(NamedTuple):
@@ -33,12 +43,24 @@ def pools_needed(release: Release, command: Command) -> tuple[Needed, ...]:
             return (Needed(version, shadow=False),)
         case Flip() if policy.standby is not None:
             return (Needed(policy.standby, shadow=False),)
-        case Rollback() if release.rollback is not None:
-            # A shadow or standby that is not ready must never hold up a way back, nor must the broken version that
-            # is to be left: before the flip it was a canary more often than not, and becomes one again.
-            back = release.rollback
-            had = {canary.version: canary.basis_points for canary in policy.canaries} | {policy.stable: BUCKETS}
-            grown = [canary.version for canary in back.canaries if canary.basis_points > had.get(canary.version, 0)]
-            return tuple(Needed(version, shadow=False) for version in (back.stable, *grown))
+        case Promote(version=version):
+            return (Needed(version, shadow=False),)
+        case SetHoldout(basis_points=share) if policy.holdout is not None and share > policy.holdout.basis_points:
+            return (Needed(policy.holdout.version, shadow=False),)
+        case Rollback(revision=revision, policy=kept):
+            back = kept if revision else release.rollback
+            return () if back is None else _needed_back(policy, back)
         case _:
             return ()
+
+
+def _needed_back(policy: Policy, back: Policy) -> tuple[Needed, ...]:
+    """A shadow or standby that is not ready must never hold up a way back, nor must the broken version that is to be
+    left: before the flip it was a canary more often than not, and becomes one again.
+    """
+    had = {canary.version: canary.basis_points for canary in policy.canaries} | {policy.stable: BUCKETS}
+    grown = [canary.version for canary in back.canaries if canary.basis_points > had.get(canary.version, 0)]
+    held = policy.holdout.basis_points if policy.holdout else 0
+    if back.holdout is not None and back.holdout.basis_points > held and back.holdout.version != back.stable:
+        grown.append(back.holdout.version)
+    return tuple(Needed(version, shadow=False) for version in (back.stable, *grown))

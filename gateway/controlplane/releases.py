@@ -12,8 +12,8 @@ import msgspec
 import structlog
 
 from gateway.controlplane import audit, etag, overrides
-from gateway.controlplane.commands import Command, Register, SetOverrides, fingerprint, verb
-from gateway.controlplane.ports import Fleet
+from gateway.controlplane.commands import Command, Register, Rollback, SetOverrides, fingerprint, verb
+from gateway.controlplane.ports import Applied, Fleet
 from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
@@ -43,6 +43,13 @@ class _Change(msgspec.Struct, frozen=True):
     actor: str
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """The answer to a change: the release, and the proxies that came to serve it for that; none if they did already."""
+
+    release: Release
+    applied: tuple[Applied, ...] = ()
+
+
 class Releases:
     """Holds the current releases; changes them one at a time."""
 
@@ -53,7 +60,7 @@ class Releases:
         self._clock_ms = clock_ms
         self._current: dict[str, Release] = {}
         self._lock = asyncio.Lock()
-        self._change: asyncio.Task[Release] | None = None
+        self._change: asyncio.Task[Changed] | None = None
         self._retry: asyncio.Task[None] | None = None
         self._unserved = False
         """The fleet has not confirmed the current releases yet."""
@@ -103,7 +110,7 @@ class Releases:
             return self._current[model]
         reason = "first version of this model"
         try:
-            return await self._carry_out(_Change(model, Register(version), None, None, reason, GATEWAY))
+            return (await self._carry_out(_Change(model, Register(version), None, None, reason, GATEWAY))).release
         except Refused:  # somebody else registered it while this call waited for its turn
             return self.get(model)
 
@@ -116,7 +123,7 @@ class Releases:
         request_id: str = "",
         reason: str = "",
         actor: str,
-    ) -> Release:
+    ) -> Changed:
         """Carries out the command and returns the release once every proxy serves it.
 
         `etag`: of the release the change was decided on. `request_id`: the same id again gets the first answer again;
@@ -125,11 +132,18 @@ class Releases:
         """
         _check_texts(request_id, reason, actor)
         request = Request(request_id, fingerprint(model, command)) if request_id else None
-        change = _Change(model, command, etag, request, reason, actor)
+        change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            for version, shadow in pools_needed(self._try(change), command):
+            for version, shadow in pools_needed(self._try(change), change.command):
                 await self._fleet.prepare(model, version, shadow=shadow)
         return await self._carry_out(change)
+
+    async def _completed(self, model: str, command: Command) -> Command:
+        """A rollback to a revision with the policy that the store has for it."""
+        if not isinstance(command, Rollback) or command.revision < 1:
+            return command
+        kept = await self._store.revision(model, command.revision)
+        return Rollback(command.revision, None if kept is None else kept.policy)
 
     def _try(self, change: _Change) -> Release:
         """The release the change starts from, if it may be made now."""
@@ -139,33 +153,33 @@ class Releases:
         etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
         longer = len(after.policy.overrides) > len(current.policy.overrides)
-        if longer and isinstance(change.command, SetOverrides):  # shortening a list and rolling back are never too much
+        # Shortening a list is never too much, nor is the list that the last flip has kept: it is counted already.
+        adds = isinstance(change.command, SetOverrides) or change.command != Rollback()
+        if longer and adds:
             overrides.check_all({**self._current, change.model: after}.values())
         return current
 
-    async def _carry_out(self, change: _Change) -> Release:
+    async def _carry_out(self, change: _Change) -> Changed:
         """Waits for its turn; from then on the change is carried out even if the caller leaves."""
         await self._lock.acquire()
         self._change = asyncio.get_running_loop().create_task(self._decide(change))
         self._change.add_done_callback(lambda _: self._lock.release())
         return await asyncio.shield(self._change)
 
-    async def _decide(self, change: _Change) -> Release:
+    async def _decide(self, change: _Change) -> Changed:
         """Commits and serves; only one runs at any time."""
         await self._settle()
         answered = await self._recall(change.request)
         if answered is not None:
-            await self._serve_owed()
-            return answered
+            return Changed(answered, await self._serve_owed())
         before = self._try(change)
         after, facts = apply(before, change.command, self._clock_ms())
         if not facts:
-            await self._serve_owed()
-            return before
+            return Changed(before, await self._serve_owed())
         request_id = change.request.request_id if change.request else ""
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
-        await self._commit(before.revision, after, event, change.request)
+        after = await self._commit(before.revision, after, event, change.request)
         self._adopt({**self._current, after.model: after})
         log.info(
             "release changed",
@@ -175,8 +189,7 @@ class Releases:
             actor=change.actor,
             reason=change.reason,
         )
-        await self._serve(f"the change of {after.model} is kept (revision {after.revision})")
-        return after
+        return Changed(after, await self._serve(f"the change of {after.model} is kept (revision {after.revision})"))
 
     async def _recall(self, request: Request | None) -> Release | None:
         """What was answered to the same request before. Raises InvalidRequest if it was another one."""
@@ -187,9 +200,10 @@ class Releases:
             raise InvalidRequest(f"request id {request.request_id} was used for another command; take a new one")
         return recalled.release
 
-    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> None:
+    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> Release:
+        """The release with its sequence."""
         try:
-            await self._store.commit(revision, after, event, request)
+            return await self._store.commit(revision, after, event, request)
         except (StoreFailed, Stale):
             self._doubtful = True
             self._retry_later()
@@ -211,14 +225,13 @@ class Releases:
             for release in changed:
                 watch.put(release)
 
-    async def _serve_owed(self) -> None:
-        if self._unserved:
-            await self._serve("an earlier change is kept")
+    async def _serve_owed(self) -> tuple[Applied, ...]:
+        return await self._serve("an earlier change is kept") if self._unserved else ()
 
-    async def _serve(self, what: str) -> None:
+    async def _serve(self, what: str) -> tuple[Applied, ...]:
         """Raises NotReady when the fleet fails; then it is tried again in the background."""
         try:
-            await self._fleet.serve(self._current)
+            applied = await self._fleet.serve(self._current)
         except RequestError as error:
             self._serve_failed()
             raise NotReady(f"{what} and will be served as soon as the proxies answer: {error}") from error
@@ -227,6 +240,7 @@ class Releases:
             log.exception("releases could not be served")
             raise NotReady(f"{what} and will be served as soon as the proxies answer; see the log") from error
         self._unserved = False
+        return applied
 
     def _serve_failed(self) -> None:
         self._unserved = True

@@ -116,7 +116,7 @@ class Plane:
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
-        for version in _live_versions(release):
+        for version in release.policy.live:
             key = (model, version, False)
             if key not in self._lanes:  # named by a release, but its pool is not known yet
                 self._update_pool(key, Pool(model, version, shadow=False, state="loading"))
@@ -249,7 +249,7 @@ class Plane:
         if self._tidy:
             return
         keep = {pool.key for pool in self.snapshot.pools}
-        keep |= {(r.model, version, False) for r in self.snapshot.releases for version in _live_versions(r)}
+        keep |= {(r.model, version, False) for r in self.snapshot.releases for version in r.policy.live}
         self._tidy = True
         for lanes in (self._lanes, self._shadows):
             for key in [key for key in lanes if key not in keep]:
@@ -308,7 +308,7 @@ class Plane:
     def _loading(self) -> bool:
         """A released version loads for the first time: its outputs are known once a worker was ready."""
         releases = self.snapshot.releases
-        pools = [self._lanes[r.model, version, False].pool for r in releases for version in _live_versions(r)]
+        pools = [self._lanes[r.model, version, False].pool for r in releases for version in r.policy.live]
         return any(pool.state == "loading" and not pool.outputs for pool in pools)
 
     @property
@@ -390,9 +390,3 @@ class Plane:
 
 def _serves(lane: Lane) -> bool:
     return lane.ready and lane.pool.state != UNLOADED
-
-
-def _live_versions(release: Release) -> set[int]:
-    policy = release.policy
-    versions = {policy.stable, *(canary.version for canary in policy.canaries)}
-    return versions | {policy.standby} if policy.standby is not None else versions

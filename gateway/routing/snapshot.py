@@ -8,6 +8,7 @@ BUCKETS = 10_000
 STABLE = "stable"
 STANDBY = "standby"
 SHADOW = "shadow"
+HOLDOUT = "holdout"
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +40,42 @@ class Shadow(msgspec.Struct, frozen=True):
     rate: float
 
 
+class Holdout(msgspec.Struct, frozen=True):
+    """Units that no release reaches: `version` answers them whatever is flipped, promoted or ramped.
+
+    Their buckets are those of a salt of its own, oldest range first, as of a canary.
+    """
+
+    version: int
+    ranges: tuple[Range, ...]
+    salt: str
+
+    @property
+    def basis_points(self) -> int:
+        return sum(owned.end - owned.start for owned in self.ranges)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Requests whose metadata `key` has one of `values` go to `arm`."""
+
+    key: str
+    values: tuple[str, ...]
+    arm: str
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """How one model picks units."""
+
+    unit_metadata: tuple[str, ...] = ("x-user-id",)
+    """Metadata keys tried in order."""
+    unit_parameters: tuple[str, ...] = ("user_id",)
+    """Request parameters tried in order, after metadata."""
+    no_unit: str = "per-request"
+    """`per-request` (random bucket) or `stable`."""
+    allow_forced: bool = True
+    """Whether metadata `cutover-arm` may force an arm."""
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Which version answers whom."""
 
@@ -49,16 +86,22 @@ class Policy(msgspec.Struct, frozen=True):
     salt: str = ""
     overrides: dict[str, str] = {}
     """Arm by unit, whatever the unit's bucket. Never changed in place."""
+    holdout: Holdout | None = None
+    rules: tuple[Rule, ...] = ()
+    """The first that matches wins."""
+    assignment: Assignment | None = None
+    """None: what the configuration says."""
+    timeout_ms: int = 0
+    """The longest a request may take; 0: as long as its caller's deadline allows."""
 
     @property
     def live(self) -> tuple[int, ...]:
         """The versions that may answer, ascending."""
-        standby = () if self.standby is None else (self.standby,)
-        return tuple(sorted({self.stable, *(canary.version for canary in self.canaries), *standby}))
+        return tuple(sorted({*arm_versions(self).values()}))
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A model's routing policy with its revision. `rollback` is what stood before the last flip."""
+    """A model's routing policy with its revision. `rollback` is what stood before the last flip or promote."""
 
     model: str
     revision: int
@@ -66,19 +109,10 @@ class Release(msgspec.Struct, frozen=True):
     rollback: Policy | None = None
     updated_ms: int = 0
     """Milliseconds since the epoch."""
-
-
-class Assignment(msgspec.Struct, frozen=True):
-    """How one model picks units, from configuration."""
-
-    unit_metadata: tuple[str, ...] = ("x-user-id",)
-    """Metadata keys tried in order."""
-    unit_parameters: tuple[str, ...] = ("user_id",)
-    """Request parameters tried in order, after metadata."""
-    no_unit: str = "per-request"
-    """`per-request` (random bucket) or `stable`."""
-    allow_forced: bool = True
-    """Whether metadata `cutover-arm` may force an arm."""
+    paused: bool = False
+    """Nothing may give a version that is not stable more requests."""
+    sequence: int = 0
+    """The order of changes over all models of a store, which gives it; 0: not stored yet."""
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -157,7 +191,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     epoch: int
     releases: tuple[Release, ...] = ()
     assignments: dict[str, Assignment] = {}
-    """By model; absent: the default `Assignment()`."""
+    """What the configuration says, by model; absent: the default `Assignment()`."""
     pools: tuple[Pool, ...] = ()
     regions: tuple[Region, ...] = ()
 
@@ -169,6 +203,8 @@ def arm_versions(policy: Policy) -> dict[str, int]:
         arms[canary.arm] = canary.version
     if policy.standby is not None:
         arms[STANDBY] = policy.standby
+    if policy.holdout is not None:
+        arms[HOLDOUT] = policy.holdout.version
     return arms
 
 

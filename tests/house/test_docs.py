@@ -124,6 +124,11 @@ def test_every_error_is_explained(kind: type[errors.CutoverError]) -> None:
     assert f"| `{kind.__name__}` | {meets} |" in section("Errors")
 
 
+@pytest.mark.parametrize("why", errors.Refusal)
+def test_every_reason_of_a_refusal_is_explained(why: errors.Refusal) -> None:
+    assert re.search(rf"^\|[^|]*`{why}`", section("Errors"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("code", Exit)
 def test_every_exit_code_is_explained(code: Exit) -> None:
     assert f"\n| {code.value} | " in section("Command line")

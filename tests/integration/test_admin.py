@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.controlplane import admin, audit, overrides
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import NotReady
@@ -129,6 +130,28 @@ async def test_all_models_together_have_a_most_of_overrides(gateway: Gateway, mo
     etag = (await gateway.stub.GetRelease(pb.GetReleaseRequest(name=wine))).etag
     setting = gateway.change("SetOverrides", name=wine, etag=etag, overrides={"bob": "stable"})
     await fails(setting, grpc.StatusCode.FAILED_PRECONDITION, "all models together would have 2 overrides")
+
+
+async def test_a_canary_goes_all_the_way_and_back(gateway: Gateway) -> None:
+    gateway.fleet.applied = (Applied(1, 2.5),)
+    await gateway.change("SetHoldout", basis_points=500)
+    canary = await gateway.change("SetCanary", version=2, basis_points=100)
+    assert (canary.sequence, list(canary.applied)) == (3, [pb.Applied(proxy=1, took_ms=2.5)])
+    promoted = await gateway.change("PromoteCanary", version=2)
+    assert (promoted.policy.stable_version, promoted.policy.holdout.version) == (2, 1)
+    assert (await gateway.change("Rollback", revision=3)).policy == canary.policy
+    assert (await gateway.change("PauseRelease")).paused
+    await fails(gateway.change("PromoteCanary", version=2), grpc.StatusCode.FAILED_PRECONDITION, "iris is paused")
+    assert not (await gateway.change("AbortRelease")).policy.canaries
+    assert not (await gateway.change("ResumeRelease")).paused
+    assert (await gateway.change("RemoveHoldout")).policy == pb.Policy(stable_version=1)
+
+
+async def test_a_refusal_says_why_to_programs(gateway: Gateway) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.change("Flip")
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert b"NO_STANDBY" in trailers["grpc-status-details-bin"]
 
 
 async def test_overrides_survive_a_start(gateway: Gateway) -> None:

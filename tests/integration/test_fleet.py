@@ -80,7 +80,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_a_release_is_served_by_a_pool_that_is_published_when_ready(world: World) -> None:
     await world.put(1)
     await world.proxies.start(60)
-    await world.fleet.serve({"digits": release()})
+    assert [one.proxy for one in await world.fleet.serve({"digits": release()})] == [0]
     assert world.proxies.snapshot.releases == (release(),)
     assert world.proxies.snapshot.assignments["digits"].no_unit == "stable"
     await world.fleet.until_settled()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Connection
@@ -21,7 +22,8 @@ from gateway.controlplane.store import Request, Store, memory, sql
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import Stale, StartupError, StoreFailed
-from gateway.routing.snapshot import Release
+from gateway.routing.snapshot import Policy, Release, Shadow
+from tests.integration.version_1 import version_1
 
 CHANGES: tuple[Command, ...] = (Register(1), SetShadow(2, 0.25), SetCanary(2, 700), SetCanary(3, 300))
 
@@ -38,9 +40,9 @@ async def commit(store: Store, release: Release, command: Command, request: Requ
     after, (fact,) = apply(release, command, now_ms=1_000 + release.revision)
     request_id = request.request_id if request else ""
     event = audit.draft(fact, actor="ada", reason="Ünïcødé 😊", request_id=request_id)
-    linked = await store.commit(release.revision, after, event, request)
-    assert linked.revision == after.revision
-    return after
+    placed = await store.commit(release.revision, after, event, request)
+    assert placed == msgspec.structs.replace(after, sequence=placed.sequence)
+    return placed
 
 
 async def fill(store: Store, model: str = "iris") -> Release:
@@ -142,6 +144,48 @@ async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None
     events = await chain(store)
     assert audit.verify(events) is None
     assert (await store.releases())["iris"].revision == len(events)
+
+
+async def test_changes_of_all_models_have_one_order(store: Store) -> None:
+    iris, wine = await fill(store), await fill(store, "wine")
+    assert (iris.sequence, wine.sequence) == (4, 8)
+    assert await store.since(0) == [iris, wine]
+    iris = await commit(store, iris, SetCanary(3, 400))
+    assert await store.since(4) == [wine, iris]
+    assert await store.since(8) == [iris]
+    assert await store.since(9) == []
+
+
+async def test_every_revision_can_be_read_as_it_was(store: Store) -> None:
+    newest = await fill(store)
+    found = [await store.revision("iris", number) for number in range(1, 5)]
+    assert [release and (release.revision, release.sequence) for release in found] == [(n, n) for n in range(1, 5)]
+    assert found[3] == newest
+    assert await store.revision("iris", 5) is None
+    assert await store.revision("wine", 1) is None
+
+
+async def test_notes_are_links_of_the_chain_and_no_changes(store: Store) -> None:
+    release = await fill(store)
+    refusal = audit.Draft(*(7, "eve", "flip", "iris", 4, "PERMISSION_DENIED", "", "", ""), kind=audit.REFUSAL)
+    noted = [await store.note(refusal) for _ in range(3)]
+    assert [event.sequence for event in noted] == [5, 6, 7]
+    assert (await store.events("iris", 1, None)) == [noted[2]]
+    assert await store.releases() == {"iris": release}
+    assert (await commit(store, release, SetCanary(3, 400))).sequence == 5
+    events = await chain(store)
+    assert [event.kind for event in events] == ["change"] * 4 + ["refusal"] * 3 + ["change"]
+    assert audit.verify(events) is None
+
+
+async def test_notes_do_not_make_the_store_forget_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, sql):
+        monkeypatch.setattr(module, "REMEMBERED", 5)
+    release = await fill(store)
+    for _ in range(6):
+        await store.note(audit.Draft(*(7, "eve", "flip", "iris", 4, "", "", "", ""), kind=audit.REFUSAL))
+    await commit(store, release, SetCanary(3, 400), Request("later", "print"))
+    assert [await store.recall(f"iris-{number}") is not None for number in range(4)] == [True] * 4
 
 
 async def test_close_may_come_twice(store: Store) -> None:
@@ -267,12 +311,46 @@ async def test_a_file_instead_of_the_directory_stops_the_start(tmp_path: Path) -
     await refused(tmp_path / "state" / "cutover.db", r"state directory .*state cannot be made \(File exists\).*--state")
 
 
+async def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    events = version_1(tmp_path / "cutover.db")
+    for _ in range(2):  # and opened again
+        store = SqliteStore(tmp_path / "cutover.db")
+        await store.open()
+        policy = Policy(1, shadows=(Shadow(2, 0.25),))
+        iris, wine = (Release(model, 2, policy, None, 7, sequence=n) for model, n in (("iris", 2), ("wine", 4)))
+        assert await store.releases() == {"iris": iris, "wine": wine}
+        assert await store.since(2) == [wine]
+        assert [await store.revision("iris", number) for number in (1, 2)] == [None, iris]
+        assert await chain(store) == events
+        recalled = await store.recall("wine-2")
+        assert recalled is not None
+        assert recalled.release.policy == policy
+        await store.close()
+    await store.open()
+    assert (await commit(store, iris, SetCanary(3, 400))).sequence == 5
+    assert audit.verify(await chain(store)) is None
+    await store.close()
+
+
+async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    version_1(tmp_path / "cutover.db")
+    file = sqlite3.connect(tmp_path / "cutover.db")
+    with file:
+        file.execute("UPDATE releases SET body = '{' WHERE model = 'wine'")
+    before = list(file.iterdump())
+    file.close()
+    await refused(tmp_path / "cutover.db", "stored release of .* cannot be read.*restore it from a backup")
+    file = sqlite3.connect(tmp_path / "cutover.db")
+    assert list(file.iterdump()) == before
+    file.close()
+
+
 async def test_a_newer_schema_stops_the_start(sqlite: SqliteStore, tmp_path: Path) -> None:
     await sqlite.close()
     with sqlite3.connect(tmp_path / "cutover.db") as connection:
         connection.execute("UPDATE schema_version SET version = 99")
     connection.close()
-    await refused(tmp_path / "cutover.db", r"newer Cutover \(schema 99, this one knows 1\)")
+    await refused(tmp_path / "cutover.db", r"newer Cutover \(schema 99, this one knows 2\)")
 
 
 async def test_an_unreadable_release_stops_the_start(sqlite: SqliteStore, tmp_path: Path) -> None:

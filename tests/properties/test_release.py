@@ -5,14 +5,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.controlplane.commands import (
+    Abort,
     Command,
     Flip,
+    Pause,
     PrepareStandby,
+    Promote,
     Register,
     RemoveCanary,
+    RemoveHoldout,
     RemoveShadow,
+    Resume,
     Rollback,
     SetCanary,
+    SetHoldout,
     SetOverrides,
     SetShadow,
 )
@@ -22,7 +28,7 @@ from gateway.routing.snapshot import BUCKETS, Policy, arm_versions
 
 VERSIONS = st.integers(min_value=0, max_value=5)
 UNITS = st.sampled_from(["ann", "bob", "eve", "joe"])
-ARMS = st.sampled_from(["stable", "standby", *(f"canary-{version}" for version in range(6))])
+ARMS = st.sampled_from(["stable", "standby", "holdout", *(f"canary-{version}" for version in range(6))])
 SHARES = st.one_of(st.integers(-1, BUCKETS + 1), st.integers(1, 3_000))
 
 
@@ -32,11 +38,18 @@ def owned(policy: Policy, version: int) -> set[int]:
     return {bucket for found in ranges for bucket in range(found.start, found.end)}
 
 
+def held(policy: Policy) -> set[int]:
+    """The buckets of the holdout."""
+    ranges = policy.holdout.ranges if policy.holdout else ()
+    return {bucket for found in ranges for bucket in range(found.start, found.end)}
+
+
 class ReleaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.release = unborn("iris")
         self.facts: list[Fact] = []
+        self.history: dict[int, Policy] = {}
         self.now_ms = 0
 
     def ask(self, command: Command) -> bool:
@@ -49,7 +62,10 @@ class ReleaseMachine(RuleBasedStateMachine):
             return False
         assert len(facts) == (after != before)
         assert after.revision == before.revision + len(facts)
+        if not isinstance(command, SetHoldout | RemoveHoldout | Rollback):
+            assert after.policy.holdout == before.policy.holdout
         self.release = after
+        self.history[after.revision] = after.policy
         self.facts += facts
         return bool(facts)
 
@@ -121,15 +137,72 @@ class ReleaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.release.policy.standby is not None)
     @rule()
     def flip(self) -> None:
-        before = self.release.policy
-        assert self.ask(Flip())
+        before = self.release
+        assert self.ask(Flip()) != before.paused
+        if before.paused:
+            return
         after = self.release.policy
-        assert (after.stable, after.standby) == (before.standby, None)
+        assert (after.stable, after.standby) == (before.policy.standby, None)
+        self.switched_from(before.policy)
+
+    @precondition(lambda self: self.release.policy.canaries)
+    @rule(data=st.data())
+    def promote(self, data: st.DataObject) -> None:
+        before = self.release
+        version = data.draw(st.sampled_from(before.policy.canaries)).version
+        assert self.ask(Promote(version)) != before.paused
+        if before.paused:
+            return
+        assert self.release.policy.stable == version
+        assert self.release.policy.standby == (None if before.policy.standby == version else before.policy.standby)
+        self.switched_from(before.policy)
+
+    def switched_from(self, before: Policy) -> None:
+        """Another version is stable: canaries keep their units, and what named an arm that ended is gone."""
+        after = self.release.policy
         assert self.release.rollback == before
-        for canary in after.canaries:
-            assert owned(after, canary.version) == owned(before, canary.version)
+        kept = {canary.version for canary in before.canaries} - {after.stable}
+        assert {canary.version for canary in after.canaries} == kept
+        for version in kept:
+            assert owned(after, version) == owned(before, version)
         lives = arm_versions(after)
         assert after.overrides == {unit: arm for unit, arm in before.overrides.items() if arm in lives}
+
+    @rule()
+    def abort(self) -> None:
+        before = self.release.policy
+        self.ask(Abort())
+        after = self.release.policy
+        assert (after.stable, after.canaries, after.standby) == (before.stable, (), None)
+        assert after.shadows == before.shadows
+
+    @rule()
+    def pause(self) -> None:
+        self.ask(Pause())
+        assert self.release.paused
+
+    @rule()
+    def resume(self) -> None:
+        self.ask(Resume())
+        assert not self.release.paused
+
+    @rule(share=SHARES)
+    def set_holdout(self, share: int) -> None:
+        before = self.release.policy
+        if not self.ask(SetHoldout(share)):
+            return
+        had, has = held(before), held(self.release.policy)
+        assert len(has) == share
+        assert had <= has or has <= had
+        now = self.release.policy.holdout
+        assert now is not None
+        assert now.version == (before.holdout.version if before.holdout else before.stable)
+
+    @precondition(lambda self: self.release.policy.holdout is not None)
+    @rule()
+    def remove_holdout(self) -> None:
+        assert self.ask(RemoveHoldout())
+        assert self.release.policy.holdout is None
 
     @precondition(lambda self: self.release.rollback is not None)
     @rule()
@@ -138,6 +211,15 @@ class ReleaseMachine(RuleBasedStateMachine):
         assert self.ask(Rollback())
         assert self.release.policy == wanted
         assert self.release.rollback is None
+
+    @rule(data=st.data())
+    def rollback_to(self, data: st.DataObject) -> None:
+        revision = data.draw(st.sampled_from(sorted(self.history)))
+        before = self.release
+        changed = self.ask(Rollback(revision, self.history[revision]))
+        assert changed or before.policy == self.history[revision]
+        assert self.release.policy == self.history[revision]
+        assert self.release.paused == before.paused
 
     @invariant()
     def policies_are_sound(self) -> None:
@@ -151,6 +233,7 @@ class ReleaseMachine(RuleBasedStateMachine):
                 assert len(set(versions)) == len(versions)
             assert all(0 < shadow.rate <= 1 for shadow in policy.shadows)
             assert bool(policy.salt) == bool(policy.canaries)
+            assert policy.holdout is None or policy.holdout.ranges
             assert set(policy.overrides.values()) <= arm_versions(policy).keys()
 
     @invariant()

@@ -42,14 +42,24 @@ class Store(Protocol):
     async def releases(self) -> dict[str, Release]:
         """All releases by model."""
 
-    async def commit(
-        self, expected_revision: int, release: Release, event: Draft, request: Request | None
-    ) -> AuditEvent:
+    async def since(self, sequence: int) -> list[Release]:
+        """The releases that were changed after that sequence, each as it is now, in the order of their last changes."""
+
+    async def revision(self, model: str, revision: int) -> Release | None:
+        """The release as it was at that revision; None: there is none, or it is older than what the store keeps."""
+
+    async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """Keeps the release, its audit event and the request's answer, all or none; on return they survive a crash.
+
+        Returns the release with its sequence: one more than that of the newest change. Audit events are counted for
+        themselves, so that the numbers of changes may leap (a restore does that) while the chain has no gap.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
         revision or knows the request id. `event` carries the id, too.
         """
+
+    async def note(self, event: Draft) -> AuditEvent:
+        """Adds an event that changes no release (a refusal, an access) to the audit log; durable on return."""
 
     async def recall(self, request_id: str) -> Recalled | None:
         """What was answered to the request id, if it made one of the REMEMBERED newest changes."""

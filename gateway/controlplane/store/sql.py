@@ -1,11 +1,12 @@
 """What a store asks of an SQL database, inside a transaction that its caller has begun. The same for every database."""
 
 import msgspec
-from sqlalchemy import Insert, delete, insert, select, update
+from sqlalchemy import Insert, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.controlplane.audit import GENESIS, AuditEvent, Draft, link
+from gateway.controlplane.audit import CHANGE, GENESIS, AuditEvent, Draft, link
+from gateway.controlplane.canonical import canonical
 from gateway.controlplane.store import REMEMBERED, Recalled, Request, schema
 from gateway.errors import Stale, StoreFailed
 from gateway.routing.snapshot import Release
@@ -15,7 +16,22 @@ async def read_releases(connection: AsyncConnection) -> dict[str, Release]:
     """All releases by model."""
     table = schema.releases.c
     rows = await connection.execute(select(table.model, table.body).order_by(table.model))
-    return {model: _release(model, body) for model, body in rows}
+    return {model: release_of(model, body) for model, body in rows}
+
+
+async def read_since(connection: AsyncConnection, sequence: int) -> list[Release]:
+    """The releases that were changed after a sequence, in the order of their last changes."""
+    table = schema.releases.c
+    query = select(table.model, table.body).where(table.sequence > sequence).order_by(table.sequence)
+    return [release_of(model, body) for model, body in await connection.execute(query)]
+
+
+async def read_revision(connection: AsyncConnection, model: str, revision: int) -> Release | None:
+    """A release as it was."""
+    table = schema.revisions.c
+    query = select(table.body).where((table.model == model) & (table.revision == revision))
+    body = (await connection.execute(query)).scalar_one_or_none()
+    return None if body is None else release_of(f"{model} at revision {revision}", body)
 
 
 async def read_recalled(connection: AsyncConnection, request_id: str) -> Recalled | None:
@@ -23,7 +39,7 @@ async def read_recalled(connection: AsyncConnection, request_id: str) -> Recalle
     table = schema.requests.c
     rows = await connection.execute(select(table.fingerprint, table.body).where(table.request_id == request_id))
     row = rows.one_or_none()
-    return None if row is None else Recalled(row.fingerprint, _release(f"request {request_id}", row.body))
+    return None if row is None else Recalled(row.fingerprint, release_of(f"request {request_id}", row.body))
 
 
 async def read_events(
@@ -41,22 +57,40 @@ async def read_events(
 
 async def write_commit(
     connection: AsyncConnection, expected_revision: int, release: Release, event: Draft, request: Request | None
-) -> AuditEvent:
+) -> Release:
     """Writes the release, its event and the request; the caller commits. Raises Stale, then the caller rolls back."""
-    await _write_release(connection, expected_revision, release)
+    newest = (await connection.execute(select(func.max(schema.releases.c.sequence)))).scalar_one()
+    placed = msgspec.structs.replace(release, sequence=(newest or 0) + 1)
+    await _write_release(connection, expected_revision, placed)
+    await write_note(connection, event)
+    if request is not None:
+        await _write_request(connection, placed, event.time_ms, request)
+        await _forget_requests(connection)
+    return placed
+
+
+async def write_note(connection: AsyncConnection, event: Draft) -> AuditEvent:
+    """Adds an event to the chain."""
     newest = select(schema.audit.c.sequence, schema.audit.c.hash).order_by(schema.audit.c.sequence.desc()).limit(1)
     row = (await connection.execute(newest)).one_or_none()
     linked = link(GENESIS, 1, event) if row is None else link(row.hash, row.sequence + 1, event)
     await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(linked)))
-    if request is not None:
-        await _write_request(connection, release, event.time_ms, request)
-        await _forget_requests(connection, linked.sequence)
     return linked
+
+
+def body_of(release: Release) -> str:
+    """A release as it is stored."""
+    return msgspec.json.encode(canonical(release) | {"sequence": release.sequence}).decode()
 
 
 async def _write_release(connection: AsyncConnection, expected_revision: int, release: Release) -> None:
     table = schema.releases
-    values = {"model": release.model, "revision": release.revision, "body": msgspec.json.encode(release).decode()}
+    values = {
+        "model": release.model,
+        "revision": release.revision,
+        "body": body_of(release),
+        "sequence": release.sequence,
+    }
     if expected_revision:
         current = (table.c.model == release.model) & (table.c.revision == expected_revision)
         fits = (await connection.execute(update(table).where(current).values(values))).rowcount == 1
@@ -64,18 +98,20 @@ async def _write_release(connection: AsyncConnection, expected_revision: int, re
         fits = await _inserted(connection, insert(table).values(values))
     if not fits:
         raise Stale(f"the store does not have revision {expected_revision} of {release.model} any more: read it again")
+    await connection.execute(insert(schema.revisions).values(values))
 
 
 async def _write_request(connection: AsyncConnection, release: Release, time_ms: int, request: Request) -> None:
-    body = msgspec.json.encode(release).decode()
-    values = {**request._asdict(), "time_ms": time_ms, "body": body}
+    values = {**request._asdict(), "time_ms": time_ms, "body": body_of(release)}
     if not await _inserted(connection, insert(schema.requests).values(values)):
         raise Stale(f"request id {request.request_id} was carried out already: send it again to get its answer")
 
 
-async def _forget_requests(connection: AsyncConnection, sequence: int) -> None:
+async def _forget_requests(connection: AsyncConnection) -> None:
     """By the order of changes, which no clock can turn round."""
-    newest = select(schema.audit.c.request_id).where(schema.audit.c.sequence > sequence - REMEMBERED)
+    table = schema.audit.c
+    changes = select(table.request_id).where(table.kind == CHANGE)
+    newest = changes.order_by(table.sequence.desc()).limit(REMEMBERED)
     await connection.execute(delete(schema.requests).where(schema.requests.c.request_id.not_in(newest)))
 
 
@@ -87,7 +123,8 @@ async def _inserted(connection: AsyncConnection, statement: Insert) -> bool:
     return True
 
 
-def _release(what: str, body: str) -> Release:
+def release_of(what: str, body: str) -> Release:
+    """A release that `body_of` wrote. Raises StoreFailed, with `what` it is."""
     try:
         return msgspec.json.decode(body, type=Release)
     except msgspec.MsgspecError as error:

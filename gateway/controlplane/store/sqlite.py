@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, event, insert, select
+from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from gateway.controlplane.audit import AuditEvent, Draft
-from gateway.controlplane.store import Recalled, Request, Store, schema, sql
+from gateway.controlplane.store import Recalled, Request, Store, schema, sql, upgrade
 from gateway.errors import StartupError, StoreFailed
 from gateway.routing.snapshot import Release
 
@@ -70,14 +70,23 @@ class SqliteStore:
         """See `Store.releases`."""
         return await self._transaction(sql.read_releases)
 
-    async def commit(
-        self, expected_revision: int, release: Release, event: Draft, request: Request | None
-    ) -> AuditEvent:
+    async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
-        # Writing on into a file that was deleted or replaced would acknowledge what no restart could find again.
-        if _identity(self._path) != self._identity:
-            raise StoreFailed(f"store {self._path} was replaced or removed while in use: restart the gateway")
+        self._check_identity()
         return await self._transaction(lambda db: sql.write_commit(db, expected_revision, release, event, request))
+
+    async def since(self, sequence: int) -> list[Release]:
+        """See `Store.since`."""
+        return await self._transaction(lambda db: sql.read_since(db, sequence))
+
+    async def revision(self, model: str, revision: int) -> Release | None:
+        """See `Store.revision`."""
+        return await self._transaction(lambda db: sql.read_revision(db, model, revision))
+
+    async def note(self, event: Draft) -> AuditEvent:
+        """See `Store.note`."""
+        self._check_identity()
+        return await self._transaction(lambda db: sql.write_note(db, event))
 
     async def recall(self, request_id: str) -> Recalled | None:
         """See `Store.recall`."""
@@ -87,16 +96,19 @@ class SqliteStore:
         """See `Store.events`."""
         return await self._transaction(lambda db: sql.read_events(db, model, limit, before_sequence))
 
+    def _check_identity(self) -> None:
+        """Writing on into a file that was deleted or replaced would acknowledge what no restart could find again."""
+        if _identity(self._path) != self._identity:
+            raise StoreFailed(f"store {self._path} was replaced or removed while in use: restart the gateway")
+
     async def _create(self, connection: AsyncConnection) -> None:
-        await connection.run_sync(schema.metadata.create_all)
-        found = (await connection.execute(select(schema.schema.c.version))).scalar_one_or_none()
-        if found is None:
-            await connection.execute(insert(schema.schema).values(version=schema.SCHEMA_VERSION))
-        elif found > schema.SCHEMA_VERSION:
+        found = await upgrade.version(connection)
+        if found > schema.SCHEMA_VERSION:
             raise StartupError(
                 f"store {self._path} was written by a newer Cutover (schema {found}, this one knows "
                 f"{schema.SCHEMA_VERSION}): start that version, or name another directory with --state"
             )
+        await upgrade.upgrade(connection, found)
 
     async def _transaction(self, work: Work[T]) -> T:
         """Runs the work in one transaction, to its end even if the caller is cancelled meanwhile."""

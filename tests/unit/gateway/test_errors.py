@@ -49,5 +49,11 @@ def test_machines_read_the_name_of_the_class() -> None:
     assert (QueueFull.reason, errors.Late.reason) == ("QUEUE_FULL", "LATE")
 
 
+def test_a_refusal_says_why_in_a_word() -> None:
+    assert errors.Refused("x").reason == errors.Refused.reason == "REFUSED"
+    assert errors.Refused("x", errors.Refusal.PAUSED).reason == "PAUSED"
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]+[A-Z0-9]", why) for why in errors.Refusal)
+
+
 def test_only_some_say_how_long_to_wait() -> None:
     assert errors.NotReady("x").pushback_ms is None

@@ -133,6 +133,36 @@ class FakeAdmin(AdminServicer):
         policy.CopyFrom(pb.Policy(stable_version=2))
         return self.releases["digits"]
 
+    def PromoteCanary(self, request: pb.PromoteCanaryRequest, context: grpc.ServicerContext) -> pb.Release:
+        policy = self._changed(request, context)
+        self.releases["digits"].rollback_policy.CopyFrom(policy)
+        policy.CopyFrom(pb.Policy(stable_version=request.version))
+        return self.releases["digits"]
+
+    def AbortRelease(self, request: pb.AbortReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        del self._changed(request, context).canaries[:]
+        return self.releases["digits"]
+
+    def PauseRelease(self, request: pb.PauseReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context)
+        self.releases["digits"].paused = True
+        return self.releases["digits"]
+
+    def ResumeRelease(self, request: pb.ResumeReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context)
+        self.releases["digits"].paused = False
+        return self.releases["digits"]
+
+    def SetHoldout(self, request: pb.SetHoldoutRequest, context: grpc.ServicerContext) -> pb.Release:
+        owned = pb.BucketRange(start=0, end=request.basis_points)
+        holdout = pb.Holdout(version=1, basis_points=request.basis_points, ranges=[owned], salt="digits/holdout/1")
+        self._changed(request, context).holdout.CopyFrom(holdout)
+        return self.releases["digits"]
+
+    def RemoveHoldout(self, request: pb.RemoveHoldoutRequest, context: grpc.ServicerContext) -> pb.Release:
+        self._changed(request, context).ClearField("holdout")
+        return self.releases["digits"]
+
     def Rollback(self, request: pb.RollbackRequest, context: grpc.ServicerContext) -> pb.Release:
         policy = self._changed(request, context)
         policy.CopyFrom(self.releases["digits"].rollback_policy)

@@ -36,6 +36,21 @@ def test_flip_says_what_ended_and_rollback_what_is_back(cutover: Shell) -> None:
     ]
 
 
+def test_promote_is_a_switch_of_a_canary(cutover: Shell) -> None:
+    cutover("canary", "set", "digits", "2", "--percent", "10")
+    first, second = cutover("promote", "digits", "2").out.splitlines()
+    assert first.startswith("digits: 1 -> 2, revision 8, applied by every proxy in ")
+    assert second == "  ended: canary 2 (10 %)"
+    assert cutover.admin.requests[-1].version == 2
+
+
+def test_rollback_can_name_a_revision(cutover: Shell) -> None:
+    cutover("flip", "digits")
+    assert cutover("rollback", "digits", "--to", "3").code == 0
+    assert cutover.admin.requests[-1].revision == 3
+    assert cutover("rollback", "digits", "--to", "-1").code == 2
+
+
 def test_a_change_carries_who_why_and_the_etag_it_read(cutover: Shell) -> None:
     cutover("flip", "digits", "--reason", "v2 is fine")
     (request,) = cutover.admin.requests

@@ -28,7 +28,8 @@ def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in ALL} == {
         *("serve", "health", "config check", "config show", "models", "status", "stats", "audit", "assign"),
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
-        *("override remove", "override list", "flip", "rollback", "loadtest"),
+        *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
+        *("abort", "pause", "resume", "holdout set", "holdout remove"),
     }
 
 

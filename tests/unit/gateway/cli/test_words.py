@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.cli import words
-from gateway.routing.snapshot import Canary, Policy, Range, Shadow
+from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Rule, Shadow
 from protos import admin_pb2 as pb
 
 
@@ -66,3 +66,9 @@ def test_many_proxies_are_summed_up() -> None:
 def test_overrides_are_counted_in_a_description() -> None:
     assert words.describe(Policy(1, standby=4), 2) == "stable 1, standby 4, 2 overrides"
     assert words.to_policy(pb.Policy(stable_version=1, override_count=1), {"a": "stable"}).overrides == {"a": "stable"}
+
+
+def test_a_holdout_and_rules_are_in_a_description() -> None:
+    holdout = Holdout(1, (Range(0, 500),), "m/holdout/1")
+    policy = Policy(2, holdout=holdout, rules=(Rule("x-team", ("qa",), "stable"),))
+    assert words.describe(policy) == "stable 2, holdout 1 (5 %), 1 rule"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from gateway.controlplane.ports import Fleet, VersionStatus
+from gateway.controlplane.ports import Applied, Fleet, VersionStatus
 from gateway.errors import NotFound, Refused
 from gateway.routing.snapshot import Release, Tensor
 
@@ -27,6 +27,8 @@ class FakeFleet:
         self.has_served = asyncio.Event()
         self.known: list[VersionStatus] = []
         self.found_problems: list[str] = []
+        self.applied: tuple[Applied, ...] = ()
+        """What `serve` returns."""
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         self.preparing.set()
@@ -37,13 +39,14 @@ class FakeFleet:
             raise Refused(f"version {version} of {model} cannot be loaded: it is broken")
         self.prepared.append((model, version, shadow))
 
-    async def serve(self, releases: Mapping[str, Release]) -> None:
+    async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         self.serving.set()
         await self.may_serve.wait()
         if self.failure is not None:
             raise self.failure
         self.served.append(dict(releases))
         self.has_served.set()
+        return self.applied
 
     def statuses(self) -> list[VersionStatus]:
         return self.known

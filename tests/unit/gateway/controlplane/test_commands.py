@@ -1,14 +1,20 @@
 """Names and fingerprints of commands."""
 
 from gateway.controlplane.commands import (
+    Abort,
     Command,
     Flip,
+    Pause,
     PrepareStandby,
+    Promote,
     Register,
     RemoveCanary,
+    RemoveHoldout,
     RemoveShadow,
+    Resume,
     Rollback,
     SetCanary,
+    SetHoldout,
     SetShadow,
     fingerprint,
     verb,
@@ -23,6 +29,12 @@ ALL: tuple[Command, ...] = (
     PrepareStandby(1),
     Flip(),
     Rollback(),
+    Promote(1),
+    Abort(),
+    Pause(),
+    Resume(),
+    SetHoldout(5),
+    RemoveHoldout(),
 )
 
 
@@ -36,11 +48,21 @@ def test_verbs_are_the_words_of_the_api() -> None:
         "prepare-standby",
         "flip",
         "rollback",
+        "promote",
+        "abort",
+        "pause",
+        "resume",
+        "set-holdout",
+        "remove-holdout",
     ]
 
 
 def test_fingerprints_tell_commands_values_and_models_apart() -> None:
-    prints = {fingerprint("iris", command) for command in (*ALL, SetCanary(1, 6), SetCanary(2, 5))}
+    prints = {fingerprint("iris", command) for command in (*ALL, SetCanary(1, 6), SetCanary(2, 5), Rollback(4))}
     prints.add(fingerprint("wine", SetCanary(1, 5)))
-    assert len(prints) == len(ALL) + 3
+    assert len(prints) == len(ALL) + 4
     assert fingerprint("iris", SetCanary(1, 5)) == fingerprint("iris", SetCanary(1, 5))
+
+
+def test_a_rollback_is_still_the_request_it_was_before_it_knew_revisions() -> None:
+    assert fingerprint("iris", Rollback()).startswith("7cb8f69f55ada9a2")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.cli.words import to_policy
 from gateway.controlplane.audit import Draft, link
 from gateway.controlplane.etag import etag
 from gateway.controlplane.messages import (
@@ -13,10 +14,11 @@ from gateway.controlplane.messages import (
     statistics_messages,
     version_message,
 )
+from gateway.controlplane.ports import Applied
 from gateway.observe.histogram import index
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
 from gateway.routing.outcome import Report, SeriesReport
-from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Release, Rule, Shadow
 from protos import admin_pb2 as pb
 from tests.unit.gateway.controlplane.fake_fleet import status
 
@@ -57,6 +59,26 @@ def test_a_release_without_a_way_back() -> None:
     assert message.policy.standby_version == 0
 
 
+def test_what_a_release_may_have_besides() -> None:
+    policy = Policy(
+        stable=1,
+        holdout=Holdout(5, (Range(0, 20), Range(30, 40)), "iris/holdout/5"),
+        rules=(Rule("x-team", ("qa", "dev"), "stable"),),
+        assignment=Assignment(("x-tenant",), (), "stable", allow_forced=False),
+        timeout_ms=250,
+    )
+    release = Release("iris", 7, policy, paused=True, sequence=40)
+    message = release_message(release, [Applied(0, 1.5), Applied(1, 5_000.0, fenced=True, gateway="b")])
+    assert (message.paused, message.sequence) == (True, 40)
+    assert list(message.applied) == [
+        pb.Applied(proxy=0, took_ms=1.5),
+        pb.Applied(gateway="b", proxy=1, took_ms=5_000.0, fenced=True),
+    ]
+    assert to_policy(message.policy) == policy
+    assert message.policy.holdout.basis_points == 30
+    assert roles(release, 5) == ["holdout"]
+
+
 @pytest.mark.parametrize(
     ("version", "expected"),
     [(1, ["stable"]), (2, ["canary"]), (3, ["shadow"]), (4, ["standby"]), (5, ["rollback"]), (6, [])],
@@ -89,7 +111,19 @@ def test_an_audit_event() -> None:
     event = link("0" * 64, 3, Draft(1_700_000_000_123, "ada", "flip", "iris", 7, "why", "id-1", "{}", "{ }"))
     message = event_message(event)
     assert message.time.ToMilliseconds() == 1_700_000_000_123
-    fields = ("sequence", "actor", "verb", "model", "revision", "reason", "request_id", "before", "after", "hash")
+    fields = (
+        "sequence",
+        "actor",
+        "verb",
+        "model",
+        "revision",
+        "reason",
+        "request_id",
+        "before",
+        "after",
+        "hash",
+        "kind",
+    )
     assert [getattr(message, field) for field in fields] == [getattr(event, field) for field in fields]
 
 

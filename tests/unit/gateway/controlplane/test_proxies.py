@@ -58,10 +58,13 @@ async def running(
 
 async def test_all_proxies_listen_on_one_port_and_apply_what_is_published(run_dir: Path, book: Book) -> None:
     async with running(run_dir, book, count=2) as (proxies, reported):
-        await proxies.publish(Snapshot(0, (release(),)))  # nobody is there yet: nothing to wait for
+        assert await proxies.publish(Snapshot(0, (release(),))) == ()  # nobody is there yet: nothing to wait for
         await proxies.start(START_S)
         assert (proxies.listening, proxies.all_listening) == (2, True)
-        await asyncio.gather(*(proxies.publish(Snapshot(0, (release(revision=n),))) for n in range(2, 20)))
+        every = await asyncio.gather(*(proxies.publish(Snapshot(0, (release(revision=n),))) for n in range(2, 20)))
+        assert {tuple((one.proxy, one.took_ms > 0, one.fenced) for one in applied) for applied in every} == {
+            ((0, True, False), (1, True, False))
+        }
         assert proxies.snapshot.epoch == 19
         await reported.bell.until(lambda: {index for index, _ in reported.reports} == {0, 1})
         await proxies.drain()
@@ -94,8 +97,10 @@ async def test_a_proxy_that_never_applies_is_fenced_before_publishing_is_done(ru
         await proxies.start(START_S)
         deaf = book.pids(PROXY)[0]
         with structlog.testing.capture_logs() as logged:
-            await proxies.publish(Snapshot(0, (release(),)))
+            (applied,) = await proxies.publish(Snapshot(0, (release(),)))
             assert deaf not in book.alive
+        assert (applied.proxy, applied.fenced) == (0, True)
+        assert applied.took_ms >= 200
         assert any(line["event"] == "proxy fenced" and line["pid"] == deaf for line in logged)
         await reported.bell.until(lambda: proxies.all_listening)
         assert book.pids(PROXY) != [deaf]

@@ -3,17 +3,22 @@
 import pytest
 
 from gateway.controlplane.commands import (
+    Abort,
     Command,
     Flip,
+    Pause,
     PrepareStandby,
+    Promote,
     RemoveCanary,
+    RemoveHoldout,
     Rollback,
     SetCanary,
+    SetHoldout,
     SetOverrides,
     SetShadow,
 )
 from gateway.controlplane.readiness import Needed, pools_needed
-from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
+from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Release, Shadow
 
 POLICY = Policy(stable=1, canaries=(Canary(2, (Range(0, 100),)),), shadows=(Shadow(3, 0.5),), standby=4, salt="iris/2")
 RELEASE = Release("iris", 5, POLICY, rollback=Policy(stable=7, canaries=POLICY.canaries, shadows=(Shadow(8, 1.0),)))
@@ -38,6 +43,13 @@ RELEASE = Release("iris", 5, POLICY, rollback=Policy(stable=7, canaries=POLICY.c
         (SetOverrides({"c": "stable"}, ("a",)), ()),
         (Flip(), (Needed(4, shadow=False),)),
         (Rollback(), (Needed(7, shadow=False),)),
+        (Rollback(2, Policy(stable=9)), (Needed(9, shadow=False),)),
+        (Rollback(2), ()),
+        (Promote(2), (Needed(2, shadow=False),)),
+        (SetHoldout(100), ()),
+        (RemoveHoldout(), ()),
+        (Abort(), ()),
+        (Pause(), ()),
     ],
 )
 def test_what_gets_more_traffic_must_be_ready(command: Command, needed: tuple[Needed, ...]) -> None:
@@ -56,3 +68,12 @@ def test_the_way_back_waits_for_whoever_gets_more_but_not_for_the_version_that_i
     less = Policy(stable=2, canaries=(Canary(3, (Range(0, 99),)),))
     needed = (Needed(1, shadow=False), Needed(3, shadow=False))
     assert pools_needed(Release("iris", 5, less, rollback=before), Rollback()) == needed
+
+
+def test_a_holdout_waits_for_its_version_where_it_grows() -> None:
+    held = Release("iris", 5, Policy(stable=2, holdout=Holdout(1, (Range(0, 100),), "iris/holdout/1")))
+    assert pools_needed(held, SetHoldout(101)) == (Needed(1, shadow=False),)
+    assert pools_needed(held, SetHoldout(99)) == ()
+    gone = Release("iris", 5, Policy(stable=2), rollback=held.policy)
+    assert pools_needed(gone, Rollback()) == (Needed(2, shadow=False), Needed(1, shadow=False))
+    assert pools_needed(held, Rollback(1, held.policy)) == (Needed(2, shadow=False),)

@@ -2,22 +2,30 @@
 
 import math
 
+import msgspec
 import pytest
 
 from gateway.controlplane.commands import (
+    Abort,
     Command,
     Flip,
+    Pause,
     PrepareStandby,
+    Promote,
     Register,
     RemoveCanary,
+    RemoveHoldout,
     RemoveShadow,
+    Resume,
     Rollback,
     SetCanary,
+    SetHoldout,
+    SetOverrides,
     SetShadow,
 )
 from gateway.controlplane.release import Fact, apply, replay, unborn
 from gateway.errors import InvalidRequest, Refused
-from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
+from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Release, Rule, Shadow
 
 FIRST = Release("iris", 1, Policy(stable=1), updated_ms=5)
 
@@ -93,20 +101,28 @@ def test_shares_above_everybody_are_refused_with_the_sum_and_the_arms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "why"),
+    ("command", "reason", "why"),
     [
-        (SetShadow(1, 1.0), "cannot be its own shadow"),
-        (SetCanary(1, 1), "cannot be its own canary"),
-        (PrepareStandby(1), "cannot be its own standby"),
-        (RemoveShadow(2), "version 2 is no shadow of iris"),
-        (RemoveCanary(2), "version 2 is no canary of iris"),
-        (Flip(), "no standby to flip to; prepare one first"),
-        (Rollback(), "nothing to roll back to"),
+        (Register(2), "HAS_RELEASE", "has a release already"),
+        (SetShadow(1, 1.0), "IS_STABLE", "cannot be its own shadow"),
+        (SetCanary(1, 1), "IS_STABLE", "cannot be its own canary"),
+        (PrepareStandby(1), "IS_STABLE", "cannot be its own standby"),
+        (Promote(1), "IS_STABLE", "cannot be its own canary"),
+        (RemoveShadow(2), "NO_SUCH_SHADOW", "version 2 is no shadow of iris"),
+        (RemoveCanary(2), "NO_SUCH_ARM", "version 2 is no canary of iris"),
+        (Promote(2), "NO_SUCH_ARM", "version 2 is no canary of iris"),
+        (RemoveHoldout(), "NO_SUCH_ARM", "iris has no holdout"),
+        (SetOverrides({"ann": "holdout"}), "NO_SUCH_ARM", "no arm 'holdout'"),
+        (Flip(), "NO_STANDBY", "no standby to flip to; prepare one first"),
+        (Rollback(), "NOTHING_TO_ROLL_BACK", "nothing to roll back to: no flip or promote since"),
+        (Rollback(2), "NO_SUCH_REVISION", "iris has no revision 2; it is at revision 1"),
+        (Rollback(1), "NO_SUCH_REVISION", "the store has not kept revision 1 of iris"),
     ],
 )
-def test_refused(command: Command, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+def test_refused(command: Command, reason: str, why: str) -> None:
+    with pytest.raises(Refused, match=why) as caught:
         apply(FIRST, command, 7)
+    assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -124,6 +140,9 @@ def test_refused(command: Command, why: str) -> None:
         (SetShadow(2, math.inf), "not inf"),
         (SetCanary(2, 0), "basis_points must be 1 to 10000.*to end a canary, remove it"),
         (SetCanary(2, 10_001), "not 10001"),
+        (Promote(0), "positive integer"),
+        (SetHoldout(0), "basis_points must be 1 to 10000.*to end a holdout, remove it"),
+        (Rollback(-1, Policy(stable=1)), "revision must be a positive integer, not -1"),
     ],
 )
 def test_invalid(command: Command, why: str) -> None:
@@ -133,9 +152,9 @@ def test_invalid(command: Command, why: str) -> None:
         apply(unborn("iris"), Register(0), 7)
 
 
-@pytest.mark.parametrize("command", [SetShadow(2, 0.5), SetCanary(3, 100), PrepareStandby(4)])
+@pytest.mark.parametrize("command", [SetShadow(2, 0.5), SetCanary(3, 100), PrepareStandby(4), SetHoldout(50), Resume()])
 def test_asking_for_what_already_is_changes_nothing(command: Command) -> None:
-    release = after(SetShadow(2, 0.5), SetCanary(3, 100), PrepareStandby(4))
+    release = after(SetShadow(2, 0.5), SetCanary(3, 100), PrepareStandby(4), SetHoldout(50))
     assert apply(release, command, 99) == (release, ())
 
 
@@ -182,3 +201,96 @@ def test_facts_can_be_replayed_and_gaps_are_seen() -> None:
     assert replay(facts, unborn("iris")) == release
     with pytest.raises(ValueError, match="fact prepare-standby does not follow revision 1 of iris"):
         replay([facts[0], *facts[2:]], unborn("iris"))
+
+
+def test_the_place_that_the_store_gave_a_release_is_no_gap() -> None:
+    first, (registered,) = apply(unborn("iris"), Register(1), 7)
+    stored = msgspec.structs.replace(first, sequence=40)
+    second, (paused,) = apply(stored, Pause(), 8)
+    assert second.sequence == 0
+    assert replay([registered, paused], unborn("iris")) == second
+
+
+def test_a_promote_makes_a_canary_stable_and_keeps_the_others_and_the_way_back() -> None:
+    before = after(
+        *(SetShadow(2, 1.0), SetShadow(3, 1.0), SetCanary(2, 100), SetCanary(4, 100), PrepareStandby(5)),
+        SetOverrides({"ann": "canary-2", "bob": "canary-4", "eve": "standby"}),
+    )
+    release = after(Promote(2), release=before)
+    assert release.policy == Policy(
+        *(2, (Canary(4, (Range(100, 200),)),), (Shadow(3, 1.0),), 5, "iris/2", {"bob": "canary-4", "eve": "standby"}),
+    )
+    assert release.rollback == before.policy
+    assert after(Rollback(), release=release).policy == before.policy
+
+
+def test_a_promoted_version_does_not_stand_by_any_more() -> None:
+    ready = after(SetCanary(2, 100), PrepareStandby(2), SetOverrides({"ann": "standby"}))
+    assert after(Promote(2), release=ready).policy == Policy(stable=2)
+
+
+def test_an_abort_leaves_stable_its_shadows_and_the_holdout() -> None:
+    before = after(
+        *(SetShadow(2, 1.0), SetHoldout(10), SetCanary(2, 100), SetCanary(4, 100), PrepareStandby(5)),
+        SetOverrides({"ann": "canary-2", "bob": "stable", "eve": "standby", "joe": "holdout"}),
+    )
+    release = after(Abort(), release=before)
+    assert release.policy == Policy(
+        *(1, (), (Shadow(2, 1.0),)),
+        overrides={"bob": "stable", "joe": "holdout"},
+        holdout=Holdout(1, (Range(0, 10),), "iris/holdout/1"),
+    )
+    assert apply(release, Abort(), 9) == (release, ())
+
+
+def test_a_holdout_keeps_its_version_and_its_units() -> None:
+    release = after(SetHoldout(100), PrepareStandby(2), Flip(), SetCanary(3, 500), Promote(3), SetHoldout(150))
+    assert release.policy.holdout == Holdout(1, (Range(0, 150),), "iris/holdout/1")
+    release = after(SetHoldout(20), SetOverrides({"ann": "holdout"}), release=release)
+    assert release.policy.holdout == Holdout(1, (Range(0, 20),), "iris/holdout/1")
+    assert after(RemoveHoldout(), release=release).policy == Policy(stable=3)
+    assert after(RemoveHoldout(), SetHoldout(5), release=release).policy.holdout == Holdout(
+        3, (Range(0, 5),), "iris/holdout/3"
+    )
+
+
+def test_rules_end_with_their_arms() -> None:
+    rules = (Rule("x-team", ("qa",), "canary-2"), Rule("x-team", ("dev",), "stable"), Rule("x-beta", ("1",), "standby"))
+    ready = after(SetCanary(2, 100), PrepareStandby(3))
+    ruled = msgspec.structs.replace(ready, policy=msgspec.structs.replace(ready.policy, rules=rules))
+    assert after(RemoveCanary(2), release=ruled).policy.rules == rules[1:]
+    assert after(Promote(2), release=ruled).policy.rules == rules[1:]
+    assert after(Flip(), release=ruled).policy.rules == rules[:2]
+    assert after(Abort(), release=ruled).policy.rules == rules[1:2]
+
+
+def test_a_rollback_to_a_revision_restores_its_policy_whole() -> None:
+    second = after(SetCanary(2, 100), SetHoldout(10))
+    release = after(PrepareStandby(2), Flip(), PrepareStandby(3), Flip(), release=second)
+    back = after(Rollback(second.revision, second.policy), release=release)
+    assert back.policy == second.policy
+    assert back.rollback is None, "what was kept is of another stable version"
+    assert back.revision == release.revision + 1
+
+
+def test_a_rollback_to_a_revision_of_the_same_stable_version_keeps_the_way_back() -> None:
+    release = after(PrepareStandby(2), Flip(), SetCanary(3, 10))
+    back = after(Rollback(3, Policy(stable=2)), release=release)
+    assert (back.policy, back.rollback) == (Policy(stable=2), release.rollback)
+    assert apply(back, Rollback(3, Policy(stable=2)), 9) == (back, ())
+
+
+def test_a_pause_lasts_until_the_resume_whatever_is_rolled_back() -> None:
+    paused = after(PrepareStandby(2), Flip(), Pause())
+    assert (paused.paused, paused.revision) == (True, 4)
+    assert after(Rollback(), release=paused).paused
+    assert not after(Rollback(), Resume(), release=paused).paused
+    assert apply(paused, Pause(), 9) == (paused, ())
+
+
+def test_while_paused_less_is_possible_and_more_is_not() -> None:
+    paused = after(SetCanary(2, 100), PrepareStandby(2), Pause())
+    with pytest.raises(Refused, match="iris is paused, and version 2 would become stable; resume it first") as caught:
+        apply(paused, Flip(), 9)
+    assert caught.value.reason == "PAUSED"
+    assert after(SetCanary(2, 50), Abort(), release=paused).policy == Policy(stable=1)

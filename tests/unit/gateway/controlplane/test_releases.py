@@ -7,7 +7,7 @@ import pytest
 
 from gateway.controlplane import overrides
 from gateway.controlplane import releases as module
-from gateway.controlplane.audit import AuditEvent, Draft, verify
+from gateway.controlplane.audit import Draft, verify
 from gateway.controlplane.commands import (
     Command,
     Flip,
@@ -20,7 +20,8 @@ from gateway.controlplane.commands import (
     SetShadow,
 )
 from gateway.controlplane.etag import etag
-from gateway.controlplane.releases import Releases
+from gateway.controlplane.ports import Applied
+from gateway.controlplane.releases import Changed, Releases
 from gateway.controlplane.store import Request
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, Stale, StoreFailed
@@ -34,9 +35,7 @@ class FailingStore(MemoryStore):
     failure: Exception | None = None
     keeps = False
 
-    async def commit(
-        self, expected_revision: int, release: Release, event: Draft, request: Request | None
-    ) -> AuditEvent:
+    async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         if self.failure is None or self.keeps:
             kept = await super().commit(expected_revision, release, event, request)
         if self.failure is not None:
@@ -60,9 +59,10 @@ class Door:
     async def ask(self, command: Command, given: str | None = "", request_id: str = "") -> Release:
         """A change on the current etag unless another is given."""
         current = etag(self.releases.get("iris")) if given == "" else given
-        return await self.releases.change(
+        changed = await self.releases.change(
             "iris", command, etag=current, request_id=request_id, reason="why", actor="ada"
         )
+        return changed.release
 
     def begin(self, command: Command, request_id: str = "") -> asyncio.Task[Release]:
         return asyncio.get_running_loop().create_task(self.ask(command, request_id=request_id))
@@ -94,7 +94,7 @@ async def test_start_serves_what_the_store_has(door: Door) -> None:
 
 
 async def test_a_model_is_registered_once_by_the_gateway(door: Door) -> None:
-    assert door.releases.get("iris") == Release("iris", 1, Policy(stable=1), updated_ms=1_001)
+    assert door.releases.get("iris") == Release("iris", 1, Policy(stable=1), updated_ms=1_001, sequence=1)
     first = door.releases.get("iris")
     assert await door.releases.register("iris", 3) == first
     (event,) = await door.store.events(None, 10, None)
@@ -134,6 +134,19 @@ async def test_the_answer_waits_for_the_fleet(door: Door) -> None:
     assert await door.revisions() == [1, 2]
     door.fleet.may_serve.set()
     assert (await asking).revision == 2
+
+
+async def test_the_answer_names_who_came_to_serve_it(door: Door) -> None:
+    door.fleet.applied = (Applied(0, 1.5),)
+
+    async def ask(command: Command, request_id: str) -> Changed:
+        current = etag(door.releases.get("iris"))
+        return await door.releases.change("iris", command, etag=current, request_id=request_id, actor="ada")
+
+    first = await ask(SetCanary(2, 100), "id-1")
+    assert first.applied == (Applied(0, 1.5),)
+    assert await ask(SetCanary(2, 100), "id-2") == Changed(first.release), "as before: everybody served it already"
+    assert await ask(SetCanary(2, 100), "id-1") == Changed(first.release)
 
 
 async def test_a_change_needs_a_current_etag(door: Door) -> None:
@@ -199,6 +212,23 @@ async def test_flip_and_rollback(door: Door) -> None:
     assert (await door.ask(Flip())).policy.stable == 2
     assert (await door.ask(Rollback())).policy == before
     assert await door.revisions() == [1, 2, 3, 4]
+
+
+async def test_a_rollback_to_a_revision_brings_what_the_store_has_kept(door: Door) -> None:
+    before = (await door.ask(SetCanary(2, 100))).policy
+    await door.ask(RemoveCanary(2))
+    door.fleet.prepared.clear()
+    assert (await door.ask(Rollback(2), request_id="id-1")).policy == before
+    assert door.fleet.prepared == [("iris", 1, False), ("iris", 2, False)]
+    assert (await door.ask(Rollback(2), request_id="id-1")).revision == 4
+    with pytest.raises(Refused, match="iris has no revision 5; it is at revision 4"):
+        await door.ask(Rollback(5))
+
+
+async def test_changes_are_in_one_order_over_all_models(door: Door) -> None:
+    await door.releases.register("wine", 1)
+    assert (await door.ask(SetCanary(2, 100))).sequence == 3
+    assert [release.sequence for release in door.releases.list()] == [3, 2]
 
 
 async def test_asking_for_what_already_is_answers_without_a_revision(door: Door) -> None:
@@ -357,4 +387,6 @@ async def test_a_list_of_which_there_is_too_much_can_still_be_shortened(
     with pytest.raises(Refused, match="all models together would have 4 overrides; at most 1 are kept"):
         await door.ask(SetOverrides({"joe": "stable"}))
     await door.ask(SetOverrides({}, ("bob",)))
+    with pytest.raises(Refused, match="would have 3 overrides"):
+        await door.ask(Rollback(2))
     assert door.releases.get("iris").policy.overrides == {"ann": "stable", "eve": "stable"}

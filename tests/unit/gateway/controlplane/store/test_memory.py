@@ -9,9 +9,9 @@ from gateway.controlplane.store.memory import MemoryStore
 async def test_what_is_handed_out_is_a_copy() -> None:
     store = MemoryStore()
     release, (fact,) = apply(unborn("iris"), Register(1), 1)
-    await store.commit(0, release, audit.draft(fact, actor="ada", reason="", request_id=""), None)
+    kept = await store.commit(0, release, audit.draft(fact, actor="ada", reason="", request_id=""), None)
     (await store.releases()).clear()
     (await store.events(None, 10, None)).clear()
-    assert await store.releases() == {"iris": release}
+    assert await store.releases() == {"iris": kept}
     assert len(await store.events(None, 10, None)) == 1
     assert await MemoryStore().releases() == {}
