@@ -17,7 +17,7 @@ from gateway.cli.assignment import Assigned
 from gateway.cli.overview import ArmRow, Overview, errors, requests, rows
 from gateway.cli.plain import timestamp
 from gateway.controlplane.audit import override_count
-from gateway.routing.snapshot import Release
+from gateway.routing.snapshot import Policy, Release
 from protos import admin_pb2 as pb
 
 PIPE_WIDTH = 240
@@ -197,9 +197,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def assignments(found: Iterable[Assigned], salt: str) -> RenderableType:
-    """Where units go, and the salt that says so."""
+def assignments(found: Iterable[Assigned], policy: Policy) -> RenderableType:
+    """Where units go, and the salts that say so."""
     table = _table("unit", ">bucket", "arm", ">version", "reason")
     for one in found:
         table.add_row(words.line(one.unit), str(one.bucket), one.arm, str(one.version), one.reason)
-    return Group(table, Text(f"salt {salt or '(none)'}", "dim"))
+    salts = f"salt {policy.salt or '(none)'}"
+    if policy.holdout is not None:
+        salts += f", of the holdout {policy.holdout.salt}"
+    return Group(table, Text(salts, "dim"))
