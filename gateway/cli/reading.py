@@ -17,15 +17,15 @@ app = typer.Typer()
 Units = Annotated[
     list[str], typer.Option("--unit", metavar="UNIT", help="User id, tenant...; may be repeated.", show_default=False)
 ]
-Pairs = Annotated[
-    list[str],
-    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata of the request, for rules; may be repeated."),
-]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events, the newest.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Recompute the hash chain of the whole log instead.")]
 Watching = Annotated[bool, typer.Option("--watch", "-w", help="Stay and show every change.")]
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often to read statistics.")
+]
+Pairs = Annotated[
+    list[str],
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata of the request, for rules; may be repeated."),
 ]
 
 
@@ -84,13 +84,7 @@ def audit(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, veri
     gateway.show({"events": [to_plain(one) for one in events]}, lambda: tables.show(tables.audit(events)))
 
 
-@command(
-    app,
-    "assign",
-    "cutover assign digits --unit user-1",
-    "cutover assign digits --unit alice --unit bob -o json",
-    "cutover assign digits --unit alice --metadata x-region=eu",
-)
+@command(app, "assign", "cutover assign digits --unit user-1", "cutover assign digits --unit alice --unit bob -o json")
 @asks
 def assign(gateway: Gateway, model: Model, unit: Units, metadata: Pairs = []) -> None:  # noqa: B006 - typer copies it
     """Computes which arm answers a unit, and why.
@@ -110,15 +104,24 @@ def assign(gateway: Gateway, model: Model, unit: Units, metadata: Pairs = []) ->
         release = admin.release(model)
         overrides = admin.overrides(model, unit) if release.policy.override_count else {}
     policy = words.to_policy(release.policy, overrides)
+    held = policy.holdout
     found = [compute(policy, one, given) for one in unit]
     plain = {
         "model": model,
         "revision": release.revision,
         "salt": policy.salt,
-        **({"holdout_salt": policy.holdout.salt} if policy.holdout else {}),
+        **({"holdout_salt": held.salt} if held else {}),
         "assignments": [dataclasses.asdict(one) for one in found],
     }
-    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy)))
+    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt, held.salt if held else "")))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Key and value of `--metadata`; keys are in lower case on the wire, as in gRPC."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise Failure(Exit.USAGE, f"--metadata is KEY=VALUE, not {text!r}")
+    return key.lower(), value
 
 
 def look(admin: "Admin", model: str | None) -> "list[Overview]":
@@ -148,11 +151,3 @@ def _verify(gateway: Gateway, model: str | None) -> None:
         {"verified": len(events)},
         lambda: typer.echo(f"{words.counted(len(events), 'event')}, every hash follows from the last"),
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    """Key and value of `--metadata`; keys are in lower case on the wire, as in gRPC."""
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise Failure(Exit.USAGE, f"--metadata is KEY=VALUE, not {text!r}")
-    return key.lower(), value

@@ -17,7 +17,7 @@ from gateway.cli.assignment import Assigned
 from gateway.cli.overview import ArmRow, Overview, errors, requests, rows
 from gateway.cli.plain import timestamp
 from gateway.controlplane.audit import override_count
-from gateway.routing.snapshot import Policy, Release
+from gateway.routing.snapshot import Release
 from protos import admin_pb2 as pb
 
 PIPE_WIDTH = 240
@@ -197,12 +197,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def assignments(found: Iterable[Assigned], policy: Policy) -> RenderableType:
+def assignments(found: Iterable[Assigned], salt: str, holdout_salt: str) -> RenderableType:
     """Where units go, and the salts that say so."""
     table = _table("unit", ">bucket", "arm", ">version", "reason")
     for one in found:
         table.add_row(words.line(one.unit), str(one.bucket), one.arm, str(one.version), one.reason)
-    salts = f"salt {policy.salt or '(none)'}"
-    if policy.holdout is not None:
-        salts += f", of the holdout {policy.holdout.salt}"
+    salts = f"salt {salt or '(none)'}" + (f", of the holdout {holdout_salt}" if holdout_salt else "")
     return Group(table, Text(salts, "dim"))
