@@ -10,7 +10,6 @@ from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, NotReady, QueueFull, RequestError
 from gateway.oip import request as oip
 from gateway.oip.asked import NOTHING, asked
-from gateway.routing.snapshot import STABLE
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
@@ -49,11 +48,11 @@ class Pipeline:
             series = route.refused
             values = call.metadata.values
             if route.undivided and not request.version and FORCE not in values:
-                arm, reason = route.stable, STABLE
+                arm, trailers = route.stable, route.usual
             else:
                 arm, reason = route.assign(values, request)
+                trailers = arm.trailers[reason]
             series = arm.series
-            trailers = arm.trailers[reason]
             if call.deadline_s <= arrived_s:
                 raise Late("the deadline passed before the request arrived")
             if load.in_flight >= load.half and not load.admits(stable=arm is route.stable):

@@ -17,7 +17,7 @@ from gateway.dataplane.timeout import TimedLane
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
 from gateway.routing.snapshot import HOLDOUT, STABLE, Assignment, Policy, Range, Release, Rule, arm_versions
-from gateway.transport.call import Trailers
+from gateway.transport.call import NO_TRAILERS, Trailers
 
 FORCE = "cutover-arm"
 """Request metadata that forces an arm."""
@@ -65,6 +65,7 @@ class Route:
     __slots__ = (
         "_assignment", "_by_unit", "_by_version", "_first_key", "_held", "_only_split", "_overrides", "_pinned",
         "_release", "_rules", "_split", "arms", "model", "refused", "revision", "stable", "undivided",
+        "usual",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +112,8 @@ class Route:
             self._split = Shares(policy.salt, owned, (stable, "split"))
         self._by_unit = bool(policy.canaries or policy.overrides or policy.holdout)
         self.undivided = not (self._by_unit or policy.rules)
-        """Whoever names neither an arm nor a version gets the stable one."""
+        """Whoever names neither an arm nor a version gets the stable one, and these trailers:"""
+        self.usual = stable.trailers.get(STABLE, NO_TRAILERS)
         self._only_split = self._split if not (policy.overrides or policy.rules or policy.holdout) else None
         """The canaries, if they are all that divides the release."""
 

@@ -64,15 +64,15 @@ def test_exceptions_decide_before_buckets_and_stay_through_changes(gateway: Gate
     assert split == {tenant: (2, "split") if bucket("number/2", tenant) < 5000 else (1, "split") for tenant in TENANTS}
     assert said(gateway, user="ann") == (1, "no-unit"), "users are not units here"
     for region in ("eu", "us"):
-        assert {said(gateway, x_tenant=tenant, x_region=region) for tenant in TENANTS[:8]} == {(2, "rule")}
-    assert said(gateway, x_region="eu") == (2, "rule")
-    assert said(gateway, x_tenant=TENANTS[0], x_region="asia") == split[TENANTS[0]]
+        assert {said(gateway, tenant=tenant, region=region) for tenant in TENANTS[:8]} == {(2, "rule")}
+    assert said(gateway, region="eu") == (2, "rule")
+    assert said(gateway, tenant=TENANTS[0], region="asia") == split[TENANTS[0]]
 
     gateway.cutover("holdout", "set", "number", "--percent", "40")
     held = {tenant: (1, "holdout") for tenant in TENANTS if is_held(tenant)}
     assert 0 < len(held) < len(TENANTS)
     assert answers(gateway) == split | held
-    assert said(gateway, x_tenant=next(iter(held)), x_region="eu") == (2, "rule")
+    assert said(gateway, tenant=next(iter(held)), region="eu") == (2, "rule")
 
     gateway.cutover("promote", "number", "2")
     assert answers(gateway) == dict.fromkeys(TENANTS, (2, "stable")) | held
@@ -102,9 +102,9 @@ def test_a_request_takes_no_longer_than_its_release_allows(gateway: Gateway) -> 
         assert stub.ModelInfer(request("quick")).model_version == "1"
 
 
-def said(gateway: Gateway, user: str = "", **metadata: str) -> tuple[int, str]:
+def said(gateway: Gateway, user: str = "", tenant: str = "", region: str = "") -> tuple[int, str]:
     """Version and reason of one answer."""
-    version, trailers = ask(gateway.target, "number", user, **metadata)
+    version, trailers = ask(gateway.target, "number", user, x_tenant=tenant, x_region=region)
     return version, trailers["cutover-reason"]
 
 
