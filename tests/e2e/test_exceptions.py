@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway.app import STORE_FILE
 from gateway.controlplane import audit
 from gateway.controlplane.release import Fact, unborn
 from gateway.controlplane.store.sqlite import SqliteStore
@@ -41,7 +40,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, each_transport: str) -> It
     alone = models.save(folder / "models", "slow", 1, models.slow(rounds=200))
     alone.with_name("model.toml").write_text('batching = "off"\n')
     policies = {"number": EXCEPTIONS, "quick": Policy(1, timeout_ms=30_000), "slow": Policy(1, timeout_ms=10)}
-    asyncio.run(keep(folder / "state" / STORE_FILE, policies))
+    asyncio.run(keep(folder / "state" / "cutover.db", policies))
     with serving(folder / "models", folder / "state") as started:
         yield started
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 
 from gateway.dataplane import mirror as mirrors
@@ -85,7 +84,7 @@ async def test_the_release_knows_its_units_and_its_control_group(bench: PlaneBen
     assert await bench.answered(call := bench.infer("ada")) == Code.OK
     assert (call.response.model_version, call.trailers["cutover-arm"]) == ("1", "holdout")
     before = bench.plane.pipeline.routes[b"m"]
-    bench.plane.apply(msgspec.structs.replace(bench.plane.snapshot, epoch=9, assignments={}))
+    bench.plane.apply(Snapshot(epoch=9, releases=(Release("m", bench.epoch, policy),), pools=pools))
     assert bench.plane.pipeline.routes[b"m"] is before, "what the configuration says is no matter"
 
 
