@@ -9,8 +9,10 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.controlplane import admin, audit, overrides
+from gateway.controlplane import audit, overrides
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.api import events as audit_events
+from gateway.controlplane.api import watching
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
@@ -193,7 +195,7 @@ async def test_audit_pages_follow_each_other_to_the_end(gateway: Gateway) -> Non
 
 
 async def test_a_page_ends_before_it_gets_too_large(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_PAGE_BYTES", 1)
+    monkeypatch.setattr(audit_events, "MAX_PAGE_BYTES", 1)
     await gateway.change("SetCanary", version=2, basis_points=1)
     page = await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest())
     assert [event.revision for event in page.events] == [2]
@@ -316,7 +318,7 @@ async def test_watches_end_when_the_gateway_does(gateway: Gateway) -> None:
 
 
 async def test_watches_cannot_take_all_calls(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_WATCHES", 1)
+    monkeypatch.setattr(watching, "MAX_WATCHES", 1)
     first = gateway.stub.WatchReleases(pb.WatchReleasesRequest())
     await first.read()
     second = gateway.stub.WatchReleases(pb.WatchReleasesRequest())
