@@ -203,7 +203,8 @@ class Gateway:
         admin, port = await start_admin(service, server.admin_host, server.admin_port)
 
         async def stop() -> None:
-            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+            # Closed releases end the watches, a closed service ends what callers wait for.
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close(), service.close())
 
         self._parts.push_async_callback(stop)
         log.info("admin listening", host=server.admin_host, port=port)

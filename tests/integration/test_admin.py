@@ -9,9 +9,8 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.controlplane import audit, overrides
+from gateway.controlplane import audit, overrides, pages
 from gateway.controlplane.admin import AdminService, start_admin
-from gateway.controlplane.api import events as audit_events
 from gateway.controlplane.api import watching
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
@@ -195,7 +194,7 @@ async def test_audit_pages_follow_each_other_to_the_end(gateway: Gateway) -> Non
 
 
 async def test_a_page_ends_before_it_gets_too_large(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_events, "MAX_PAGE_BYTES", 1)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1)
     await gateway.change("SetCanary", version=2, basis_points=1)
     page = await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest())
     assert [event.revision for event in page.events] == [2]

@@ -22,9 +22,10 @@ from gateway.controlplane.commands import (
     SetOverrides,
     SetShadow,
 )
-from gateway.controlplane.messages import release_message
+from gateway.controlplane.messages import other_state_message, release_message
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context
+from gateway.errors import Refused
 from protos import admin_pb2 as pb
 
 
@@ -39,6 +40,8 @@ class ChangeRequest(Protocol):
     def request_id(self) -> str: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def validate_only(self) -> bool: ...
 
 
 class Changing:
@@ -90,8 +93,23 @@ class Changing:
         return await self._change(request, RemoveHoldout(), context)
 
     async def _change(self, request: ChangeRequest, command: Command, context: Context) -> pb.Release:
+        """Carries the command out, or says what would become of it."""
+        model = names.model_of_release(request.name)
+        try:
+            if request.validate_only:
+                return await self._preview(model, command, request.etag)
+            return await self._carry_out(model, command, request, context)
+        except Refused as refused:
+            refused.subject = request.name
+            raise
+
+    async def _preview(self, model: str, command: Command, etag: str) -> pb.Release:
+        release = await self._releases.preview(model, command, etag=etag or None)
+        return release_message(release) if release == self._releases.get(model) else other_state_message(release)
+
+    async def _carry_out(self, model: str, command: Command, request: ChangeRequest, context: Context) -> pb.Release:
         changed = await self._releases.change(
-            names.model_of_release(request.name),
+            model,
             command,
             etag=request.etag or None,
             request_id=request.request_id,

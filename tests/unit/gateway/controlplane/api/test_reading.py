@@ -8,7 +8,7 @@ IRIS = "models/iris/release"
 
 
 async def test_a_release_is_got_and_listed(world: World) -> None:
-    room = Reading(world.releases)
+    room = Reading(world.releases, world.store)
     release = await room.GetRelease(pb.GetReleaseRequest(name=IRIS), world.context)
     assert (release.name, release.policy.stable_version) == (IRIS, 1)
     listed = await room.ListReleases(pb.ListReleasesRequest(), world.context)
@@ -16,5 +16,5 @@ async def test_a_release_is_got_and_listed(world: World) -> None:
 
 
 async def test_overrides_are_listed(world: World) -> None:
-    found = await Reading(world.releases).ListOverrides(pb.ListOverridesRequest(name=IRIS), world.context)
+    found = await Reading(world.releases, world.store).ListOverrides(pb.ListOverridesRequest(name=IRIS), world.context)
     assert found == pb.ListOverridesResponse(revision=1)
