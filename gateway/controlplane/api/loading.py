@@ -17,7 +17,7 @@ from gateway.errors import InvalidRequest
 from protos import admin_pb2 as pb
 
 KEEP_S: Final = 3_600
-MAX_KEEP_S: Final = 7 * 24 * 3_600
+MAX_KEEP_S: Final = 24 * 3_600
 
 
 class Loading:
