@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 from google.protobuf.message import Message
@@ -18,6 +18,8 @@ MAX_PAGE_BYTES = 2 << 20
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 Key = tuple[str | int, ...]
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""In a key: what databases can hold. Tokens come from callers."""
 
 
 def page_size(asked: int, default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:

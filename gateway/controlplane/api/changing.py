@@ -3,8 +3,7 @@
 # ruff: noqa: N802  # RPCs are named by the proto
 from typing import Protocol
 
-from gateway.controlplane import names
-from gateway.controlplane.api.caller import actor
+from gateway.controlplane.api.carrying import ChangeRequest, carry_out
 from gateway.controlplane.commands import (
     Abort,
     Command,
@@ -22,26 +21,16 @@ from gateway.controlplane.commands import (
     SetOverrides,
     SetShadow,
 )
-from gateway.controlplane.messages import other_state_message, release_message
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context
-from gateway.errors import Refused
 from protos import admin_pb2 as pb
 
 
-class ChangeRequest(Protocol):
-    """What the request of every change has."""
+class NamedRequest(ChangeRequest, Protocol):
+    """Which release is to be changed."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def etag(self) -> str: ...
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def validate_only(self) -> bool: ...
 
 
 class Changing:
@@ -92,28 +81,5 @@ class Changing:
     async def RemoveHoldout(self, request: pb.RemoveHoldoutRequest, context: Context) -> pb.Release:
         return await self._change(request, RemoveHoldout(), context)
 
-    async def _change(self, request: ChangeRequest, command: Command, context: Context) -> pb.Release:
-        """Carries the command out, or says what would become of it."""
-        model = names.model_of_release(request.name)
-        try:
-            if request.validate_only:
-                return await self._preview(model, command, request.etag)
-            return await self._carry_out(model, command, request, context)
-        except Refused as refused:
-            refused.subject = request.name
-            raise
-
-    async def _preview(self, model: str, command: Command, etag: str) -> pb.Release:
-        release = await self._releases.preview(model, command, etag=etag or None)
-        return release_message(release) if release == self._releases.get(model) else other_state_message(release)
-
-    async def _carry_out(self, model: str, command: Command, request: ChangeRequest, context: Context) -> pb.Release:
-        changed = await self._releases.change(
-            model,
-            command,
-            etag=request.etag or None,
-            request_id=request.request_id,
-            reason=request.reason,
-            actor=actor(context),
-        )
-        return release_message(changed.release, changed.applied)
+    async def _change(self, request: NamedRequest, command: Command, context: Context) -> pb.Release:
+        return await carry_out(self._releases, request.name, command, request, context)

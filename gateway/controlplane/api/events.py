@@ -20,7 +20,7 @@ class Events:
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
         model = names.model_of_parent(request.parent)
         listing = pages.Listing[AuditEvent](
-            "events" if model is None else f"events of {model}", tuple[int], lambda event: (event.sequence,)
+            "events" if model is None else f"events of {model}", tuple[pages.Number], lambda event: (event.sequence,)
         )
         size = pages.page_size(request.page_size)
         (before,) = listing.last(request.page_token) or (None,)

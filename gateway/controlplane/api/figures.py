@@ -11,7 +11,7 @@ from gateway.observe.statistics import Statistics
 from protos import admin_pb2 as pb
 
 _STATISTICS: Final = pages.Listing[pb.Statistics](
-    "statistics", tuple[str, int, str], lambda found: (found.model, found.version, found.arm)
+    "statistics", tuple[str, pages.Number, str], lambda found: (found.model, found.version, found.arm)
 )
 
 

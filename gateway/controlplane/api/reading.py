@@ -39,7 +39,9 @@ class Reading:
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Context) -> pb.ListRevisionsResponse:
         model = names.model_of_release(request.name)
-        listing = pages.Listing[Release](f"revisions of {model}", tuple[int], lambda release: (release.revision,))
+        listing = pages.Listing[Release](
+            f"revisions of {model}", tuple[pages.Number], lambda release: (release.revision,)
+        )
         size = pages.page_size(request.page_size, REVISIONS_PAGE, MAX_REVISIONS_PAGE)
         (before,) = listing.last(request.page_token) or (None,)
         self._releases.get(model)

@@ -13,7 +13,9 @@ from gateway.controlplane.statuses import Context
 from gateway.errors import NotFound
 from protos import admin_pb2 as pb
 
-_VERSIONS: Final = pages.Listing[VersionStatus]("versions", tuple[str, int], lambda found: (found.model, found.version))
+_VERSIONS: Final = pages.Listing[VersionStatus](
+    "versions", tuple[str, pages.Number], lambda found: (found.model, found.version)
+)
 
 
 class Versions:

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.controlplane import pages
-from gateway.controlplane.pages import Listing, page_size, size_or_all
+from gateway.controlplane.pages import Listing, Number, page_size, size_or_all
 from gateway.errors import InvalidRequest
 from protos import admin_pb2 as pb
 
 Entry = tuple[str, int]
-LISTED = Listing[Entry]("versions", tuple[str, int], lambda entry: entry)
+LISTED = Listing[Entry]("versions", tuple[str, Number], lambda entry: entry)
 
 
 def message(entry: Entry) -> pb.Version:
@@ -71,6 +71,8 @@ def written(value: object) -> str:
         written(["versions", "a"]),
         written(["versions", 1, "a"]),
         written(["versions", "a", 1, 2]),
+        written(["versions", "a", -1]),
+        written(["versions", "a", 1 << 63]),
         written({}),
         written([]),
         "=",
