@@ -75,7 +75,7 @@ class LocalFleet:
         await self._bring_up(model, version, shadow=shadow)
 
     def keep(self, model: str, version: int, keep_s: float) -> None:
-        if pool := self._live_pool(model, version):
+        if pool := self._pools.get((model, version, False)):
             pool.keep(keep_s)
 
     async def load(self, model: str) -> None:
