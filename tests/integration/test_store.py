@@ -20,6 +20,7 @@ from gateway.controlplane.commands import Command, Register, SetCanary, SetShado
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store, Token, memory, sql, whole
 from gateway.controlplane.store.memory import MemoryStore
+from gateway.controlplane.store.postgres import PostgresStore
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import InvalidRequest, Refused, Stale, StartupError, StoreFailed
 from gateway.routing.snapshot import Policy, Release, Shadow
@@ -28,9 +29,16 @@ from tests.integration.version_1 import version_1
 CHANGES: tuple[Command, ...] = (Register(1), SetShadow(2, 0.25), SetCanary(2, 700), SetCanary(3, 300))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "state" / "cutover.db")
+    made: Store
+    match request.param:
+        case "memory":
+            made = MemoryStore()
+        case "sqlite":
+            made = SqliteStore(tmp_path / "state" / "cutover.db")
+        case _:
+            made = PostgresStore(request.getfixturevalue("database"))
     await made.open()
     yield made
     await made.close()
@@ -141,6 +149,8 @@ async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+    await store.close()  # when what has begun is at its end
+    await store.open()
     events = await chain(store)
     assert audit.verify(events) is None
     assert (await store.releases())["iris"].revision == len(events)
