@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from gateway.errors import StartupError
+
 CONNECT_S: Final = 3.0
 STATEMENT_S: Final = 5.0
 """What has not answered by then is given up, and its connection with it."""
 _SERVER_MS: Final = 4000
 """The server gives up first: then it is known that nothing was kept."""
-_SETTINGS: Final = {
+SETTINGS: Final[dict[str, str]] = {
     "application_name": "cutover",
     "jit": "off",
     "statement_timeout": str(_SERVER_MS),
@@ -41,11 +43,21 @@ class Driver:
         parts = urlsplit(self._url)
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
+    def check(self) -> None:
+        """Raises StartupError if there is no password where it should be."""
+        try:
+            self._password()
+        except (OSError, UnicodeError) as error:
+            raise StartupError(f"the password cannot be read ({error}): correct store.password_file") from None
+
     async def connect(self) -> Any:
         """A connection of asyncpg. Raises what asyncpg raises, and OSError."""
-        password = self._password_file.read_text("utf-8").strip() if self._password_file else None
         connection = await asyncpg.connect(
-            self._url, password=password, timeout=CONNECT_S, command_timeout=STATEMENT_S, server_settings=_SETTINGS
+            self._url,
+            password=self._password(),
+            timeout=CONNECT_S,
+            command_timeout=STATEMENT_S,
+            server_settings=SETTINGS,
         )
         try:
             await connection.execute(_DURABLE)
@@ -53,3 +65,6 @@ class Driver:
             connection.terminate()
             raise
         return connection
+
+    def _password(self) -> str | None:
+        return self._password_file.read_text("utf-8").strip() if self._password_file else None

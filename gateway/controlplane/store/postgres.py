@@ -37,6 +37,7 @@ class PostgresStore(SqlStore):
 
     async def open(self) -> None:
         """Makes the tables as needed. May be tried again."""
+        self.driver.check()
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.driver.connect,
@@ -113,9 +114,12 @@ async def _abandon(connection: AsyncConnection) -> None:
 
 def _root(error: BaseException) -> BaseException:
     """What the driver or the system said first."""
+    found = error
     while error.__cause__ is not None:
         error = error.__cause__
-    return error
+        if isinstance(error, BROKEN):
+            found = error
+    return found
 
 
 def _said(error: BaseException) -> str:
@@ -125,7 +129,7 @@ def _said(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str:
-    match _root(error):
+    match _root(error.__cause__ or error):
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidPasswordError():
             return "give the password by store.password_file, PGPASSWORD or ~/.pgpass, and the user in store.url"
         case asyncpg.InvalidCatalogNameError():
