@@ -31,10 +31,19 @@ def _grown(before: Policy, after: Policy) -> Iterator[str]:
     held = before.holdout.basis_points if before.holdout else 0
     if after.holdout and after.holdout.version != before.stable and after.holdout.basis_points > held:
         yield f"version {after.holdout.version} would hold out more users"
-    arms = arm_versions(after) | {STABLE: before.stable}
+    divided = after.canaries or (after.holdout and after.holdout.version != before.stable)
+    if divided and after.assignment != before.assignment:
+        yield "units would be found in another way, and so be spread anew"
+    yield from _sent(before, after)
+
+
+def _sent(before: Policy, after: Policy) -> Iterator[str]:
+    """By overrides and rules, to another version than before and than the stable one."""
+    was, arms = arm_versions(before), arm_versions(after) | {STABLE: before.stable}
     for rule in after.rules:
-        if rule not in before.rules and arms[rule.arm] != before.stable:
+        had = rule in before.rules and was[rule.arm] == arms[rule.arm]
+        if not had and arms[rule.arm] != before.stable:
             yield f"a rule would send more requests to {rule.arm}"
     for unit, arm in after.overrides.items():
-        if before.overrides.get(unit) != arm and arms[arm] != before.stable:
+        if arms[arm] not in (before.stable, was.get(before.overrides.get(unit, ""))):
             yield f"unit {unit!r} would be sent to {arm}"

@@ -134,9 +134,14 @@ class Releases:
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            for version, shadow in pools_needed(self._try(change), change.command):
+            before, after = self._try(change)
+            for version, shadow in pools_needed(before.policy, after.policy, change.command):
                 await self._fleet.prepare(model, version, shadow=shadow)
         return await self._carry_out(change)
+
+    async def would(self, model: str, command: Command, *, etag: str | None) -> Release:
+        """The release as the command would leave it now; nothing is loaded and nothing kept. Raises as `change`."""
+        return self._try(_Change(model, await self._completed(model, command), etag, None, "", ""))[1]
 
     async def _completed(self, model: str, command: Command) -> Command:
         """A rollback to a revision with the policy that the store has for it."""
@@ -145,10 +150,10 @@ class Releases:
         kept = await self._store.revision(model, command.revision)
         return Rollback(command.revision, None if kept is None else kept.policy)
 
-    def _try(self, change: _Change) -> Release:
-        """The release the change starts from, if it may be made now."""
+    def _try(self, change: _Change) -> tuple[Release, Release]:
+        """The release the change starts from and the one it leads to, if it may be made now; of a new model: neither yet."""
         if isinstance(change.command, Register):
-            return self._current.get(change.model, unborn(change.model))
+            return (self._current.get(change.model, unborn(change.model)),) * 2
         current = self.get(change.model)
         etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
@@ -157,7 +162,7 @@ class Releases:
         adds = isinstance(change.command, SetOverrides) or change.command != Rollback()
         if longer and adds:
             overrides.check_all({**self._current, change.model: after}.values())
-        return current
+        return current, after
 
     async def _carry_out(self, change: _Change) -> Changed:
         """Waits for its turn; from then on the change is carried out even if the caller leaves."""
@@ -172,7 +177,7 @@ class Releases:
         answered = await self._recall(change.request)
         if answered is not None:
             return Changed(answered, await self._serve_owed())
-        before = self._try(change)
+        before, _ = self._try(change)
         after, facts = apply(before, change.command, self._clock_ms())
         if not facts:
             return Changed(before, await self._serve_owed())

@@ -219,7 +219,7 @@ async def test_a_rollback_to_a_revision_brings_what_the_store_has_kept(door: Doo
     await door.ask(RemoveCanary(2))
     door.fleet.prepared.clear()
     assert (await door.ask(Rollback(2), request_id="id-1")).policy == before
-    assert door.fleet.prepared == [("iris", 1, False), ("iris", 2, False)]
+    assert door.fleet.prepared == [("iris", 2, False)]
     assert (await door.ask(Rollback(2), request_id="id-1")).revision == 4
     with pytest.raises(Refused, match="iris has no revision 5; it is at revision 4"):
         await door.ask(Rollback(5))
