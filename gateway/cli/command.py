@@ -4,8 +4,8 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout and -o; `changes` adds --reason, --etag and --request-id to those. The function's first
-parameter gets them as one value.
+`asks` adds --admin, --timeout and -o, `writes` the same with one more notation; `changes` adds --reason, --etag and
+--request-id to those of `asks`. The function's first parameter gets them as one value.
 """
 
 import functools
@@ -38,13 +38,21 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Notation(StrEnum):
+    """What -o may say of a release."""
+
+    TABLE = "table"
+    JSON = "json"
+    TOML = "toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """The gateway a command talks to, and how the command answers."""
 
     address: str
     timeout_s: float
-    output: Output
+    output: Output | Notation
 
     @contextmanager
     def connect(self) -> Iterator["Admin"]:
@@ -57,7 +65,7 @@ class Gateway:
 
     def show(self, plain: object, table: Callable[[], None]) -> None:
         """Prints one JSON document, or calls `table`, as -o says."""
-        if self.output is Output.JSON:
+        if self.output == Output.JSON:
             typer.echo(json.dumps(plain, ensure_ascii=False))
         else:
             table()
@@ -82,6 +90,11 @@ OutputOption = Annotated[
     Output, typer.Option("--output", "-o", metavar="table|json", help="json: one JSON document on stdout.")
 ]
 
+NotationOption = Annotated[
+    Notation,
+    typer.Option("--output", "-o", metavar="table|json|toml", help="toml: a file for `cutover apply`."),
+]
+
 
 def _option(name: str, annotation: object, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -98,6 +111,7 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
 
 
 _ASKS = _shared(timeout_s=10.0)
+_WRITES = [*_ASKS[:-1], _option("output", NotationOption, Notation.TABLE)]
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
     _option(
@@ -121,11 +135,16 @@ _CHANGES = [
 
 def asks(function: Run) -> Run:
     """Adds the options of commands that read; the first parameter becomes a Gateway."""
+    return _extend(function, _ASKS, _gateway)
 
-    def context(admin: str, timeout: float, output: Output) -> Gateway:
-        return Gateway(admin, timeout, output)
 
-    return _extend(function, _ASKS, context)
+def writes(function: Run) -> Run:
+    """The same for those that can also write a file."""
+    return _extend(function, _WRITES, _gateway)
+
+
+def _gateway(admin: str, timeout: float, output: Output | Notation) -> Gateway:
+    return Gateway(admin, timeout, output)
 
 
 def changes(function: Run) -> Run:

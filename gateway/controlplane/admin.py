@@ -9,6 +9,7 @@ from gateway.controlplane.api.events import Events
 from gateway.controlplane.api.figures import Figures
 from gateway.controlplane.api.known import Known
 from gateway.controlplane.api.reading import Reading
+from gateway.controlplane.api.updating import Updating
 from gateway.controlplane.api.versions import Versions
 from gateway.controlplane.api.watching import Watching
 from gateway.controlplane.listener import require_free
@@ -46,6 +47,7 @@ class AdminService(AdminServicer):
             Reading(releases),
             Watching(releases),
             Changing(releases),
+            Updating(releases),
             Versions(releases, fleet, known),
             Figures(statistics, known),
             Events(store, known),

@@ -159,4 +159,5 @@ def verb(command: Command) -> str:
 
 def fingerprint(model: str, command: Command) -> str:
     """SHA-256 (hex) that tells whether a repeated request id still asks for the same thing."""
-    return hashlib.sha256(msgspec.json.encode((model, command), order="sorted")).hexdigest()
+    plain = msgspec.to_builtins((model, command), str_keys=True)
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()

@@ -151,7 +151,7 @@ class Releases:
         return Rollback(command.revision, None if kept is None else kept.policy)
 
     def _try(self, change: _Change) -> tuple[Release, Release]:
-        """The release the change starts from and the one it leads to, if it may be made now; of a new model: neither yet."""
+        """The release the change starts from, and the one it would lead to if that is known already; if it may."""
         if isinstance(change.command, Register):
             return (self._current.get(change.model, unborn(change.model)),) * 2
         current = self.get(change.model)
