@@ -1,15 +1,13 @@
 """Which pools must be ready before a change may take effect. Pure.
 
-Only what a change gives more to must be ready: taking traffic away from a broken version always works. What a version
-gets because another one loses it counts for nothing, nor does what the version gets that was stable: it had all.
+Only what a change gives more to must be ready (`reach`): taking traffic away from a broken version always works.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gateway.controlplane import ranges
+from gateway.controlplane import reach
 from gateway.controlplane.commands import Command, PrepareStandby, Rollback, SetCanary, SetShadow
-from gateway.routing.snapshot import Policy, Rule, arm_versions
+from gateway.routing.snapshot import Policy
 
 
 class Needed(NamedTuple):
@@ -33,54 +31,15 @@ def pools_needed(before: Policy, after: Policy, command: Command) -> tuple[Neede
 
 
 def grown(before: Policy, after: Policy) -> tuple[Needed, ...]:
-    """The pools that answer more requests after than before."""
-    versions = dict.fromkeys(_grown(before, after))
+    """The pools that answer more requests after than before. The version that was stable had all, and needs nothing."""
+    versions = dict.fromkeys(gain.version for gain in reach.gained(before, after))
     versions.pop(before.stable, None)
     return tuple(Needed(version, shadow=False) for version in versions)
 
 
 def at_hand(before: Policy, after: Policy) -> tuple[Needed, ...]:
-    """The pools that answer nobody and have to be there all the same: of a new standby, and for more copies."""
-    rates = {shadow.version: shadow.rate for shadow in before.shadows}
-    needed = [Needed(one.version, shadow=True) for one in after.shadows if one.rate > rates.get(one.version, 0)]
-    if after.standby not in (None, before.standby):
-        needed.append(Needed(after.standby, shadow=False))
-    return tuple(needed)
-
-
-def _grown(before: Policy, after: Policy) -> Iterator[int]:
-    if after.stable != before.stable:
-        yield after.stable
-    had = {canary.version: canary.ranges for canary in before.canaries if before.salt == after.salt}
-    for canary in after.canaries:
-        if not ranges.within(canary.ranges, had.get(canary.version, ())):
-            yield canary.version
-    kept, held = before.holdout, after.holdout
-    if held and not (
-        kept and (kept.version, kept.salt) == (held.version, held.salt) and ranges.within(held.ranges, kept.ranges)
-    ):
-        yield held.version
-    yield from _sent(before, after)
-
-
-def _sent(before: Policy, after: Policy) -> Iterator[int]:
-    """The versions that overrides and rules send somebody to whom they did not send there before."""
-    was, now = arm_versions(before), arm_versions(after)
-    if after.overrides is not before.overrides or was != now:
-        for unit, arm in after.overrides.items():
-            if was.get(before.overrides.get(unit, "")) != now[arm]:
-                yield now[arm]
-    matched = dict(_matches(before.rules, was))
-    for pair, version in _matches(after.rules, now):
-        if matched.get(pair) != version:
-            yield version
-
-
-def _matches(rules: Iterable[Rule], versions: dict[str, int]) -> Iterator[tuple[tuple[str, str], int]]:
-    """Which metadata leads to which version; the first match wins."""
-    seen = set()
-    for rule in rules:
-        for value in rule.values:
-            if (rule.key, value) not in seen:
-                seen.add((rule.key, value))
-                yield (rule.key, value), versions[rule.arm]
+    """The pools that answer nobody and have to be there all the same: for more copies, and of a new standby."""
+    needed = tuple(Needed(gain.version, shadow=True) for gain in reach.copied(before, after))
+    if after.standby is None or after.standby == before.standby:
+        return needed
+    return (*needed, Needed(after.standby, shadow=False))

@@ -57,8 +57,8 @@ def test_a_release_is_got_edited_looked_at_and_applied(cutover: Shell, tmp_path:
     file.write_text(cutover.toml())
     assert "nothing to do, revision 1" in cutover("apply", "-f", str(file))
     wanted = file.read_text() + (
-        '\n[[canaries]]\nversion = 2\npercent = 12.5\n\n[holdout]\nversion = 1\npercent = 5\n\n[[rules]]\nkey = "x-team"\n'
-        'values = ["qa"]\narm = "canary-2"\n\n[overrides]\nann = "canary-2"\n'
+        "\n[[canaries]]\nversion = 2\npercent = 12.5\n\n[holdout]\nversion = 1\npercent = 5\n"
+        '\n[[rules]]\nkey = "x-team"\nvalues = ["qa"]\narm = "canary-2"\n\n[overrides]\nann = "canary-2"\n'
     )
     file.write_text(wanted.replace("stable = 1\n", 'stable = 1\ntimeout = "250ms"\n'))
     assert cutover("apply", "-f", str(file), "--dry-run", code=Exit.DIFFERS).splitlines() == [

@@ -68,7 +68,7 @@ def live(*versions: int) -> tuple[Needed, ...]:
          (*live(5), Needed(3, shadow=True), *live(6))),
         (Declare(Declared(stable=8, holdout=Hold(100)), ("stable", "holdout")), live(8)),
         (Declare(Declared(stable=1, holdout=Hold(100, 9))), live(9)),
-        (Declare(Declared(rules=(Rule("x-team", ("qa",), "standby"), Rule("x", ("y",), "stable"))), ("rules",)), live(4)),
+        (Declare(Declared(rules=(Rule("x", ("y",), "standby"), Rule("x", ("z",), "stable"))), ("rules",)), live(4)),
     ],
 )  # fmt: skip
 def test_what_gets_more_traffic_must_be_ready(command: Command, needed: tuple[Needed, ...]) -> None:

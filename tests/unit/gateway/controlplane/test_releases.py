@@ -225,6 +225,17 @@ async def test_a_rollback_to_a_revision_brings_what_the_store_has_kept(door: Doo
         await door.ask(Rollback(5))
 
 
+async def test_what_would_be_is_told_and_nothing_done(door: Door) -> None:
+    before = door.releases.get("iris")
+    would = await door.releases.would("iris", SetCanary(2, 100), etag=etag(before))
+    assert (would.revision, [canary.version for canary in would.policy.canaries]) == (2, [2])
+    assert (door.releases.get("iris"), door.fleet.prepared, await door.revisions()) == (before, [], [1])
+    with pytest.raises(Refused, match="no standby"):
+        await door.releases.would("iris", Flip(), etag=etag(before))
+    with pytest.raises(Stale):
+        await door.releases.would("iris", SetCanary(2, 100), etag='"0-0"')
+
+
 async def test_changes_are_in_one_order_over_all_models(door: Door) -> None:
     await door.releases.register("wine", 1)
     assert (await door.ask(SetCanary(2, 100))).sequence == 3
