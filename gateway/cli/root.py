@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import changing, history, holding, loading, loadtest, overriding, reading, serving
+from gateway.cli import changing, declaring, history, holding, loading, loadtest, overriding, reading, serving
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -27,6 +27,7 @@ for part in (
     reading.app,
     history.app,
     changing.app,
+    declaring.app,
     holding.app,
     overriding.app,
     loading.app,
@@ -49,7 +50,7 @@ def _version(wanted: bool) -> None:
     "  cutover standby set digits 2\n"
     "  cutover flip digits --reason 'v2 met its SLO'\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage or cannot start, 3 gateway out of reach, 4 SLO missed, "
-    "130 interrupted."
+    "5 differs (apply --dry-run), 130 interrupted."
 )
 def cutover(
     version: Annotated[
