@@ -4,8 +4,9 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout and -o; `changes` adds --reason, --etag and --request-id to those. The function's first
-parameter gets them as one value.
+`asks` adds --admin, --timeout and -o, `waits` the same with more patience, `writes` with one more notation; `changes`
+adds --reason, --etag, --request-id and --dry-run to those of `waits`. The function's first parameter gets them as one
+value.
 """
 
 import functools
@@ -38,13 +39,21 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Notation(StrEnum):
+    """What -o may say of a release."""
+
+    TABLE = "table"
+    JSON = "json"
+    TOML = "toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """The gateway a command talks to, and how the command answers."""
 
     address: str
     timeout_s: float
-    output: Output
+    output: Output | Notation
 
     @contextmanager
     def connect(self) -> Iterator["Admin"]:
@@ -57,7 +66,7 @@ class Gateway:
 
     def show(self, plain: object, table: Callable[[], None]) -> None:
         """Prints one JSON document, or calls `table`, as -o says."""
-        if self.output is Output.JSON:
+        if self.output == Output.JSON:
             typer.echo(json.dumps(plain, ensure_ascii=False))
         else:
             table()
@@ -65,12 +74,13 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to be asked for; `etag` None: that of the release as it is now."""
+    """A change to be asked for; `etag` None: that of the release as it is now; `dry_run`: or only to be looked at."""
 
     gateway: Gateway
     reason: str
     etag: str | None
     request_id: str
+    dry_run: bool = False
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The name clients call.", show_default=False)]
@@ -80,6 +90,11 @@ Version = Annotated[
 ]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", metavar="table|json", help="json: one JSON document on stdout.")
+]
+
+NotationOption = Annotated[
+    Notation,
+    typer.Option("--output", "-o", metavar="table|json|toml", help="toml: a file for `cutover apply`."),
 ]
 
 
@@ -98,6 +113,9 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
 
 
 _ASKS = _shared(timeout_s=10.0)
+# Loading and warming a model takes its time.
+_WAITS = _shared(timeout_s=120.0)
+_WRITES = [*_ASKS[:-1], _option("output", NotationOption, Notation.TABLE)]
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
     _option(
@@ -114,35 +132,51 @@ _CHANGES = [
         ],
         None,
     ),
-    # A change may have to load and warm a model first.
-    *_shared(timeout_s=120.0),
+    _option(
+        "dry_run", Annotated[bool, typer.Option("--dry-run", help="Only say what would become of the release.")], False
+    ),
+    *_WAITS,
 ]
 
 
 def asks(function: Run) -> Run:
     """Adds the options of commands that read; the first parameter becomes a Gateway."""
+    return _extend(function, _ASKS, _gateway)
 
-    def context(admin: str, timeout: float, output: Output) -> Gateway:
-        return Gateway(admin, timeout, output)
 
-    return _extend(function, _ASKS, context)
+def waits(function: Run) -> Run:
+    """The same for those that may have to load a model."""
+    return _extend(function, _WAITS, _gateway)
+
+
+def writes(function: Run) -> Run:
+    """The same for those that can also write a file."""
+    return _extend(function, _WRITES, _gateway)
+
+
+def _gateway(admin: str, timeout: float, output: Output | Notation) -> Gateway:
+    return Gateway(admin, timeout, output)
 
 
 def changes(function: Run) -> Run:
     """Adds the options of commands that change a release; the first parameter becomes a Change."""
 
-    def context(reason: str, etag: str | None, request_id: str | None, **shared: Any) -> Change:
+    def context(reason: str, etag: str | None, request_id: str | None, dry_run: bool = False, **shared: Any) -> Change:
         gateway = Gateway(shared["admin"], shared["timeout"], shared["output"])
         if etag == "":
             raise Failure(Exit.USAGE, "--etag is empty: leave it out to change the release as it is now")
-        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()))
+        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()), dry_run)
 
     return _extend(function, _CHANGES, context)
 
 
 def _extend(function: Run, options: list[inspect.Parameter], context: Callable[..., object]) -> Run:
-    """`function` without its first parameter and with the options, which `context` turns into that parameter."""
+    """`function` without its first parameter and with the options, which `context` turns into that parameter.
+
+    An option of the function's own takes the place of one of the same name.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    options = [option for option in options if option.name not in {parameter.name for parameter in own}]
 
     @functools.wraps(function)
     def wrapper(**given: Any) -> None:
