@@ -133,6 +133,30 @@ async def test_commits_at_the_same_time_are_kept_one_after_another(store: Store)
     assert audit.verify(events) is None
 
 
+async def test_first_releases_are_kept_together_or_not_at_all(store: Store) -> None:
+    await fill(store)
+
+    def births(*models: str) -> list[tuple[Release, audit.Draft]]:
+        made = [apply(unborn(model), Register(1), now_ms=1) for model in models]
+        return [(after, audit.draft(fact, actor="ada", reason="", request_id="")) for after, (fact,) in made]
+
+    placed = await store.enrol(births("a", "b", "c"))
+    assert [(release.model, release.revision, release.sequence) for release in placed] == [
+        ("a", 1, 5),
+        ("b", 1, 6),
+        ("c", 1, 7),
+    ]
+    assert [await store.revision(release.model, 1) for release in placed] == placed
+    before = await store.releases()
+    assert set(before) == {"a", "b", "c", "iris"}
+    with pytest.raises(Stale, match="already"):
+        await store.enrol(births("d", "iris", "e"))
+    assert await store.releases() == before
+    events = await chain(store)
+    assert (len(events), audit.verify(events)) == (7, None)
+    assert await store.enrol([]) == []
+
+
 async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None:
     release = await fill(store)
     waiting = [asyncio.get_running_loop().create_task(chain(store)) for _ in range(5)]

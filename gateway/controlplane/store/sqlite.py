@@ -5,7 +5,7 @@ no second gateway shares it by accident, and SQLite's WAL reset race (two connec
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +74,11 @@ class SqliteStore:
         """See `Store.commit`."""
         self._check_identity()
         return await self._transaction(lambda db: sql.write_commit(db, expected_revision, release, event, request))
+
+    async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+        """See `Store.enrol`."""
+        self._check_identity()
+        return await self._transaction(lambda db: sql.write_births(db, births))
 
     async def since(self, sequence: int) -> list[Release]:
         """See `Store.since`."""
