@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gateway.controlplane import audit
-from gateway.controlplane.commands import SetCanary
-from gateway.controlplane.release import apply
+from gateway.controlplane.commands import Register, SetCanary
+from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store, Token, memory, sql, whole
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.postgres import PostgresStore
@@ -109,6 +109,30 @@ async def test_commits_at_the_same_time_are_kept_one_after_another(store: Store)
     events = await chain(store)
     assert len(events) == 20
     assert audit.verify(events) is None
+
+
+async def test_first_releases_are_kept_together_or_not_at_all(store: Store) -> None:
+    await fill(store)
+
+    def births(*models: str) -> list[tuple[Release, audit.Draft]]:
+        made = [apply(unborn(model), Register(1), now_ms=1) for model in models]
+        return [(after, audit.draft(fact, actor="ada", reason="", request_id="")) for after, (fact,) in made]
+
+    placed = await store.enrol(births("a", "b", "c"))
+    assert [(release.model, release.revision, release.sequence) for release in placed] == [
+        ("a", 1, 5),
+        ("b", 1, 6),
+        ("c", 1, 7),
+    ]
+    assert [await store.revision(release.model, 1) for release in placed] == placed
+    before = await store.releases()
+    assert set(before) == {"a", "b", "c", "iris"}
+    with pytest.raises(Stale, match="already"):
+        await store.enrol(births("d", "iris", "e"))
+    assert await store.releases() == before
+    events = await chain(store)
+    assert (len(events), audit.verify(events)) == (7, None)
+    assert await store.enrol([]) == []
 
 
 async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None:

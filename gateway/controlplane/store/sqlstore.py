@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +44,10 @@ class SqlStore(ABC):
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
         return await self._write(lambda db: sql.write_commit(db, expected_revision, release, event, request))
+
+    async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+        """See `Store.enrol`."""
+        return await self._write(lambda db: sql.write_births(db, births))
 
     async def note(self, event: Draft) -> AuditEvent:
         """See `Store.note`."""
