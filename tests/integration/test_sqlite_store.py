@@ -202,7 +202,7 @@ def kill_in_the_middle(path: Path, commits: int) -> int:
         return max(said + [int(line) for line in victim.stdout])
 
 
-@pytest.mark.parametrize("commits", [1, 7, 30])
+@pytest.mark.parametrize("commits", [7, pytest.param(30, marks=pytest.mark.slow)])
 async def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, commits: int) -> None:
     for _ in range(2):
         acknowledged = kill_in_the_middle(tmp_path / "cutover.db", commits)

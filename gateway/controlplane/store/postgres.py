@@ -79,6 +79,10 @@ class PostgresStore(SqlStore):
         """See `SqlStore`."""
         return await self.run(work, alone=True, tell=True)
 
+    async def _certain(self, work: Work[T]) -> T:
+        """See `SqlStore`: a commit that the server is still busy with comes first."""
+        return await self.run(work, alone=True)
+
     async def _run(self, work: Work[T], isolation: str, alone: bool, tell: bool) -> T:
         if self._engine is None:
             raise StoreFailed(f"store {self.driver} is closed")

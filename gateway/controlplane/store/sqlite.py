@@ -36,6 +36,8 @@ class SqliteStore(SqlStore):
         self._engine: AsyncEngine | None = None
         self._identity = (0, 0)
         self._lock = asyncio.Lock()
+        self._doubtful = False
+        """Something failed, and what it wrote may be in the file."""
 
     async def open(self) -> None:
         """Makes the directory, the file and the tables as needed."""
@@ -68,6 +70,10 @@ class SqliteStore(SqlStore):
         self._check_identity()
         return await self._transact(work)
 
+    async def _certain(self, work: Work[T]) -> T:
+        """See `SqlStore`."""
+        return await self._to_the_end(self._alone(work, certain=True))
+
     def _check_identity(self) -> None:
         """Writing on into a file that was deleted or replaced would acknowledge what no restart could find again."""
         if _identity(self._path) != self._identity:
@@ -82,15 +88,29 @@ class SqliteStore(SqlStore):
             )
         await upgrade.upgrade(connection, found)
 
-    async def _alone(self, work: Work[T]) -> T:
+    async def _alone(self, work: Work[T], *, certain: bool = False) -> T:
         async with self._lock:
             if self._engine is None:
                 raise StoreFailed(f"store {self._path} is closed")
             try:
+                if certain and self._doubtful:
+                    await _write_over(self._engine)
+                    self._doubtful = False
                 async with self._engine.begin() as connection:
                     return await work(connection)
             except DBAPIError as error:
+                self._doubtful = True
                 raise StoreFailed(f"store {self._path}: {error.orig}") from error
+
+
+async def _write_over(engine: AsyncEngine) -> None:
+    """A commit that could not be synced is taken back, but lies in the file, and the next start would find it.
+
+    Any other commit takes its place.
+    """
+    async with engine.begin() as connection:
+        number = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA user_version={(number + 1) % 2**31}")
 
 
 def _engine(path: Path, busy_timeout_s: float) -> AsyncEngine:
