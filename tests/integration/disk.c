@@ -3,13 +3,15 @@
    Whatever a program does to files under the folder DISK_FOLDER is written to DISK_LOG, in order: a header (kind,
    length of the path, offset, length of the data), the path, the data. Kinds: w(rite), s(ync), t(runcate), u(nlink).
    disk_fail(after, error, times): the next `after` operations work, then `times` of them fail with errno `error`
-   (-1: all); the first of them that writes is cut in half instead, as by a disk that fills up. */
+   (-1: all); the first of them that writes is cut in half instead, as by a disk that fills up.
+   With DISK_READ_ONLY no file under the folder can be opened for writing. */
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,4 +154,28 @@ int ftruncate64(int fd, off_t bytes) { return ftruncate(fd, bytes); }
 
 int unlink(const char *path) {
     return ours(path) ? did('u', -1, path, 0) : syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+static int opens(const char *path, int flags, mode_t mode) {
+    if (ours(path) && getenv("DISK_READ_ONLY") && flags & (O_WRONLY | O_RDWR | O_CREAT)) {
+        errno = EROFS;
+        return -1;
+    }
+    return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int open(const char *path, int flags, ...) {
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    return opens(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+    va_list more;
+    va_start(more, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    return opens(path, flags, mode);
 }

@@ -1,7 +1,8 @@
 """A store on a disk that stops after any step, or fails at any: what was acknowledged is there, and all of it."""
 
-import errno
+import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -17,24 +18,24 @@ from tests.integration.changes import chain
 from tests.integration.disk_user import FILE, MODEL, SAID
 
 SEED = 5
-pytestmark = pytest.mark.skipif(disk.COMPILER is None, reason="there is no C compiler")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if disk.COMPILER is None:
+        pytest.skip("there is no C compiler")
     return disk.build(tmp_path_factory.mktemp("disk"))
 
 
-def use(library: Path, folder: Path, *arguments: str, log: Path | None = None) -> str:
-    command = [sys.executable, "-m", "tests.integration.disk_user", *arguments]
-    environment = disk.environment(library, folder, log)
+def use(environment: dict[str, str], *arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "tests.integration.disk_user", *map(str, arguments)]
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def recorded(library: Path, tmp_path: Path, changes: int, sessions: int) -> list[disk.Step]:
     folder = tmp_path / "recorded"
     folder.mkdir()
-    use(library, folder, "record", str(folder), str(changes), str(sessions), log=tmp_path / "log")
+    use(disk.environment(library, folder, tmp_path / "log"), "record", folder, str(changes), str(sessions))
     return list(disk.steps(tmp_path / "log", folder))
 
 
@@ -83,11 +84,19 @@ async def test_a_kill_or_a_power_cut_loses_nothing(library: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+async def test_a_kill_or_a_power_cut_at_any_step_loses_nothing(library: Path, tmp_path: Path) -> None:
+    steps = recorded(library, tmp_path, changes=4, sessions=2)
+    assert await survives(steps, found_in(tmp_path)) == 8
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_a_kill_or_a_power_cut_at_any_step_of_a_long_life_loses_nothing(library: Path, tmp_path: Path) -> None:
+async def test_a_kill_or_a_power_cut_in_a_long_life_loses_nothing(library: Path, tmp_path: Path) -> None:
     """Long enough for the log to be written back into the database while it is used, and to begin anew."""
-    steps = recorded(library, tmp_path, changes=60, sessions=2)
-    assert await survives(steps, found_in(tmp_path)) == 120
+    steps = recorded(library, tmp_path, changes=100, sessions=2)
+    written_back = [step.name for step in steps].index(FILE, len(steps) // 4)
+    assert written_back < len(steps) // 2
+    assert await survives(steps, found_in(tmp_path), stride=13) == 200
 
 
 @pytest.mark.parametrize(
@@ -100,14 +109,33 @@ async def test_a_kill_or_a_power_cut_at_any_step_of_a_long_life_loses_nothing(li
     ],
 )
 def test_whichever_step_of_a_change_fails_all_of_it_fails(library: Path, tmp_path: Path, name: str, times: int) -> None:
-    assert hasattr(errno, name)
     folder = tmp_path / "state"
     folder.mkdir()
-    told = use(library, folder, "fail", str(folder), str(tmp_path / "copy"), name, str(times))
+    environment = disk.environment(library, folder)
+    check(use(environment, "fail", folder, tmp_path / "copy", name, str(times)))
+
+
+@pytest.mark.slow
+def test_wherever_a_file_may_not_grow_all_of_a_change_fails(tmp_path: Path) -> None:
+    """For machines without a compiler; a little less thorough."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    check(use({**os.environ}, "limit", folder, tmp_path / "copy"))
+
+
+def check(told: str) -> None:
     attempts: list[dict[str, Any]] = [json.loads(line) for line in told.splitlines()]
     assert len(attempts) > 10
-    assert [attempt["after"] for attempt in attempts] == list(range(len(attempts)))
     assert [attempt["failed"] for attempt in attempts] == [True] * (len(attempts) - 1) + [False]
     for attempt in attempts:
         assert attempt["found"] == attempt["before"] + (not attempt["failed"])
         assert attempt["copy"] == attempt["found"], "what was read is what a start finds"
+
+
+async def test_a_read_only_disk_stops_the_start(library: Path, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / FILE)
+    await store.open()
+    await store.close()
+    environment = disk.environment(library, tmp_path) | {"DISK_READ_ONLY": "1"}
+    said = await asyncio.to_thread(use, environment, "refused", tmp_path)
+    assert "; name a directory that can be written, on a disk that has room, with --state" in said

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.controlplane.store import Store, migrate
+from gateway.controlplane.store import Store, migrate, sql
 from gateway.controlplane.store.driver import STATEMENT_S, Driver
 from gateway.controlplane.store.hints import CHANNEL, Hints
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
@@ -48,7 +48,7 @@ class PostgresStore(SqlStore):
         )
         try:
             await self.run(lambda db: db.run_sync(migrate.migrate, str(self.driver)), alone=True)
-            await self.releases()
+            await self.run(sql.check_releases)
         except StoreFailed as error:
             await self.close()
             raise StartupError(f"{error}; {_remedy(error)}") from error

@@ -6,6 +6,7 @@ no second gateway shares it by accident, and SQLite's WAL reset race (two connec
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection
@@ -14,10 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from gateway.controlplane.store import Store, schema, upgrade
+from gateway.controlplane.store import Store, schema, sql, upgrade
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
 
+CHECKED_PAGES: Final = 16_384
+"""Up to this size (64 MiB) a file is looked through at every start: that takes 10 ms for each MiB."""
 _PRAGMAS = (
     "locking_mode=EXCLUSIVE",  # first: a WAL opened exclusively needs no shared memory, so network disks work too
     "journal_mode=WAL",
@@ -45,7 +48,7 @@ class SqliteStore(SqlStore):
         self._engine = _engine(self._path, self._busy_timeout_s)
         try:
             await self._transact(self._create)
-            await self.releases()
+            await self._transact(self._check)
             self._identity = _identity(self._path)
         except StoreFailed as error:
             await self.close()
@@ -87,6 +90,15 @@ class SqliteStore(SqlStore):
                 f"{schema.SCHEMA_VERSION}): start that version, or name another directory with --state"
             )
         await upgrade.upgrade(connection, found)
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        """Raises StoreFailed when something in the file is not as it was written."""
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        if pages <= CHECKED_PAGES:
+            found = (await connection.exec_driver_sql("PRAGMA integrity_check(1)")).scalar_one()
+            if found != "ok":
+                raise StoreFailed(f"store {self._path}: malformed: {found}")
+        await sql.check_releases(connection)
 
     async def _alone(self, work: Work[T], *, certain: bool = False) -> T:
         async with self._lock:
