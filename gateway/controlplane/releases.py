@@ -284,3 +284,5 @@ def _check_texts(request_id: str, reason: str, actor: str) -> None:
     for name, text, most in (*limits, ("actor", actor, MAX_TEXT_CHARS)):
         if len(text) > most:
             raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept")
+        if "\0" in text:
+            raise InvalidRequest(f"{name} has a zero byte, which not every store can keep")

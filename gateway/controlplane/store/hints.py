@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from gateway.controlplane.store.driver import Driver
+from gateway.controlplane.store.driver import Driver, said
 
 CHANNEL: Final = "cutover"
 CHECK_S: Final = 5.0
@@ -45,7 +45,7 @@ class Hints:
             try:
                 await self._session()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.debug("hints are missing", store=str(self._driver), cause=str(error))
+                log.debug("hints are missing", store=str(self._driver), cause=said(error))
             await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:

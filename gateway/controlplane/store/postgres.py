@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.controlplane.store import Store, migrate, sql
-from gateway.controlplane.store.driver import STATEMENT_S, Driver
+from gateway.controlplane.store.driver import STATEMENT_S, Driver, said
 from gateway.controlplane.store.hints import CHANNEL, Hints
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
@@ -94,7 +94,7 @@ class PostgresStore(SqlStore):
                     await _abandon(connection)
                     raise
         except BROKEN as error:
-            raise StoreFailed(f"store {self.driver}: {_said(_root(error))}") from error
+            raise StoreFailed(f"store {self.driver}: {said(_root(error))}") from error
 
 
 async def _transaction(connection: AsyncConnection, work: Work[T], alone: bool, tell: bool) -> T:
@@ -124,12 +124,6 @@ def _root(error: BaseException) -> BaseException:
         if isinstance(error, BROKEN):
             found = error
     return found
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not error.args:
-        return "the server does not answer"
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _remedy(error: BaseException) -> str:
