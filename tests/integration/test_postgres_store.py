@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.controlplane import audit
 from gateway.controlplane.commands import SetCanary
-from gateway.controlplane.store import driver, schema
+from gateway.controlplane.release import apply
+from gateway.controlplane.store import driver, schema, sql
 from gateway.controlplane.store.postgres import LOCK, PostgresStore
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import Stale, StartupError, StoreFailed
@@ -175,6 +176,35 @@ async def test_a_silent_server_is_given_up(far: PostgresStore, wire: Wire, monke
     assert found.revision in (4, 5), "it may have been kept"
     await commit(far, found, SetCanary(3, 600))
     assert audit.verify(await chain(far)) is None
+
+
+@pytest.mark.parametrize(("breakage", "kept"), [("silent", False), ("deaf", True), ("cut", False)])
+async def test_a_commit_without_an_answer_was_made_or_was_not(
+    far: PostgresStore, wire: Wire, monkeypatch: pytest.MonkeyPatch, breakage: str, kept: bool
+) -> None:
+    """Whichever it was: what is read afterwards stays."""
+    monkeypatch.setattr(driver, "STATEMENT_S", 0.2)
+    monkeypatch.setitem(driver.SETTINGS, "idle_in_transaction_session_timeout", "100")
+    await far.close()
+    await far.open()
+    release = await fill(far)
+    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
+    event = audit.draft(fact, actor="ada", reason="", request_id="")
+
+    async def change(connection: AsyncConnection) -> None:
+        await sql.write_commit(connection, release.revision, after, event, None)
+        if breakage == "cut":
+            wire.cut()
+        else:
+            wire.silence(answers_only=breakage == "deaf")
+
+    with pytest.raises(StoreFailed):
+        await far.run(change, alone=True)
+    wire.restore()
+    found = (await far.releases())["iris"]
+    assert found.revision == release.revision + kept
+    assert len(await chain(far)) == found.revision
+    assert (await commit(far, found, SetCanary(3, 600))).sequence == found.sequence + 1
 
 
 async def test_a_gateway_that_stands_still_in_a_change_is_put_out(

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.controlplane.store import Store, migrate, sql
@@ -22,7 +21,7 @@ from gateway.errors import StartupError, StoreFailed
 LOCK: Final = int.from_bytes(b"cutover", "big")
 """Of the database: other programs in it take other numbers."""
 CONNECTIONS: Final = 5
-BROKEN: Final = (DBAPIError, NoConnection, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+BROKEN: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgresStore(SqlStore):
@@ -55,6 +54,7 @@ class PostgresStore(SqlStore):
         except BaseException:
             await self.close()
             raise
+        self.hints.resume()
 
     async def close(self) -> None:
         """Waits for what is under way, then lets go of the connections."""
@@ -88,10 +88,13 @@ class PostgresStore(SqlStore):
             raise StoreFailed(f"store {self.driver} is closed")
         try:
             async with self._engine.execution_options(isolation_level=isolation).connect() as connection:
+                wire: Any = (await connection.get_raw_connection()).driver_connection
                 try:
                     return await _transaction(connection, work, alone, tell)
-                except OSError:
-                    await _abandon(connection)
+                except OSError:  # a silent server: asking it to roll back would only wait once more
+                    wire.terminate()
+                    if not connection.invalidated:
+                        await connection.invalidate()
                     raise
         except BROKEN as error:
             raise StoreFailed(f"store {self.driver}: {said(_root(error))}") from error
@@ -107,13 +110,6 @@ async def _transaction(connection: AsyncConnection, work: Work[T], alone: bool, 
         await connection.execute(select(func.pg_notify(CHANNEL, "")))
     await connection.commit()
     return result
-
-
-async def _abandon(connection: AsyncConnection) -> None:
-    """Of a server that is silent: asking it to roll back would only wait once more."""
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    driver.terminate()
-    await connection.invalidate()
 
 
 def _root(error: BaseException) -> BaseException:
