@@ -137,7 +137,7 @@ class Gateway:
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)
-        await registry.announce(releases.register)
+        await registry.announce(releases.register_all)
         await self._open(lifetime, fleet, proxies)
         admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics), releases)
         self._watch(registry, fleet, releases)
@@ -251,7 +251,7 @@ class Gateway:
             self._say_problems(fleet.problems())
 
         self._say_problems(fleet.problems())
-        self._tasks.start(registry.watch(looked, releases.register), "models directory")
+        self._tasks.start(registry.watch(looked, releases.register_all), "models directory")
 
     def _say_problems(self, problems: Sequence[str]) -> None:
         """Each problem once, until it is gone and comes back."""
