@@ -28,7 +28,7 @@ from gateway.controlplane.lifetime import Lifetime
 from gateway.controlplane.listener import require_free, reserved_port
 from gateway.controlplane.processes import Launcher, python_module
 from gateway.controlplane.proxies import Proxies
-from gateway.controlplane.registry import Registry
+from gateway.controlplane.registry import NewModels, Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.controlplane.tasks import Tasks
@@ -137,10 +137,12 @@ class Gateway:
         self._start_fleet(fleet, proxies)
         await releases.start()
         self._parts.push_async_callback(releases.close)
-        await registry.announce(releases.register_all)
+        new_models = releases.register_all if server.release_new_models else None
+        if new_models is not None:
+            await registry.announce(new_models)
         await self._open(lifetime, fleet, proxies)
         admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics), releases)
-        self._watch(registry, fleet, releases)
+        self._watch(registry, fleet, new_models)
         await fleet.until_settled()
         self._say_ready(fleet, releases)
         self._say_settings_of_nobody(registry)
@@ -245,13 +247,13 @@ class Gateway:
             self._client_socket.publish()
         await lifetime.end_orphans(self._config.server.drain_grace)
 
-    def _watch(self, registry: Registry, fleet: LocalFleet, releases: Releases) -> None:
+    def _watch(self, registry: Registry, fleet: LocalFleet, new_models: NewModels | None) -> None:
         def looked() -> None:
             fleet.registry_changed()
             self._say_problems(fleet.problems())
 
         self._say_problems(fleet.problems())
-        self._tasks.start(registry.watch(looked, releases.register_all), "models directory")
+        self._tasks.start(registry.watch(looked, new_models), "models directory")
 
     def _say_problems(self, problems: Sequence[str]) -> None:
         """Each problem once, until it is gone and comes back."""

@@ -19,7 +19,7 @@ from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"

@@ -75,9 +75,10 @@ def require_directory(root: Path) -> None:
 class Walk:
     """Looks at a models directory again and again, at what may have changed.
 
-    The first look sees everything. A later one sees what is new, what changed of late (by the time of the model's folder,
-    or by what an earlier look found), and, in turn, FOLDERS_PER_LOOK of the others: a change that shows in no folder's
-    time, such as a file that is overwritten, is found once its turn comes. Small directories are seen whole every time.
+    The first look sees everything. A later one sees what is new, what changed of late (by the time of the model's
+    folder, or by what an earlier look found), and, in turn, FOLDERS_PER_LOOK of the others: a change that shows in no
+    folder's time, such as a file that is overwritten, is found once its turn comes. Small directories are seen whole
+    every time.
     """
 
     def __init__(self, root: Path) -> None:
@@ -170,7 +171,9 @@ def _look_at_model(model: Path) -> Found:
         entries = _entries(model)
         for entry in entries:
             if not entry.is_dir():
-                problems.append(f"{name}/{entry.name}: does not belong here; put it into {name}/<version>/ or remove it")
+                problems.append(
+                    f"{name}/{entry.name}: does not belong here; put it into {name}/<version>/ or remove it"
+                )
             elif not VERSION.fullmatch(entry.name):
                 problems.append(
                     f"{name}/{entry.name}: a version is an integer from 1; rename the folder, for example to 1"

@@ -40,7 +40,7 @@ class Shelf:
     def look(self, found: Found, rested_ns: int | None) -> list[int]:
         """Takes note of a look; returns the versions to be read.
 
-        `rested_ns`: at the first look, files that have not changed since then (nanoseconds since the epoch) are at rest.
+        `rested_ns`: at the first look, files that have not changed since then (ns since the epoch) are at rest.
         """
         before, self.found = self.found.versions, found
         still = set()

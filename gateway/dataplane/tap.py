@@ -6,7 +6,6 @@ from typing import Final
 from gateway.observe.histogram import BUCKET_COUNT, index
 from gateway.routing.outcome import BatchReport, SeriesReport, ShadowReport, SizeReport, size_class
 
-
 UNUSED: Final[list[int]] = []
 """Buckets of a series that has counted nothing: most of a thousand models answer nobody in a given second."""
 

@@ -78,7 +78,7 @@ def test_a_look_sees_what_stirs_and_of_the_rest_so_many_in_turn(
     assert sorted(walk.look().models) == models, "the first look sees all"
     seen = [sorted(walk.look().models) for _ in range(3)]
     assert [len(looked) for looked in seen] == [2, 2, 2], "two folders each"
-    assert sorted(sum(seen, [])) == models, "all in turn"
+    assert sorted(model for looked in seen for model in looked) == models, "all in turn"
     assert sorted(walk.look(restless={"m3"}).models) == ["m0", "m1", "m3"]
     put(tmp_path, "m5", 2)
     looks = [walk.look() for _ in range(4)]
