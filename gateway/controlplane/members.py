@@ -1,9 +1,9 @@
 """The gateways on one store, as one of them sees the others: who must still confirm a change, and who need not. Pure.
 
 Times are of the monotonic clock of whoever looks; nobody's wall clock is believed, the database's neither. A gateway
-renews its row; as long as its row says what it said, its last renewal was sent before it was first seen. So once the row
-has stood still for longer than the lease in it, all proxies of that gateway have stopped by themselves: they count from
-before the renewal was sent. A gateway that comes back applies what it missed before its proxies answer again.
+renews its row; as long as its row says what it said, its last renewal was sent before that was first seen. So once the
+row has stood still for longer than the lease in it, all proxies of that gateway have stopped by themselves: they count
+from before the renewal was sent. A gateway that comes back applies what it missed before its proxies answer again.
 """
 
 import math

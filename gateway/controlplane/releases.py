@@ -1,22 +1,28 @@
 """The one door to releases, for people and controllers.
 
 A change goes: seen before? -> etag -> would the release allow it? -> pools ready -> (one at a time) etag and rules
-again -> store -> fleet -> answer. What the store has taken is served, whatever becomes of the caller: nothing
-acknowledged is lost, and nothing half done is left behind.
+again -> store -> fleet -> other gateways -> answer. What the store has taken is served, whatever becomes of the caller:
+nothing acknowledged is lost, and nothing half done is left behind.
+
+The store has the only order of changes. Others on it change releases, too: this gateway takes over what is new there
+before it decides anything, and whenever it is told to (`catch_up`).
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
 
 from gateway.controlplane import audit, etag, overrides
 from gateway.controlplane.commands import Command, Register, Rollback, SetOverrides, fingerprint, verb
+from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied, Fleet
 from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
+from gateway.controlplane.store.members import Pool
 from gateway.controlplane.watch import Watch
 from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
@@ -53,12 +59,19 @@ class Changed(msgspec.Struct, frozen=True):
 class Releases:
     """Holds the current releases; changes them one at a time."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock_ms: Callable[[], int]) -> None:
-        """`store` must be open; `clock_ms` gives milliseconds since the epoch."""
+    def __init__(self, store: Store, fleet: Fleet, clock_ms: Callable[[], int], peers: Peers | None = None) -> None:
+        """`store` must be open; `clock_ms` gives milliseconds since the epoch. `peers` None: nobody else writes."""
         self._store = store
         self._fleet = fleet
         self._clock_ms = clock_ms
+        self._peers = peers
         self._current: dict[str, Release] = {}
+        self._known = 0
+        """Every change up to this sequence is in the current releases."""
+        self.served = 0
+        """Every change up to this sequence is served by every proxy of this gateway."""
+        self.served_by: tuple[Applied, ...] = ()
+        """The proxies that came to serve what was new last."""
         self._lock = asyncio.Lock()
         self._change: asyncio.Task[Changed] | None = None
         self._retry: asyncio.Task[None] | None = None
@@ -70,8 +83,9 @@ class Releases:
 
     async def start(self) -> None:
         """Loads the releases and serves them. Raises what the store and the fleet raise."""
-        self._current = await self._store.releases()
-        await self._fleet.serve(self._current)
+        self._adopt((await self._store.releases()).values())
+        self.served_by = await self._fleet.serve(self._current)
+        self.served, self._unserved = self._known, False
 
     async def close(self) -> None:
         """Waits for the change under way; ends every watch. The store and the fleet stay their owners' business."""
@@ -111,7 +125,8 @@ class Releases:
         reason = "first version of this model"
         try:
             return (await self._carry_out(_Change(model, Register(version), None, None, reason, GATEWAY))).release
-        except Refused:  # somebody else registered it while this call waited for its turn
+        except (Refused, Stale):  # somebody else registered it while this call waited for its turn
+            await self.catch_up()
             return self.get(model)
 
     async def change(
@@ -124,19 +139,58 @@ class Releases:
         reason: str = "",
         actor: str,
     ) -> Changed:
-        """Carries out the command and returns the release once every proxy serves it.
+        """Carries out the command and returns the release once every proxy of every gateway serves it.
 
         `etag`: of the release the change was decided on. `request_id`: the same id again gets the first answer again;
         empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; the
         last two can mean that the change was kept all the same: read it again.
         """
         _check_texts(request_id, reason, actor)
+        if self._peers is not None:
+            await self.catch_up()
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            for version, shadow in pools_needed(self._try(change), change.command):
-                await self._fleet.prepare(model, version, shadow=shadow)
-        return await self._carry_out(change)
+            needed = pools_needed(self._try(change), change.command)
+            await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
+        begun_s = time.monotonic()
+        return await self._confirmed(await self._carry_out(change), begun_s)
+
+    async def catch_up(self) -> None:
+        """Takes over what is new in the store; serves it and what else is owed. Raises StoreFailed and NotReady."""
+        async with self._lock:
+            await self._settle()
+            await self._serve_owed()
+
+    async def _prepare(self, pools: Sequence[Pool]) -> None:
+        """Here and on the other gateways side by side."""
+        if self._peers is None:
+            await self._prepare_here(pools)
+            return
+        loop = asyncio.get_running_loop()
+        both = [loop.create_task(self._prepare_here(pools)), loop.create_task(self._peers.prepare(pools))]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _prepare_here(self, pools: Sequence[Pool]) -> None:
+        for pool in pools:
+            await self._fleet.prepare(pool.model, pool.version, shadow=pool.shadow)
+
+    async def _confirmed(self, changed: Changed, begun_s: float) -> Changed:
+        """The answer, once the other gateways serve the change as well. Raises NotReady when one does not."""
+        if self._peers is None:
+            return changed
+        release = changed.release
+        try:
+            others = await self._peers.confirm(release.sequence, begun_s)
+        except NotReady as error:
+            kept = f"the change of {release.model} is kept (revision {release.revision})"
+            raise NotReady(f"{kept}, but {error}") from None
+        return Changed(release, (*changed.applied, *others))
 
     async def _completed(self, model: str, command: Command) -> Command:
         """A rollback to a revision with the policy that the store has for it."""
@@ -180,7 +234,7 @@ class Releases:
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
         after = await self._commit(before.revision, after, event, change.request)
-        self._adopt({**self._current, after.model: after})
+        await self._take_in(after)
         log.info(
             "release changed",
             model=after.model,
@@ -209,17 +263,31 @@ class Releases:
             self._retry_later()
             raise
 
-    async def _settle(self) -> None:
-        """After a commit that failed: takes over what the store really has."""
-        if self._doubtful:
-            stored = await self._store.releases()
-            self._doubtful = False
-            self._adopt(stored)
+    async def _take_in(self, changed: Release) -> None:
+        """Adopts what was committed, after what others have committed before. Raises NotReady."""
+        if self._peers is None or changed.sequence == self._known + 1:
+            self._adopt([changed])
+            return
+        try:
+            self._adopt(await self._store.since(self._known))
+        except StoreFailed as error:
+            self._doubtful = True
+            self._retry_later()
+            said = f"the change of {changed.model} is kept (revision {changed.revision}) and will be served later"
+            raise NotReady(f"{said}: {error}") from error
 
-    def _adopt(self, releases: dict[str, Release]) -> None:
-        """Makes these the current releases, tells the watches, and notes that they are to be served."""
-        changed = [release for model, release in releases.items() if self._current.get(model) != release]
-        self._current = releases
+    async def _settle(self) -> None:
+        """Takes over what the store really has: after a commit that failed, and where others write as well."""
+        if self._doubtful or self._peers is not None:
+            news = await self._store.since(self._known)
+            self._doubtful = False
+            self._adopt(news)
+
+    def _adopt(self, news: Iterable[Release]) -> None:
+        """Puts these among the current releases, tells the watches, and notes that they are to be served."""
+        changed = [release for release in news if self._current.get(release.model) != release]
+        self._current = self._current | {release.model: release for release in changed}
+        self._known = max((self._known, *(release.sequence for release in changed)))
         self._unserved = self._unserved or bool(changed)
         for watch in tuple(self._watches):
             for release in changed:
@@ -230,6 +298,7 @@ class Releases:
 
     async def _serve(self, what: str) -> tuple[Applied, ...]:
         """Raises NotReady when the fleet fails; then it is tried again in the background."""
+        known = self._known
         try:
             applied = await self._fleet.serve(self._current)
         except RequestError as error:
@@ -240,6 +309,7 @@ class Releases:
             log.exception("releases could not be served")
             raise NotReady(f"{what} and will be served as soon as the proxies answer; see the log") from error
         self._unserved = False
+        self.served, self.served_by = known, applied
         return applied
 
     def _serve_failed(self) -> None:
