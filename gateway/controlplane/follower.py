@@ -107,6 +107,9 @@ class Follower:
             except RequestError as error:
                 self._say("out of step with the store", in_step=False, cause=str(error))
                 await asyncio.sleep(BEAT_S)
+            except Exception:  # whatever one round met must not end all following
+                log.exception("following the other gateways failed; trying again")
+                await asyncio.sleep(BEAT_S)
             if not self._owes_word:
                 await self._hints.after(heard, BEAT_S)
 
