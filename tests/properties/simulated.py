@@ -187,7 +187,7 @@ class SimulatedGateway:
         follower = Follower(members, peers, releases, fleet, fleet, self._lease_s)
         follower._clock_s = self.clock_s
         self._networks = store, members
-        self._follower, self._peers, self._life = follower, peers, releases
+        self._follower, self._peers = follower, peers
         await releases.start()
         for model in MODELS:
             await releases.register(model, 1)
@@ -211,8 +211,6 @@ class SimulatedGateway:
         for network in self._networks:
             network.dead = True
         if self._follower is not None:
-            if (retry := self._life._retry) is not None:
-                retry.cancel()
             await self._follower._tasks.close()
             self._follower._hints.end()
             self._peers.close()
@@ -383,8 +381,10 @@ class World:
         await self._conclude()
         for gateway in self.gateways:
             await gateway.kill()
-        if self.sent:
-            await asyncio.wait(self.sent)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _conclude(self) -> None:
         """Everybody serves everything; the log is whole; what was acknowledged was kept, once."""
