@@ -10,7 +10,8 @@ before it decides anything, and whenever it is told to (`catch_up`).
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -24,16 +25,20 @@ from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
 from gateway.controlplane.store.members import Pool
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"
 """The actor of what the gateway does by itself."""
+FIRST: Final = "first version of this model"
+"""The reason."""
 MAX_TEXT_CHARS = 1_000
 """Longest reason and actor."""
 MAX_REQUEST_ID_CHARS = 128
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -73,10 +78,10 @@ class Releases:
         self.served_by: tuple[Applied, ...] = ()
         """The proxies that came to serve what was new last."""
         self._lock = asyncio.Lock()
-        self._change: asyncio.Task[Changed] | None = None
+        self._working: asyncio.Task[Any] | None = None
         self._retry: asyncio.Task[None] | None = None
-        self._unserved = False
-        """The fleet has not confirmed the current releases yet."""
+        self._owed: dict[str, Release] = {}
+        """What the fleet has not confirmed yet."""
         self._doubtful = False
         """A commit failed and may have been kept all the same."""
         self._watches: set[Watch] = set()
@@ -85,7 +90,7 @@ class Releases:
         """Loads the releases and serves them. Raises what the store and the fleet raise."""
         self._adopt((await self._store.releases()).values())
         self.served_by = await self._fleet.serve(self._current)
-        self.served, self._unserved = self._known, False
+        self.served, self._owed = self._known, {}
 
     async def close(self) -> None:
         """Waits for the change under way; ends every watch. The store and the fleet stay their owners' business."""
@@ -120,14 +125,28 @@ class Releases:
 
     async def register(self, model: str, version: int) -> Release:
         """Gives a model that is seen for the first time its first release; one that has a release keeps it."""
-        if model in self._current:
-            return self._current[model]
-        reason = "first version of this model"
-        try:
-            return (await self._carry_out(_Change(model, Register(version), None, None, reason, GATEWAY))).release
-        except (Refused, Stale):  # somebody else registered it while this call waited for its turn
-            await self.catch_up()
-            return self.get(model)
+        await self.register_all({model: version})
+        return self.get(model)
+
+    async def register_all(self, versions: Mapping[str, int]) -> None:
+        """Gives those of the models that have no release their first one: all of them at once, or none."""
+        if versions.keys() - self._current.keys():
+            try:
+                await self._in_turn(self._enrol(versions))
+            except Stale:  # another gateway was first with one of them
+                await self._in_turn(self._enrol(versions))
+
+    async def _enrol(self, versions: Mapping[str, int]) -> None:
+        await self._settle()
+        births = []
+        for model in sorted(versions.keys() - self._current.keys()):
+            after, (fact,) = apply(unborn(model), Register(versions[model]), self._clock_ms())
+            births.append((after, audit.draft(fact, actor=GATEWAY, reason=FIRST, request_id="")))
+        if not births:  # somebody else released them while this call waited for its turn
+            return
+        await self._take_in(await self._kept(self._store.enrol(births)))
+        log.info("models released", models=[release.model for release, _ in births])
+        await self._serve(f"first releases of {len(births)} models are kept")
 
     async def change(
         self,
@@ -154,7 +173,7 @@ class Releases:
             needed = pools_needed(self._try(change), change.command)
             await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
         begun_s = time.monotonic()
-        return await self._confirmed(await self._carry_out(change), begun_s)
+        return await self._confirmed(await self._in_turn(self._decide(change)), begun_s)
 
     async def catch_up(self) -> None:
         """Takes over what is new in the store; serves it and what else is owed. Raises StoreFailed and NotReady."""
@@ -201,8 +220,6 @@ class Releases:
 
     def _try(self, change: _Change) -> Release:
         """The release the change starts from, if it may be made now."""
-        if isinstance(change.command, Register):
-            return self._current.get(change.model, unborn(change.model))
         current = self.get(change.model)
         etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
@@ -213,12 +230,17 @@ class Releases:
             overrides.check_all({**self._current, change.model: after}.values())
         return current
 
-    async def _carry_out(self, change: _Change) -> Changed:
-        """Waits for its turn; from then on the change is carried out even if the caller leaves."""
-        await self._lock.acquire()
-        self._change = asyncio.get_running_loop().create_task(self._decide(change))
-        self._change.add_done_callback(lambda _: self._lock.release())
-        return await asyncio.shield(self._change)
+    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for its turn; from then on the work is carried out even if the caller leaves."""
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            work.close()
+            raise
+        task = asyncio.get_running_loop().create_task(work)
+        self._working = task
+        task.add_done_callback(lambda _: self._lock.release())
+        return await asyncio.shield(task)
 
     async def _decide(self, change: _Change) -> Changed:
         """Commits and serves; only one runs at any time."""
@@ -233,8 +255,8 @@ class Releases:
         request_id = change.request.request_id if change.request else ""
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
-        after = await self._commit(before.revision, after, event, change.request)
-        await self._take_in(after)
+        after = await self._kept(self._store.commit(before.revision, after, event, change.request))
+        await self._take_in([after])
         log.info(
             "release changed",
             model=after.model,
@@ -254,26 +276,27 @@ class Releases:
             raise InvalidRequest(f"request id {request.request_id} was used for another command; take a new one")
         return recalled.release
 
-    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> Release:
-        """The release with its sequence."""
+    async def _kept(self, commit: Awaitable[T]) -> T:
+        """What the store says of a commit."""
         try:
-            return await self._store.commit(revision, after, event, request)
+            return await commit
         except (StoreFailed, Stale):
             self._doubtful = True
             self._retry_later()
             raise
 
-    async def _take_in(self, changed: Release) -> None:
+    async def _take_in(self, changed: Sequence[Release]) -> None:
         """Adopts what was committed, after what others have committed before. Raises NotReady."""
-        if self._peers is None or changed.sequence == self._known + 1:
-            self._adopt([changed])
+        if self._peers is None or changed[-1].sequence == self._known + len(changed):
+            self._adopt(changed)
             return
         try:
             self._adopt(await self._store.since(self._known))
         except StoreFailed as error:
             self._doubtful = True
             self._retry_later()
-            said = f"the change of {changed.model} is kept (revision {changed.revision}) and will be served later"
+            first = changed[0]
+            said = f"the change of {first.model} is kept (revision {first.revision}) and will be served later"
             raise NotReady(f"{said}: {error}") from error
 
     async def _settle(self) -> None:
@@ -283,38 +306,34 @@ class Releases:
             self._doubtful = False
             self._adopt(news)
 
-    def _adopt(self, news: Iterable[Release]) -> None:
-        """Puts these among the current releases, tells the watches, and notes that they are to be served."""
-        changed = [release for release in news if self._current.get(release.model) != release]
-        self._current = self._current | {release.model: release for release in changed}
+    def _adopt(self, releases: Iterable[Release]) -> None:
+        """Makes these current, tells the watches, and notes that they are to be served."""
+        changed = [release for release in releases if self._current.get(release.model) != release]
+        for release in changed:
+            self._current[release.model] = self._owed[release.model] = release
         self._known = max((self._known, *(release.sequence for release in changed)))
-        self._unserved = self._unserved or bool(changed)
         for watch in tuple(self._watches):
             for release in changed:
                 watch.put(release)
 
     async def _serve_owed(self) -> tuple[Applied, ...]:
-        return await self._serve("an earlier change is kept") if self._unserved else ()
+        return await self._serve("an earlier change is kept") if self._owed else ()
 
     async def _serve(self, what: str) -> tuple[Applied, ...]:
         """Raises NotReady when the fleet fails; then it is tried again in the background."""
         known = self._known
         try:
-            applied = await self._fleet.serve(self._current)
+            applied = await self._fleet.serve(self._owed)
         except RequestError as error:
-            self._serve_failed()
+            self._retry_later()
             raise NotReady(f"{what} and will be served as soon as the proxies answer: {error}") from error
         except Exception as error:
-            self._serve_failed()
+            self._retry_later()
             log.exception("releases could not be served")
             raise NotReady(f"{what} and will be served as soon as the proxies answer; see the log") from error
-        self._unserved = False
+        self._owed = {}
         self.served, self.served_by = known, applied
         return applied
-
-    def _serve_failed(self) -> None:
-        self._unserved = True
-        self._retry_later()
 
     def _retry_later(self) -> None:
         if self._retry is None or self._retry.done():
@@ -322,7 +341,7 @@ class Releases:
 
     async def _retry_until_settled(self) -> None:
         wait_s = FIRST_RETRY_S
-        while self._unserved or self._doubtful:
+        while self._owed or self._doubtful:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_RETRY_S)
             async with self._lock:

@@ -396,7 +396,7 @@ class World:
             if (found := gateway.answers_by()) != [newest, newest]:
                 self.problems.append(f"{gateway.name} answers by {found} in the end, not by {newest}")
         times = Counter(event.request_id for event in events if event.request_id)
-        self.problems += [f"{request_id} was carried out {count} times" for request_id, count in times.items() if count > 1]
+        self.problems += [f"{request} was carried out {count} times" for request, count in times.items() if count > 1]
         for request_id, release in self.acknowledged.items():
             if await self.store.revision(release.model, release.revision) != release:
                 self.problems.append(f"{request_id} was acknowledged as {release.revision}, which was not kept")

@@ -1,5 +1,7 @@
 """What a store asks of an SQL database, inside a transaction that its caller has begun. The same for every database."""
 
+from collections.abc import Sequence
+
 import msgspec
 from sqlalchemy import Insert, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -69,12 +71,41 @@ async def write_commit(
     return placed
 
 
+async def write_births(connection: AsyncConnection, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+    """Writes first releases and their events with a statement for each table, however many there are.
+
+    The caller commits. Raises Stale, then the caller rolls back.
+    """
+    if not births:
+        return []
+    newest = (await connection.execute(select(func.max(schema.releases.c.sequence)))).scalar_one() or 0
+    placed = [
+        msgspec.structs.replace(release, sequence=newest + number) for number, (release, _) in enumerate(births, 1)
+    ]
+    rows = [row_of(release) for release in placed]
+    try:
+        await connection.execute(insert(schema.releases), rows)
+    except IntegrityError:
+        raise Stale("the store has a release of one of the new models already: read it again") from None
+    await connection.execute(insert(schema.revisions), rows)
+    await _write_events(connection, [event for _, event in births])
+    return placed
+
+
 async def write_note(connection: AsyncConnection, event: Draft) -> AuditEvent:
     """Adds an event to the chain."""
+    (linked,) = await _write_events(connection, [event])
+    return linked
+
+
+async def _write_events(connection: AsyncConnection, events: Sequence[Draft]) -> list[AuditEvent]:
     newest = select(schema.audit.c.sequence, schema.audit.c.hash).order_by(schema.audit.c.sequence.desc()).limit(1)
     row = (await connection.execute(newest)).one_or_none()
-    linked = link(GENESIS, 1, event) if row is None else link(row.hash, row.sequence + 1, event)
-    await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(linked)))
+    before, sequence = (GENESIS, 0) if row is None else (row.hash, row.sequence)
+    linked: list[AuditEvent] = []
+    for event in events:
+        linked.append(link(linked[-1].hash if linked else before, sequence + len(linked) + 1, event))
+    await connection.execute(insert(schema.audit), [msgspec.structs.asdict(one) for one in linked])
     return linked
 
 

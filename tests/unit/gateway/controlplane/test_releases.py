@@ -177,7 +177,7 @@ async def test_what_the_rules_refuse_is_not_even_prepared(door: Door) -> None:
     with pytest.raises(InvalidRequest, match="basis_points"):
         await door.ask(SetCanary(2, 0))
     with pytest.raises(Refused, match="already"):
-        await door.ask(Register(1), given="any")
+        await door.ask(Register(1))
     assert door.fleet.prepared == []
     assert await door.revisions() == [1]
 
