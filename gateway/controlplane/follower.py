@@ -20,7 +20,7 @@ from gateway.controlplane.peers import Hints, Peers
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.members import Members, Preparation, Report
 from gateway.controlplane.tasks import Tasks
-from gateway.errors import RequestError, StoreFailed
+from gateway.errors import NotReady, RequestError, StoreFailed
 
 log = structlog.get_logger()
 
@@ -61,6 +61,8 @@ class Follower:
         self._pledge = Pledge(lease_s)
         self._clock_s: Callable[[], float] = time.monotonic
         self._incarnation = ""
+        self._incarnations: set[str] = set()
+        """All that this gateway has had: a join may be carried out late."""
         self._told = 0
         """What the row says that is served."""
         self._only_ours_answer = False
@@ -70,11 +72,12 @@ class Follower:
         self._hints = Hints(members)
         self._tasks = Tasks()
 
-    async def join(self) -> None:
+    async def join(self, *, orphans: bool) -> None:
         """Enters this gateway, and takes over what was changed up to now; before its proxies answer anybody.
 
-        Raises StoreFailed and NotReady.
+        `orphans`: proxies of an earlier life still answer, until `only_ours_answer`. Raises StoreFailed and NotReady.
         """
+        self._only_ours_answer = not orphans
         await self._enter()
         await self._releases.catch_up()
         self._tasks.start(self._follow(), "following the other gateways")
@@ -86,14 +89,16 @@ class Follower:
 
     async def close(self) -> None:
         """Leaves, once its proxies answer nobody any more."""
-        self._hints.end()
         await self._tasks.close()
+        self._hints.end()
+        self._peers.close()
         if self._incarnation:
             with contextlib.suppress(StoreFailed, TimeoutError):
                 await asyncio.wait_for(self._members.leave(self._peers.own, self._incarnation), LEAVE_S)
 
     async def _enter(self) -> None:
         self._incarnation = uuid4().hex
+        self._incarnations.add(self._incarnation)
         self._told = 0
         self._pledge = Pledge(self._pledge.lease_s)
         await self._members.join(self._peers.own, self._incarnation, Report())
@@ -155,9 +160,12 @@ class Follower:
 
     async def _come_back(self) -> None:
         """The others have counted this gateway out, and changes may have been made without it."""
-        log.error("this gateway was fenced by another; it answers again once it has caught up")
         now_s = self._clock_s()
         self._proxies.lease(now_s)
+        for member in await self._members.members():
+            if member.id == self._peers.own and member.incarnation not in self._incarnations:
+                raise NotReady(f"another gateway is called {member.id}: give each its own name (store.gateway)")
+        log.error("this gateway was fenced by another; it answers again once it has caught up")
         await self._enter()
         await self._releases.catch_up()
         lease_s = self._pledge.lease_s

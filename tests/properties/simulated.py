@@ -191,8 +191,8 @@ class SimulatedGateway:
         await releases.start()
         for model in MODELS:
             await releases.register(model, 1)
-        await follower.join()
         orphans = tuple(self.fleets)
+        await follower.join(orphans=bool(orphans))
         self.fleets.append(fleet)
         self._world.check(f"{self.name} has opened")
         await asyncio.sleep(self._world.random.uniform(0, 1.0))
