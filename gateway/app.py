@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -23,9 +24,11 @@ from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.clientsocket import ClientSocket
 from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.follower import Follower
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
 from gateway.controlplane.listener import require_free, reserved_port
+from gateway.controlplane.peers import Peers
 from gateway.controlplane.processes import Launcher, python_module
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import NewModels, Registry
@@ -114,7 +117,7 @@ class Gateway:
         _check_certificates(config)
         _check_trace_file(config)
         grpc_port = self._reserve_ports(lifetime)
-        store, _ = choose(server.state, config.store.url, config.store.password_file)
+        store, members = choose(server.state, config.store.url, config.store.password_file)
         await store.open()
         self._parts.push_async_callback(store.close)
         await registry.settle()
@@ -128,19 +131,24 @@ class Gateway:
             proxies.client_socket = self._client_socket.fileno()
         host = WorkerHost(launcher, python_module("workers"), lifetime.run_dir)
         fleet = LocalFleet(registry, proxies, host, config.fleet_settings())
-        releases = Releases(store, fleet, lambda: time.time_ns() // 1_000_000)
+        peers = Peers(members, config.store.gateway or _name(grpc_port), _now_ms) if members is not None else None
+        releases = Releases(store, fleet, _now_ms, peers)
+        follower = None
+        if members is not None and peers is not None:
+            lease_s = config.store.lease if config.store.cut_off == "stop" else 0.0
+            follower = Follower(members, peers, releases, fleet, proxies, lease_s)
         http_port = await self._start_http(statistics, releases, fleet, proxies)
         models = Models(registry, releases, fleet, may_control=config.triton.model_control == "explicit")
         regions = Regions(fleet.share, allowed=config.triton.shared_memory)
         self._answer_errands(models, regions, statistics, releases, proxies)
-        self._start_fleet(fleet, proxies)
+        self._start_fleet(fleet, proxies, follower)
         await releases.start()
         self._parts.push_async_callback(releases.close)
         new_models = releases.register_all if server.release_new_models else None
         if new_models is not None:
             await registry.announce(new_models)
-        await self._open(lifetime, fleet, proxies)
-        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics), releases)
+        await self._open(lifetime, fleet, proxies, follower)
+        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics, peers), releases)
         self._watch(registry, fleet, new_models)
         await fleet.until_settled()
         self._say_ready(fleet, releases)
@@ -231,20 +239,26 @@ class Gateway:
         for close in (errands.close, tracer.close):
             self._parts.push_async_callback(close)
 
-    def _start_fleet(self, fleet: LocalFleet, proxies: Proxies) -> None:
+    def _start_fleet(self, fleet: LocalFleet, proxies: Proxies, follower: Follower | None) -> None:
         fleet.start()
         self._parts.push_async_callback(fleet.close)
+        if follower is not None:
+            self._parts.push_async_callback(follower.close)
         self._parts.push_async_callback(proxies.drain)
 
-    async def _open(self, lifetime: Lifetime, fleet: LocalFleet, proxies: Proxies) -> None:
+    async def _open(self, lifetime: Lifetime, fleet: LocalFleet, proxies: Proxies, follower: Follower | None) -> None:
         """From here on our proxies answer clients, and afterwards nobody else does."""
         if lifetime.has_orphans:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(fleet.until_settled(), TAKE_OVER_WAIT_S)
+        if follower is not None:
+            await follower.join(orphans=lifetime.has_orphans)
         await proxies.start(PROXY_START_S)
         if self._client_socket is not None:
             self._client_socket.publish()
         await lifetime.end_orphans(self._config.server.drain_grace)
+        if follower is not None:
+            follower.only_ours_answer()
 
     def _watch(self, registry: Registry, fleet: LocalFleet, new_models: NewModels | None) -> None:
         def looked() -> None:
@@ -274,6 +288,15 @@ class Gateway:
         """A name with a slip of the pen in it would change nothing, and nobody would know."""
         for model in sorted(self._config.models.keys() - {model for model, _ in registry.versions}):
             log.warning("settings for a model that is not in the models directory", setting=f"models.{model}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _name(grpc_port: int) -> str:
+    """What the other gateways call this one, unless the configuration names it."""
+    return f"{socket.gethostname()}:{grpc_port}"
 
 
 def _check_certificates(config: Config) -> None:

@@ -65,6 +65,7 @@ class Refusal(StrEnum):
     SHARES_TOO_HIGH = "SHARES_TOO_HIGH"
     TOO_MANY_OVERRIDES = "TOO_MANY_OVERRIDES"
     CANNOT_BE_LOADED = "CANNOT_BE_LOADED"
+    GATEWAY_LIVES = "GATEWAY_LIVES"
 
 
 class CutoverError(Exception):

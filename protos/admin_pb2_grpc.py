@@ -139,6 +139,16 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
+        self.ListGateways = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListGateways',
+                request_serializer=protos_dot_admin__pb2.ListGatewaysRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListGatewaysResponse.FromString,
+                _registered_method=True)
+        self.FenceGateway = channel.unary_unary(
+                '/cutover.admin.v1.Admin/FenceGateway',
+                request_serializer=protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.FenceGatewayResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -283,6 +293,21 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGateways(self, request, context):
+        """The gateways that share the store, and what each serves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FenceGateway(self, request, context):
+        """An operator's word that a gateway and its proxies are dead: changes do not wait for it any more. One that is not
+        silent is refused (FAILED_PRECONDITION).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -390,6 +415,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveHoldout,
                     request_deserializer=protos_dot_admin__pb2.RemoveHoldoutRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'ListGateways': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGateways,
+                    request_deserializer=protos_dot_admin__pb2.ListGatewaysRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListGatewaysResponse.SerializeToString,
+            ),
+            'FenceGateway': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceGateway,
+                    request_deserializer=protos_dot_admin__pb2.FenceGatewayRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.FenceGatewayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -959,6 +994,60 @@ class Admin:
             '/cutover.admin.v1.Admin/RemoveHoldout',
             protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGateways(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListGateways',
+            protos_dot_admin__pb2.ListGatewaysRequest.SerializeToString,
+            protos_dot_admin__pb2.ListGatewaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceGateway(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/FenceGateway',
+            protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
+            protos_dot_admin__pb2.FenceGatewayResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -108,6 +108,15 @@ class Admin:
         release: pb.Release = self._call(getattr(self._stub, method), request)
         return release
 
+    def gateways(self) -> pb.ListGatewaysResponse:
+        """The gateways that share the store."""
+        response: pb.ListGatewaysResponse = self._call(self._stub.ListGateways, pb.ListGatewaysRequest())
+        return response
+
+    def fence(self, gateway: str, reason: str) -> None:
+        """Says that a gateway is dead."""
+        self._call(self._stub.FenceGateway, pb.FenceGatewayRequest(name=f"gateways/{gateway}", reason=reason))
+
     def watch(self, model: str | None) -> "Watch":
         """The current state of one or all releases, then every change."""
         name = release_name(model) if model is not None else ""

@@ -26,12 +26,14 @@ from gateway.controlplane.commands import (
 from gateway.controlplane.listener import require_free
 from gateway.controlplane.messages import (
     event_message,
+    gateway_message,
     overrides_message,
     proxy_messages,
     release_message,
     statistics_messages,
     version_message,
 )
+from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.repository import problems_of
@@ -85,11 +87,15 @@ Change = (
 class AdminService(AdminServicer):
     """Every RPC of `protos/admin.proto`; errors leave as exceptions of `gateway.errors` (see `statuses`)."""
 
-    def __init__(self, releases: Releases, store: Store, fleet: Fleet, statistics: Statistics) -> None:
+    def __init__(
+        self, releases: Releases, store: Store, fleet: Fleet, statistics: Statistics, peers: Peers | None = None
+    ) -> None:
+        """`peers` None: the store is not shared."""
         self._releases = releases
         self._store = store
         self._fleet = fleet
         self._statistics = statistics
+        self._peers = peers
         self._watches = 0
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
@@ -195,6 +201,20 @@ class AdminService(AdminServicer):
         known = {release.model for release in self._releases.list()} | {one.model for one in self._fleet.statuses()}
         if model is not None and model not in known:
             raise NotFound(f"there is no model {model}; models: {', '.join(sorted(known)) or 'none'}")
+
+    async def ListGateways(self, request: pb.ListGatewaysRequest, context: Context) -> pb.ListGatewaysResponse:
+        if self._peers is None:
+            return pb.ListGatewaysResponse()
+        own, found = self._peers.own, await self._peers.everybody()
+        gateways = [gateway_message(one, silent=silent, answering=one.id == own) for one, silent in found]
+        return pb.ListGatewaysResponse(gateways=gateways)
+
+    async def FenceGateway(self, request: pb.FenceGatewayRequest, context: Context) -> pb.FenceGatewayResponse:
+        gateway = names.gateway_of(request.name)
+        if self._peers is None:
+            raise NotFound("no other gateway shares this one's store")
+        await self._peers.fence(gateway, request.reason, _actor(context))
+        return pb.FenceGatewayResponse()
 
     async def _change(self, request: Change, command: Command, context: Context) -> pb.Release:
         changed = await self._releases.change(

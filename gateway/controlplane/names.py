@@ -1,10 +1,13 @@
-"""Resource names of the admin API: models/{model}, models/{model}/release, models/{model}/versions/{version}."""
+"""Resource names of the admin API: models/{model}, models/{model}/release, models/{model}/versions/{version},
+gateways/{gateway}.
+"""
 
 import re
 
 from gateway.errors import InvalidRequest
 
 _PARENT = re.compile(r"models/([^/]+)")
+_GATEWAY = re.compile(r"gateways/([^/]+)")
 _RELEASE = re.compile(r"models/([^/]+)/release")
 
 
@@ -16,6 +19,19 @@ def release_name(model: str) -> str:
 def version_name(model: str, version: int) -> str:
     """The name of a version."""
     return f"models/{model}/versions/{version}"
+
+
+def gateway_name(gateway: str) -> str:
+    """The name of a gateway."""
+    return f"gateways/{gateway}"
+
+
+def gateway_of(name: str) -> str:
+    """The gateway of `gateways/{gateway}`. Raises InvalidRequest."""
+    found = _GATEWAY.fullmatch(name)
+    if found is None:
+        raise InvalidRequest(f"name must be gateways/{{gateway}}, not {name[:200]!r}")
+    return found[1]
 
 
 def model_of_release(name: str) -> str:
