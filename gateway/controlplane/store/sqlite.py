@@ -63,6 +63,11 @@ class SqliteStore(SqlStore):
         """See `SqlStore`: one connection, so that nobody else writes anyway."""
         return await self._to_the_end(self._alone(work))
 
+    async def since(self, sequence: int) -> list[Release]:
+        """See `Store.since`. What is asked again and again notices that the file has gone."""
+        self._check_identity()
+        return await super().since(sequence)
+
     async def _write(self, work: Work[T]) -> T:
         """See `SqlStore`."""
         self._check_identity()
