@@ -17,6 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from gateway.controlplane.store import Store, schema, upgrade
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
+from gateway.routing.snapshot import Release
 
 _PRAGMAS = (
     "locking_mode=EXCLUSIVE",  # first: a WAL opened exclusively needs no shared memory, so network disks work too
