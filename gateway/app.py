@@ -24,8 +24,8 @@ from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.clientsocket import ClientSocket
 from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
-from gateway.controlplane.guarded import GuardedStore
 from gateway.controlplane.follower import Follower
+from gateway.controlplane.guarded import GuardedStore
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
 from gateway.controlplane.listener import require_free, reserved_port

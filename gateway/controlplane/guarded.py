@@ -153,7 +153,6 @@ class GuardedStore:
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
 
-
         async def commit() -> list[Release]:
             return [await self._store.commit(expected_revision, release, event, request)]
 

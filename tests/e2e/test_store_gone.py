@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests import models
 from tests.e2e.calls import ask
 from tests.e2e.waiting import eventually
-from tests.serving import Gateway, ServingError, serving
+from tests.serving import CUTOVER, Gateway, ServingError, serving
 
 
 def flipped(models_dir: Path, state_dir: Path) -> Gateway:
@@ -51,6 +52,37 @@ def test_a_broken_store_is_no_end_of_serving_and_an_older_one_no_way_back(models
         assert ask(older.target, "number")[0] == 1, "not as the store has it"
         assert "older than what was served" in refused(older)
         assert older.metric("cutover_store_up") == 0
+
+
+@pytest.mark.slow
+def test_a_backup_is_restored_and_a_copy_put_back_by_hand_is_accepted(models_dir: Path, state_dir: Path) -> None:
+    gateway = flipped(models_dir, state_dir)
+    copy = state_dir.with_name("copy.jsonl")
+    try:
+        gateway.cutover("backup", str(copy))
+        gateway.cutover("rollback", "number", "--reason", "test")
+        assert ask(gateway.target, "number")[0] == 2
+    finally:
+        gateway.stop()
+    done = subprocess.run([CUTOVER, "restore", copy, "--state", state_dir], capture_output=True, text=True, check=True)
+    assert "number: now revision 5, for newer ones were served" in done.stdout
+    with serving(models_dir, state_dir) as restored:
+        assert ask(restored.target, "number")[0] == 1, "as it was when it was copied"
+        assert restored.metric("cutover_store_up") == 1
+        assert "restore" in restored.cutover("audit").stdout
+        restored.cutover("audit", "--verify")
+        restored.cutover("rollback", "number", "--reason", "test")
+        assert ask(restored.target, "number")[0] == 2
+    for left in state_dir.glob("cutover.db*"):
+        left.unlink()
+    shutil.copy(state_dir / "old.db", state_dir / "cutover.db")
+    command = [CUTOVER, "restore", "--accept", "--state", state_dir]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "number: now revision 7" in done.stdout
+    with serving(models_dir, state_dir) as accepted:
+        assert ask(accepted.target, "number")[0] == 2, "as before the flip"
+        accepted.cutover("flip", "number", "--reason", "test")
+        assert ask(accepted.target, "number")[0] == 1
 
 
 @pytest.mark.slow
