@@ -22,17 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (
-    serving.app,
-    reading.app,
-    changing.app,
-    holding.app,
-    overriding.app,
-    gateways.app,
-    backing.app,
-    loadtest.app,
-):
-    app.add_typer(part)
+for room in (serving, reading, changing, holding, overriding, gateways, backing, loadtest):
+    app.add_typer(room.app)
 
 
 def _version(wanted: bool) -> None:

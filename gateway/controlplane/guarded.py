@@ -1,7 +1,7 @@
 """The store of a gateway that serves on without it: it may be gone, or may have been put back to an older state.
 
-While it is, nothing new is taken over from it and nothing is written to it, so that a release never goes back by itself:
-changes are refused with the reason. What it still says (the audit log) can be read.
+While it is, nothing new is taken over from it and nothing is written to it, so that a release never goes back by
+itself: changes are refused with the reason. What it still says (the audit log) can be read.
 """
 
 import asyncio

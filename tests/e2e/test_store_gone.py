@@ -76,8 +76,8 @@ def test_a_backup_is_restored_and_a_copy_put_back_by_hand_is_accepted(models_dir
     for left in state_dir.glob("cutover.db*"):
         left.unlink()
     shutil.copy(state_dir / "old.db", state_dir / "cutover.db")
-    command = [CUTOVER, "restore", "--accept", "--state", state_dir]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    accepting = [str(CUTOVER), "restore", "--accept", "--state", str(state_dir)]
+    done = subprocess.run(accepting, capture_output=True, text=True, check=True)
     assert "number: now revision 7" in done.stdout
     with serving(models_dir, state_dir) as accepted:
         assert ask(accepted.target, "number")[0] == 2, "as before the flip"
@@ -105,5 +105,5 @@ def test_without_anything_that_was_served_a_broken_store_is_no_start(models_dir:
     models.save(models_dir, "number", 1, models.constant(1))
     state_dir.mkdir(exist_ok=True)
     (state_dir / "cutover.db").write_bytes(b"this is no database" * 1000)
-    with pytest.raises(ServingError, match="ended with 2: .*not a database; restore it from a backup"):
+    with pytest.raises(ServingError, match=r"ended with 2: .*not a database; restore it from a backup"):
         Gateway(models_dir, state_dir)

@@ -30,6 +30,7 @@ def test_all_commands_are_there() -> None:
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
+        *("backup", "restore"),
     }
 
 
