@@ -64,6 +64,11 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/cutover.admin.v1.Admin/Backup',
+                request_serializer=protos_dot_admin__pb2.BackupRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.BackupResponse.FromString,
+                _registered_method=True)
         self.ListOverrides = channel.unary_unary(
                 '/cutover.admin.v1.Admin/ListOverrides',
                 request_serializer=protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
@@ -187,6 +192,13 @@ class AdminServicer:
 
     def ListAuditEvents(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """Everything the store holds at one moment, while changes go on: what `cutover restore` takes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -340,6 +352,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=protos_dot_admin__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=protos_dot_admin__pb2.BackupRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.BackupResponse.SerializeToString,
             ),
             'ListOverrides': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOverrides,
@@ -589,6 +606,33 @@ class Admin:
             '/cutover.admin.v1.Admin/ListAuditEvents',
             protos_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
             protos_dot_admin__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/Backup',
+            protos_dot_admin__pb2.BackupRequest.SerializeToString,
+            protos_dot_admin__pb2.BackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

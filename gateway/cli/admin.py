@@ -103,6 +103,14 @@ class Admin:
                 break
         return found
 
+    def backup(self) -> Iterator[bytes]:
+        """Everything the store holds, piece by piece; however long it takes."""
+        try:
+            for piece in self._stub.Backup(pb.BackupRequest(), metadata=self._metadata):
+                yield piece.lines
+        except grpc.RpcError as error:
+            raise self.failure(error) from error
+
     def change(self, method: str, request: Message) -> pb.Release:
         """Asks for a change, such as `change("Flip", pb.FlipRequest(...))`, and returns the release after it."""
         release: pb.Release = self._call(getattr(self._stub, method), request)

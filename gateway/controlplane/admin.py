@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from gateway.controlplane import names, pages
+from gateway.controlplane.api.copying import Copying
 from gateway.controlplane.commands import (
     Abort,
     Command,
@@ -96,6 +97,7 @@ class AdminService(AdminServicer):
         self._fleet = fleet
         self._statistics = statistics
         self._peers = peers
+        self._copying = Copying(store)
         self._watches = 0
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
@@ -129,6 +131,10 @@ class AdminService(AdminServicer):
         self._check_known(model)
         found = statistics_messages(self._statistics, model)
         return pb.ListStatisticsResponse(statistics=found, proxies=proxy_messages(self._statistics))
+
+    async def Backup(self, request: pb.BackupRequest, context: Context) -> AsyncIterator[pb.BackupResponse]:
+        async for piece in self._copying.Backup(request, context):
+            yield piece
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
         model = names.model_of_parent(request.parent)

@@ -81,6 +81,15 @@ class Follower:
         await self._releases.catch_up()
         self._tasks.start(self._follow(), "following the other gateways")
 
+    def stay_apart(self) -> None:
+        """Begins although there is no store: it enters once there is one. Until then, proxies that only answer while
+        they have a lease answer nobody.
+        """
+        if self._pledge.lease_s:
+            self._proxies.lease(self._clock_s())
+        self._in_step = False
+        self._tasks.start(self._follow(), "following the other gateways")
+
     def only_ours_answer(self) -> None:
         """From now on no process of an earlier life of this gateway does: it can be said what is served."""
         self._only_ours_answer = True
@@ -163,7 +172,8 @@ class Follower:
         for member, silent in await self._peers.everybody():
             if member.id == self._peers.own and member.incarnation not in self._incarnations and not silent:
                 raise NotReady(f"another gateway is called {member.id}: give each its own name (store.gateway)")
-        log.error("this gateway was fenced by another; it answers again once it has caught up")
+        if self._incarnation:
+            log.error("this gateway was fenced by another; it answers again once it has caught up")
         await self._enter()
         await self._releases.catch_up()
         lease_s = self._pledge.lease_s

@@ -156,7 +156,7 @@ class Proxies:
         return epoch
 
     async def publish(self, update: Update) -> tuple[Applied, ...]:
-        """Sends the update and returns when no proxy admits a request under an older snapshot: which did what, by index.
+        """Sends the update and returns when no proxy admits a request under an older snapshot: who did what, by index.
 
         Runs without a pause up to the sending, so updates built in order are sent in order.
         """

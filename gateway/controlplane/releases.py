@@ -86,9 +86,19 @@ class Releases:
         """A commit failed and may have been kept all the same."""
         self._watches: set[Watch] = set()
 
-    async def start(self) -> None:
-        """Loads the releases and serves them. Raises what the store and the fleet raise."""
-        self._adopt((await self._store.releases()).values())
+    async def start(self, fallback: Mapping[str, Release] | None = None) -> None:
+        """Loads the releases and serves them. Raises what the store and the fleet raise.
+
+        `fallback`: what is served while the store does not say anything else.
+        """
+        try:
+            found = await self._store.releases()
+        except StoreFailed:
+            if fallback is None:
+                raise
+            found, self._doubtful = {**fallback}, True
+            self._retry_later()
+        self._adopt(found.values())
         self.served_by = await self._fleet.serve(self._current)
         self.served, self._owed = self._known, {}
 
@@ -347,7 +357,7 @@ class Releases:
             self._retry = asyncio.get_running_loop().create_task(self._retry_until_settled())
 
     async def _retry_until_settled(self) -> None:
-        wait_s = FIRST_RETRY_S
+        wait_s, told = FIRST_RETRY_S, ""
         while self._owed or self._doubtful:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_RETRY_S)
@@ -356,7 +366,8 @@ class Releases:
                     await self._settle()
                     await self._serve_owed()
                 except RequestError as error:
-                    log.warning("releases still not served", cause=str(error))
+                    if told != (told := str(error)):
+                        log.warning("releases are not in step with the store", cause=told)
 
 
 def _check_texts(request_id: str, reason: str, actor: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from gateway.controlplane.store import Store, schema, upgrade
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
+from gateway.routing.snapshot import Release
 
 _PRAGMAS = (
     "locking_mode=EXCLUSIVE",  # first: a WAL opened exclusively needs no shared memory, so network disks work too
@@ -62,6 +63,11 @@ class SqliteStore(SqlStore):
     async def _transact(self, work: Work[T]) -> T:
         """See `SqlStore`: one connection, so that nobody else writes anyway."""
         return await self._to_the_end(self._alone(work))
+
+    async def since(self, sequence: int) -> list[Release]:
+        """See `Store.since`. What is asked again and again notices that the file has gone."""
+        self._check_identity()
+        return await super().since(sequence)
 
     async def _write(self, work: Work[T]) -> T:
         """See `SqlStore`."""

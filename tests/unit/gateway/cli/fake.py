@@ -42,6 +42,7 @@ class FakeAdmin(AdminServicer):
         self.proxies: list[pb.Proxy] = []
         self.overrides: dict[str, str] = {}
         self.events: list[pb.AuditEvent] = []
+        self.backup: list[bytes] = []
         self.requests: list[Any] = []
         self.metadata: dict[str, str] = {}
         self.error: tuple[grpc.StatusCode, str] | None = None
@@ -56,6 +57,10 @@ class FakeAdmin(AdminServicer):
 
     def GetRelease(self, request: pb.GetReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
         return self._find(request.name, context)
+
+    def Backup(self, request: pb.BackupRequest, context: grpc.ServicerContext) -> Iterator[pb.BackupResponse]:
+        for lines in self.backup:
+            yield pb.BackupResponse(lines=lines)
 
     def ListReleases(self, request: pb.ListReleasesRequest, context: grpc.ServicerContext) -> pb.ListReleasesResponse:
         return pb.ListReleasesResponse(releases=self.releases.values())
