@@ -1,9 +1,8 @@
 """Keeps one gateway in step with the others on its store.
 
-Again and again: take over what is new, renew the own row and say in it what is served, look who else is there, take
-over what came before the renewal, and only then let the proxies answer until the new lease is over. So whoever is
-counted out, because its row stood still, has proxies that answer nobody; and whoever comes back answers nobody by what
-is old.
+Again and again: take over what is new, renew the own row and say in it what is served, and let the proxies answer until
+the new lease is over. Whoever is counted out, because its row stood still for longer than that, loses the row in the
+same step: it finds that out when it would renew it, and answers nobody until it has caught up.
 """
 
 import asyncio
@@ -147,7 +146,6 @@ class Follower:
             return
         self._told = report.applied_sequence
         others = await self._peers.look()
-        await self._releases.catch_up()
         if self._only_ours_answer:
             await self._renew(sent_s, report.lease_ms / 1000, peers=bool(others))
         for question in await self._members.asked(self._peers.own):
@@ -159,7 +157,7 @@ class Follower:
         return self._in_step and self._only_ours_answer and self._releases.served > self._told
 
     async def _renew(self, sent_s: float, written_s: float, *, peers: bool) -> None:
-        """Lets the proxies answer for another while: all that was changed before the row was renewed is served."""
+        """Lets the proxies answer for another while, counted from before the row was renewed."""
         pledge = self._pledge.renewed(written_s, peers=peers)
         if pledge.lease_s:
             self._proxies.lease(sent_s + pledge.lease_s if pledge.held else None)
@@ -171,8 +169,8 @@ class Follower:
         """The others have counted this gateway out, and changes may have been made without it."""
         now_s = self._clock_s()
         self._proxies.lease(now_s)
-        for member in await self._members.members():
-            if member.id == self._peers.own and member.incarnation not in self._incarnations:
+        for member, silent in await self._peers.everybody():
+            if member.id == self._peers.own and member.incarnation not in self._incarnations and not silent:
                 raise NotReady(f"another gateway is called {member.id}: give each its own name (store.gateway)")
         if self._incarnation:
             log.error("this gateway was fenced by another; it answers again once it has caught up")

@@ -3,7 +3,7 @@
 Times are of the monotonic clock of whoever looks; nobody's wall clock is believed, the database's neither. A gateway
 renews its row; as long as its row says what it said, its last renewal was sent before that was first seen. So once the
 row has stood still for longer than the lease in it, all proxies of that gateway have stopped by themselves: they count
-from before the renewal was sent. A gateway that comes back applies what it missed before its proxies answer again.
+from before the renewal was sent. Whoever finds that removes the row, if it still stands still.
 """
 
 import math
@@ -60,7 +60,7 @@ def owing(sightings: Iterable[Sighting], sequence: int) -> list[Sighting]:
 
 
 def lapsed(sightings: Iterable[Sighting], now_s: float) -> list[Sighting]:
-    """The gateways that answer nobody until they have caught up, and may be removed if their rows still stand still."""
+    """The gateways whose proxies have stopped by themselves, if their rows still stand still."""
     return [one for one in sightings if now_s >= one.lapses_s]
 
 
@@ -84,7 +84,7 @@ class Pledge(msgspec.Struct, frozen=True):
         return self.lease_s if self.held and self.peers else 0.0
 
     def renewed(self, written_s: float, *, peers: bool) -> "Pledge":
-        """After its row said `written_s`, and all changes that were there then have been applied.
+        """After its row was renewed, and said `written_s`.
 
         If `held`, the proxies may answer until the lease is over, counted from before that renewal was sent; else for
         ever. Before a pledge that is held for the first time is written, every proxy must have heard of it.

@@ -265,7 +265,14 @@ class Releases:
         request_id = change.request.request_id if change.request else ""
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
-        after = await self._kept(self._store.commit(before.revision, after, event, change.request))
+        try:
+            after = await self._kept(self._store.commit(before.revision, after, event, change.request))
+        except Stale:
+            answered = await self._recall(change.request)  # another gateway may have carried it out
+            if answered is None:
+                raise
+            await self._settle()
+            return Changed(answered, await self._serve_owed())
         await self._take_in([after])
         log.info(
             "release changed",

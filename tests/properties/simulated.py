@@ -27,6 +27,7 @@ T = TypeVar("T")
 MODELS = ("iris", "wine")
 NAMES = ("a", "b", "c")
 LEASE_S = 3.0
+SETTLED_S = 15.0
 TIMEOUT_S = 2.0
 """How long a gateway waits for the store before it gives a call up, which may be carried out all the same."""
 
@@ -93,7 +94,7 @@ class Network:
 
     async def _delay(self) -> None:
         chance = self._world.random
-        is_late = chance.random() < 0.01 and not self._world.calm
+        is_late = chance.random() < 0.03 and not self._world.calm
         await asyncio.sleep(chance.uniform(0, 4.0) if is_late else chance.uniform(0.0005, 0.005))
 
     def subscribe(self, heard: Callable[[], None]) -> Callable[[], None]:
@@ -377,7 +378,7 @@ class World:
             await self.bring_up(gateway)
         await asyncio.gather(self.storm(blows), *(self.operate(operator, changes) for operator in range(3)))
         self.calm = True
-        await asyncio.sleep(3 * LEASE_S)
+        await asyncio.sleep(SETTLED_S)
         await self._conclude()
         for gateway in self.gateways:
             await gateway.kill()
