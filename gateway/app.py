@@ -21,6 +21,7 @@ from gateway import __version__, logs
 from gateway.config import Config
 from gateway.config.schema import is_loopback
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.api.gateways import Gateways
 from gateway.controlplane.clientsocket import ClientSocket
 from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
@@ -154,7 +155,9 @@ class Gateway:
         if new_models is not None:
             await registry.announce(new_models)
         await self._open(lifetime, fleet, proxies, follower, store)
-        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics, peers), releases)
+        admin_port = await self._start_admin(
+            AdminService(releases, store, fleet, statistics, Gateways(peers)), releases
+        )
         self._watch(registry, fleet, new_models)
         await fleet.until_settled()
         self._say_ready(fleet, releases)
@@ -221,7 +224,8 @@ class Gateway:
         admin, port = await start_admin(service, server.admin_host, server.admin_port)
 
         async def stop() -> None:
-            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+            # Closed releases end the watches, a closed service ends what callers wait for.
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close(), service.close())
 
         self._parts.push_async_callback(stop)
         log.info("admin listening", host=server.admin_host, port=port)

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import backing, changing, gateways, holding, loadtest, overriding, reading, serving
+from gateway.cli import (
+    backing,
+    changing,
+    gateways,
+    history,
+    holding,
+    loading,
+    loadtest,
+    overriding,
+    reading,
+    registering,
+    serving,
+)
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -22,7 +34,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (serving, reading, changing, holding, overriding, gateways, backing, loadtest):
+for room in (
+    serving,
+    reading,
+    history,
+    registering,
+    changing,
+    holding,
+    overriding,
+    loading,
+    gateways,
+    backing,
+    loadtest,
+):
     app.add_typer(room.app)
 
 

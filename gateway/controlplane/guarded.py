@@ -150,6 +150,10 @@ class GuardedStore:
         """See `Store.revision`."""
         return await self._ask(lambda: self._store.revision(model, revision))
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        return await self._ask(lambda: self._store.revisions(model, limit, before_revision))
+
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
 

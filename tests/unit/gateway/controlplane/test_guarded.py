@@ -66,6 +66,7 @@ async def test_it_passes_everything_on(inner: Shaky, served: Served) -> None:
     iris = (await store.releases())["iris"]
     assert await store.since(1) == [iris]
     assert await store.revision("iris", 2) == iris
+    assert (await store.revisions("iris", 5, None))[0] == iris
     assert (await commit(store, iris, SetCanary(2, 200))).revision == 3
     assert await store.recall("never") is None
     assert len(await store.events(None, 10, None)) == 3
