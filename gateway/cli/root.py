@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import changing, holding, loadtest, overriding, reading, serving
+from gateway.cli import (
+    backing,
+    changing,
+    gateways,
+    history,
+    holding,
+    loading,
+    loadtest,
+    overriding,
+    reading,
+    registering,
+    serving,
+)
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -22,8 +34,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (serving.app, reading.app, changing.app, holding.app, overriding.app, loadtest.app):
-    app.add_typer(part)
+for room in (
+    serving,
+    reading,
+    history,
+    registering,
+    changing,
+    holding,
+    overriding,
+    loading,
+    gateways,
+    backing,
+    loadtest,
+):
+    app.add_typer(room.app)
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ many models there are.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.repository import Key
 from gateway.controlplane.roster import Roster, pools_named
+from gateway.controlplane.served import Served
 from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
@@ -35,11 +36,20 @@ UNLOADED: Final = "unloaded by a client; load it"
 class LocalFleet:
     """Runs what the releases name and tells the proxies. See `ports.Fleet` for the promises."""
 
-    def __init__(self, registry: Registry, proxies: Proxies, host: WorkerHost, settings: FleetSettings) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        proxies: Proxies,
+        host: WorkerHost,
+        settings: FleetSettings,
+        served: Served | None = None,
+    ) -> None:
+        """`served` notes which releases came to be served."""
         self._registry = registry
         self._proxies = proxies
         self._host = host
         self._settings = settings
+        self._served = served
         self._releases: dict[str, Release] = {}
         self._regions: tuple[Region, ...] = ()
         self._pools = Roster()
@@ -60,6 +70,8 @@ class LocalFleet:
         self._started = False
         """What was released at the start has loaded or failed."""
         self._tasks = Tasks()
+        self.also_wrong: Callable[[], Iterable[str]] = tuple
+        """Problems of others, for those who ask for all."""
         proxies.on_hung = self._replace_hung
 
     def start(self) -> None:
@@ -76,6 +88,10 @@ class LocalFleet:
         if model in self._unloaded:
             raise Refused(f"{model} is {UNLOADED}", Refusal.CANNOT_BE_LOADED)
         await self._bring_up(model, version, shadow=shadow)
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        if pool := self._pools.get((model, version, False)):
+            pool.keep(keep_s)
 
     async def load(self, model: str) -> None:
         """Returns when every live version of a released model is ready and in service. Raises Refused or NotFound; what
@@ -116,7 +132,10 @@ class LocalFleet:
         self._releases |= releases
         for model in releases:
             self._reconcile(model)
-        return await self._publish()
+        applied = await self._publish()
+        if self._served is not None:
+            await self._served.keep(releases.values())
+        return applied
 
     async def share(self, regions: tuple[Region, ...]) -> None:
         """Makes these the regions of shared memory. Returns when every proxy knows these and no others.
@@ -196,7 +215,7 @@ class LocalFleet:
             for model, version, _ in self._all_named()
             if not self._registry.find(model, version)
         ]
-        return sorted({*self._registry.problems, *changed, *gone})
+        return sorted({*self._registry.problems, *changed, *gone, *self.also_wrong()})
 
     def statuses(self) -> list[VersionStatus]:
         named = {(model, version) for model, version, _ in self._all_named()}

@@ -10,6 +10,7 @@ from gateway.controlplane.commands import (
     Flip,
     PrepareStandby,
     Promote,
+    Register,
     Rollback,
     SetCanary,
     SetHoldout,
@@ -39,7 +40,7 @@ def pools_needed(release: Release, command: Command) -> tuple[Needed, ...]:
         case SetOverrides(overrides=overrides):
             arms = arm_versions(policy)
             return tuple(Needed(arms[arm], shadow=False) for arm in sorted({*overrides.values()} - {STABLE}))
-        case PrepareStandby(version=version):
+        case PrepareStandby(version=version) | Register(version=version):
             return (Needed(version, shadow=False),)
         case Flip() if policy.standby is not None:
             return (Needed(policy.standby, shadow=False),)

@@ -1,5 +1,6 @@
 """A request's way, in order: admit -> read -> assign -> check -> lane. Synchronous; the answer comes by callback."""
 
+from math import inf
 from typing import Final
 
 from gateway.dataplane.job import Job, Load, Ranked
@@ -7,13 +8,14 @@ from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
 from gateway.dataplane.route import FORCE, Route
 from gateway.dataplane.tap import Series
-from gateway.errors import Late, NotFound, QueueFull, RequestError
+from gateway.errors import Late, NotFound, NotReady, QueueFull, RequestError
 from gateway.oip import request as oip
 from gateway.oip.asked import NOTHING, asked
 from gateway.routing.snapshot import STABLE
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
+LAPSED: Final = "this gateway has lost its store and may be out of date (store.cut_off)"
 UNNAMED: Final = "?"
 """Who asks, when neither a unit nor the peer's address is known."""
 
@@ -21,11 +23,13 @@ UNNAMED: Final = "?"
 class Pipeline:
     """Takes ModelInfer calls. `routes` is replaced whole when a snapshot is applied."""
 
-    __slots__ = ("_refused", "load", "routes")
+    __slots__ = ("_refused", "lease_until_s", "load", "routes")
 
     def __init__(self, load: Load, refused: Series) -> None:
         self.routes: dict[bytes, Route] = {}
         self.load = load
+        self.lease_until_s = inf
+        """Requests that arrive later are refused: `routes` may be out of date (monotonic)."""
         self._refused = refused
 
     def infer(self, call: Call) -> None:
@@ -36,6 +40,9 @@ class Pipeline:
             load = self.load
             if load.in_flight >= load.limit:
                 raise self._full()
+            arrived_s = call.arrived_s
+            if arrived_s >= self.lease_until_s:
+                raise NotReady(LAPSED)
             request, raw = oip.read(call.message)
             route = self.routes.get(request.model)
             if route is None:
@@ -48,7 +55,7 @@ class Pipeline:
                 arm, reason = route.assign(values, request)
             series = arm.series
             trailers = arm.trailers[reason]
-            if call.deadline_s <= call.arrived_s:
+            if call.deadline_s <= arrived_s:
                 raise Late("the deadline passed before the request arrived")
             if load.in_flight >= load.half and not load.admits(stable=arm is route.stable):
                 raise self._full()

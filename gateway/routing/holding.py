@@ -52,8 +52,10 @@ class Holding:
         regions: tuple[Region, ...] | None = None,
     ) -> Update:
         """What makes these models what their parts say. Models that are not named stay; None: as it is."""
-        releases, pools = [], []
-        models_gone, pools_gone = [], []
+        releases: list[Release] = []
+        models_gone: list[str] = []
+        pools: list[Pool] = []
+        pools_gone: list[PoolKey] = []
         for model, part in parts.items():
             held, before = self.releases.get(model), self.pools_of(model)
             if part.release is None:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from gateway.controlplane.store import Store, schema, sql, upgrade
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
+from gateway.routing.snapshot import Release
 
 CHECKED_PAGES: Final = 16_384
 """Up to this size (64 MiB) a file is looked through at every start: that takes 10 ms for each MiB."""
@@ -67,6 +68,11 @@ class SqliteStore(SqlStore):
     async def _transact(self, work: Work[T]) -> T:
         """See `SqlStore`: one connection, so that nobody else writes anyway."""
         return await self._to_the_end(self._alone(work))
+
+    async def since(self, sequence: int) -> list[Release]:
+        """See `Store.since`. What is asked again and again notices that the file has gone."""
+        self._check_identity()
+        return await super().since(sequence)
 
     async def _write(self, work: Work[T]) -> T:
         """See `SqlStore`."""

@@ -45,6 +45,10 @@ class SqlStore(ABC):
         """See `Store.revision`."""
         return await self._transact(lambda db: sql.read_revision(db, model, revision))
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        return await self._transact(lambda db: sql.read_revisions(db, model, limit, before_revision))
+
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
         return await self._write(lambda db: sql.write_commit(db, expected_revision, release, event, request))

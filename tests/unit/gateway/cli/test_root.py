@@ -29,7 +29,9 @@ def test_all_commands_are_there() -> None:
         *("serve", "health", "config check", "config show", "models", "status", "stats", "audit", "assign"),
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
+        *("versions", "revisions", "watch", "load", "warm"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
+        *("backup", "restore", "register"),
     }
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dataplane.pipeline import PUSHBACK_MS, UNNAMED, Pipeline
+from gateway.dataplane.pipeline import LAPSED, PUSHBACK_MS, UNNAMED, Pipeline
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
@@ -124,6 +124,20 @@ def test_a_deadline_that_passed_on_the_way_is_late_at_once() -> None:
     call = made.infer(arrived_s=10.0, deadline_s=10.0)
     assert (call.code, call.text) == (Code.DEADLINE_EXCEEDED, "the deadline passed before the request arrived")
     assert made.bench.lane.queued == 0
+
+
+def test_what_arrives_once_the_lease_has_lapsed_is_refused_whatever_it_asks() -> None:
+    made = PipelineBench()
+    made.pipeline.lease_until_s = 10.0
+    before = made.infer(arrived_s=9.999)
+    messages = infer((1, 2)), infer((1, 2), model_version="9"), infer((1, 2), model="x"), b"\xff"
+    for call in [made.infer(message, arrived_s=10.0) for message in messages]:
+        assert (call.code, call.text, call.words) == (Code.UNAVAILABLE, LAPSED, {})
+    made.bench.turn()
+    made.bench.worker.answer()
+    assert before.code == Code.OK, "what was admitted before finishes where it began"
+    made.pipeline.lease_until_s = 11.0
+    assert made.infer(arrived_s=10.0).code is None
 
 
 def test_while_a_version_loads_it_is_unavailable_and_not_misunderstood() -> None:
