@@ -28,7 +28,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         case "sqlite":
             made = SqliteStore(tmp_path / "state" / "cutover.db")
         case _:
-            made = PostgresStore(request.getfixturevalue("database"))
+            made = PostgresStore(request.getfixturevalue("emptied"))
     await made.open()
     yield made
     await made.close()
