@@ -67,6 +67,7 @@ class Refusal(StrEnum):
     UNITS_STAY = "UNITS_STAY"
     TOO_MANY_OVERRIDES = "TOO_MANY_OVERRIDES"
     CANNOT_BE_LOADED = "CANNOT_BE_LOADED"
+    GATEWAY_LIVES = "GATEWAY_LIVES"
 
 
 class CutoverError(Exception):

@@ -273,6 +273,48 @@ class AuditEvent(_message.Message):
     kind: str
     def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., verb: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., hash: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
+class Gateway(_message.Message):
+    __slots__ = ("name", "gateway", "incarnation", "applied_sequence", "heard_ms", "silent", "lease_ms", "answering")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    gateway: str
+    incarnation: str
+    applied_sequence: int
+    heard_ms: float
+    silent: bool
+    lease_ms: int
+    answering: bool
+    def __init__(self, name: _Optional[str] = ..., gateway: _Optional[str] = ..., incarnation: _Optional[str] = ..., applied_sequence: _Optional[int] = ..., heard_ms: _Optional[float] = ..., silent: _Optional[bool] = ..., lease_ms: _Optional[int] = ..., answering: _Optional[bool] = ...) -> None: ...
+
+class ListGatewaysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListGatewaysResponse(_message.Message):
+    __slots__ = ("gateways",)
+    GATEWAYS_FIELD_NUMBER: _ClassVar[int]
+    gateways: _containers.RepeatedCompositeFieldContainer[Gateway]
+    def __init__(self, gateways: _Optional[_Iterable[_Union[Gateway, _Mapping]]] = ...) -> None: ...
+
+class FenceGatewayRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FenceGatewayResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetReleaseRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -412,6 +454,16 @@ class Proxy(_message.Message):
     in_flight: int
     requests: int
     def __init__(self, index: _Optional[int] = ..., up: _Optional[bool] = ..., connections: _Optional[int] = ..., in_flight: _Optional[int] = ..., requests: _Optional[int] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupResponse(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: bytes
+    def __init__(self, lines: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
@@ -555,6 +607,22 @@ class SetOverridesRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., overrides: _Optional[_Mapping[str, str]] = ..., remove: _Optional[_Iterable[str]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class PrepareStandbyRequest(_message.Message):
+    __slots__ = ("name", "etag", "request_id", "reason", "version", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    request_id: str
+    reason: str
+    version: int
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., version: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class RegisterModelRequest(_message.Message):
     __slots__ = ("name", "etag", "request_id", "reason", "version", "validate_only")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]

@@ -76,6 +76,11 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/cutover.admin.v1.Admin/Backup',
+                request_serializer=protos_dot_admin__pb2.BackupRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.BackupResponse.FromString,
+                _registered_method=True)
         self.ListOverrides = channel.unary_unary(
                 '/cutover.admin.v1.Admin/ListOverrides',
                 request_serializer=protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
@@ -90,6 +95,11 @@ class AdminStub:
                 '/cutover.admin.v1.Admin/WarmVersion',
                 request_serializer=protos_dot_admin__pb2.WarmVersionRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RegisterModel = channel.unary_unary(
+                '/cutover.admin.v1.Admin/RegisterModel',
+                request_serializer=protos_dot_admin__pb2.RegisterModelRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
         self.SetShadow = channel.unary_unary(
                 '/cutover.admin.v1.Admin/SetShadow',
@@ -166,6 +176,16 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
+        self.ListGateways = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListGateways',
+                request_serializer=protos_dot_admin__pb2.ListGatewaysRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListGatewaysResponse.FromString,
+                _registered_method=True)
+        self.FenceGateway = channel.unary_unary(
+                '/cutover.admin.v1.Admin/FenceGateway',
+                request_serializer=protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.FenceGatewayResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -229,6 +249,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """Everything the store holds at one moment, while changes go on: what `cutover restore` takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOverrides(self, request, context):
         """Units that a release sends to an arm whatever their bucket.
         """
@@ -247,6 +274,14 @@ class AdminServicer:
 
     def WarmVersion(self, request, context):
         """The same, and the workers stay for as long as asked for: a rollback or a flip to it then is instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterModel(self, request, context):
+        """Gives a model its first release, with this version stable: where the gateway does not do so by itself. Loads and
+        warms the version first. There is no etag yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -359,6 +394,21 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGateways(self, request, context):
+        """The gateways that share the store, and what each serves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FenceGateway(self, request, context):
+        """An operator's word that a gateway and its proxies are dead: changes do not wait for it any more. One that is not
+        silent is refused (FAILED_PRECONDITION).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -402,6 +452,11 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_admin__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
             ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=protos_dot_admin__pb2.BackupRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.BackupResponse.SerializeToString,
+            ),
             'ListOverrides': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOverrides,
                     request_deserializer=protos_dot_admin__pb2.ListOverridesRequest.FromString,
@@ -416,6 +471,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.WarmVersion,
                     request_deserializer=protos_dot_admin__pb2.WarmVersionRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'RegisterModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterModel,
+                    request_deserializer=protos_dot_admin__pb2.RegisterModelRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
             'SetShadow': grpc.unary_unary_rpc_method_handler(
                     servicer.SetShadow,
@@ -491,6 +551,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.UpdateRelease,
                     request_deserializer=protos_dot_admin__pb2.UpdateReleaseRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'ListGateways': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGateways,
+                    request_deserializer=protos_dot_admin__pb2.ListGatewaysRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListGatewaysResponse.SerializeToString,
+            ),
+            'FenceGateway': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceGateway,
+                    request_deserializer=protos_dot_admin__pb2.FenceGatewayRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.FenceGatewayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -721,6 +791,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/Backup',
+            protos_dot_admin__pb2.BackupRequest.SerializeToString,
+            protos_dot_admin__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListOverrides(request,
             target,
             options=(),
@@ -791,6 +888,33 @@ class Admin:
             '/cutover.admin.v1.Admin/WarmVersion',
             protos_dot_admin__pb2.WarmVersionRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/RegisterModel',
+            protos_dot_admin__pb2.RegisterModelRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1196,6 +1320,60 @@ class Admin:
             '/cutover.admin.v1.Admin/UpdateRelease',
             protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGateways(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListGateways',
+            protos_dot_admin__pb2.ListGatewaysRequest.SerializeToString,
+            protos_dot_admin__pb2.ListGatewaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceGateway(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/FenceGateway',
+            protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
+            protos_dot_admin__pb2.FenceGatewayResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,9 @@ each transport. And one PostgreSQL for all who need a database.
 import os
 from collections.abc import Iterator
 
+# Servers of PostgreSQL are started by fork, and what gRPC does there in the child can end it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

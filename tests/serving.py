@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +25,8 @@ class ServingError(Exception):
 class Gateway:
     """A running gateway; `ports` are known once it is ready."""
 
-    def __init__(self, models: Path, state: Path, *options: str) -> None:
+    def __init__(self, models: Path, state: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+        """`env`: besides what this process has."""
         self.models = models
         self.state = state
         self.log = state.with_name(state.name + ".log")
@@ -34,7 +35,9 @@ class Gateway:
         ready = state / "ready.json"
         ready.unlink(missing_ok=True)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(env or {})}
+            )
         self.pid = self.process.pid
         ports = self._wait_ready(ready)
         self.grpc: int = ports["grpc"]

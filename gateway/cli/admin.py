@@ -147,10 +147,27 @@ class Admin:
                 break
         return found
 
+    def backup(self) -> Iterator[bytes]:
+        """Everything the store holds, piece by piece; however long it takes."""
+        try:
+            for piece in self._stub.Backup(pb.BackupRequest(), metadata=self._metadata):
+                yield piece.lines
+        except grpc.RpcError as error:
+            raise self.failure(error) from error
+
     def change(self, method: str, request: Message) -> pb.Release:
         """Asks for a change, such as `change("Flip", pb.FlipRequest(...))`, and returns the release after it."""
         release: pb.Release = self._call(getattr(self._stub, method), request)
         return release
+
+    def gateways(self) -> pb.ListGatewaysResponse:
+        """The gateways that share the store."""
+        response: pb.ListGatewaysResponse = self._call(self._stub.ListGateways, pb.ListGatewaysRequest())
+        return response
+
+    def fence(self, gateway: str, reason: str) -> None:
+        """Says that a gateway is dead."""
+        self._call(self._stub.FenceGateway, pb.FenceGatewayRequest(name=f"gateways/{gateway}", reason=reason))
 
     def watch(self, model: str | None, after_sequence: int = 0) -> "Watch":
         """The current state of one or all releases, then every change; of what has changed after that sequence."""

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import changing, declaring, history, holding, loading, loadtest, overriding, reading, serving
+from gateway.cli import (
+    backing,
+    changing,
+    declaring,
+    gateways,
+    history,
+    holding,
+    loading,
+    loadtest,
+    overriding,
+    reading,
+    registering,
+    serving,
+)
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -22,18 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (
-    serving.app,
-    reading.app,
-    history.app,
-    changing.app,
-    declaring.app,
-    holding.app,
-    overriding.app,
-    loading.app,
-    loadtest.app,
+for room in (
+    serving,
+    reading,
+    history,
+    registering,
+    changing,
+    declaring,
+    holding,
+    overriding,
+    loading,
+    gateways,
+    backing,
+    loadtest,
 ):
-    app.add_typer(part)
+    app.add_typer(room.app)
 
 
 def _version(wanted: bool) -> None:

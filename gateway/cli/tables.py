@@ -143,6 +143,17 @@ def statistics(found: pb.ListStatisticsResponse) -> RenderableType:
     return Group(table, Text(words.proxies(found.proxies), "dim")) if found.proxies else table
 
 
+def gateways(found: pb.ListGatewaysResponse) -> RenderableType:
+    """The gateways on the store, and what each serves."""
+    table = _table("gateway", "state", ">serves", ">heard", "cut off")
+    for one in found.gateways:
+        state = Text("silent", "bold red") if one.silent else Text("lives" + (", answers" if one.answering else ""))
+        stops = f"stops after {one.lease_ms / 1000:g} s" if one.lease_ms else "serves on"
+        heard = f"{words.milliseconds(one.heard_ms)} ago"
+        table.add_row(words.line(one.gateway), state, f"change {one.applied_sequence}", heard, stops)
+    return table if found.gateways else Text("this gateway shares its store with nobody")
+
+
 def overrides(found: Mapping[str, str]) -> RenderableType:
     """Units that go to an arm whatever their bucket."""
     table = _table("unit", "arm")

@@ -106,6 +106,8 @@ class Server(Section):
     http_port: Port = 8002
     admin_host: Host = "127.0.0.1"
     admin_port: Port = 8003
+    release_new_models: StrictBool = True
+    """Whether a model that is seen for the first time is released by itself, at its highest version."""
     proxies: Annotated[StrictInt, Field(ge=1, le=256)] = 1
     reflection: StrictBool = True
     """Whether tools may ask the data port for its schema, which is public anyway."""

@@ -9,6 +9,7 @@ import grpc
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
 from gateway.controlplane.api.changing import Changing
+from gateway.controlplane.api.copying import Copying
 from gateway.controlplane.api.events import Events
 from gateway.controlplane.api.figures import Figures
 from gateway.controlplane.api.known import Known
@@ -62,6 +63,7 @@ class AdminService(AdminServicer):
             Loading(fleet, versions, self._operations),
             Figures(statistics, known),
             Events(store, known),
+            Copying(store),
             *others,
         )
         for rpc in RPCS:

@@ -1,7 +1,11 @@
-"""Worker pools and proxies of one gateway: `ports.Fleet` with local processes."""
+"""Worker pools and proxies of one gateway: `ports.Fleet` with local processes.
+
+Everything is done model by model, for those of which something has changed: what a change costs does not depend on how
+many models there are.
+"""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -13,11 +17,15 @@ from gateway.controlplane.ports import Applied, VersionStatus
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.repository import Key
+from gateway.controlplane.roster import Roster, pools_named
+from gateway.controlplane.served import Served
 from gateway.controlplane.settings import FleetSettings
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.version import Version
 from gateway.errors import NotFound, NotReady, Refusal, Refused
-from gateway.routing.snapshot import Pool, Region, Release, Snapshot
+from gateway.routing.holding import Part
+from gateway.routing.snapshot import Pool, Region, Release
+from gateway.routing.update import Update
 
 log = structlog.get_logger()
 
@@ -25,37 +33,45 @@ TEND_S: Final = 1.0
 UNLOADED: Final = "unloaded by a client; load it"
 
 
-def pools_named(releases: Iterable[Release]) -> set[PoolKey]:
-    """The warm set: live pools of both the policy and the one to roll back to, shadow pools of the policy."""
-    named: set[PoolKey] = set()
-    for release in releases:
-        for policy in filter(None, (release.policy, release.rollback)):
-            named |= {(release.model, version, False) for version in policy.live}
-        named |= {(release.model, shadow.version, True) for shadow in release.policy.shadows}
-    return named
-
-
 class LocalFleet:
     """Runs what the releases name and tells the proxies. See `ports.Fleet` for the promises."""
 
-    def __init__(self, registry: Registry, proxies: Proxies, host: WorkerHost, settings: FleetSettings) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        proxies: Proxies,
+        host: WorkerHost,
+        settings: FleetSettings,
+        served: Served | None = None,
+    ) -> None:
+        """`served` notes which releases came to be served."""
         self._registry = registry
         self._proxies = proxies
         self._host = host
         self._settings = settings
+        self._served = served
         self._releases: dict[str, Release] = {}
         self._regions: tuple[Region, ...] = ()
-        self._pools: dict[PoolKey, WorkerPool] = {}
+        self._pools = Roster()
         self._leaving: dict[PoolKey, asyncio.Task[None]] = {}
         self._ending: set[WorkerPool] = set()
         self._unloaded: set[str] = set()
         """Models that a client has taken out of service."""
         self._reloading: set[str] = set()
         """Models that a client wants ready: their pools run, unloaded or not."""
-        self._stale = False
+        self._spare: set[str] = set()
+        """Models with pools that no release names and that may be let go one day."""
+        self._stale: set[str] = set()
+        """Models of which proxies may not know what has changed."""
+        self._soon = False
+        """They will be told in this turn of the loop."""
+        self._awaited: set[str] = set()
+        """Until everything has: models of which something may not have loaded or failed yet."""
         self._started = False
         """What was released at the start has loaded or failed."""
         self._tasks = Tasks()
+        self.also_wrong: Callable[[], Iterable[str]] = tuple
+        """Problems of others, for those who ask for all."""
         proxies.on_hung = self._replace_hung
 
     def start(self) -> None:
@@ -65,8 +81,7 @@ class LocalFleet:
     async def close(self) -> None:
         """Ends every worker after the frame it works on."""
         await self._tasks.close()
-        pools = {*self._pools.values(), *self._ending}
-        self._pools.clear()
+        pools = {*self._pools.clear(), *self._ending}
         await asyncio.gather(*(pool.stop() for pool in pools))
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
@@ -91,32 +106,34 @@ class LocalFleet:
         """
         self._reloading.add(model)
         try:
-            self._reconcile()
+            self._reconcile(model)
             for version in self._releases[model].policy.live:
                 await self._bring_up(model, version, shadow=False)
             self._unloaded.discard(model)
         finally:
             self._reloading.discard(model)
-            self._reconcile()
+            self._reconcile(model)
         await self._publish()
         await self._proxies.survey()  # their connections to the workers are up, too
 
     async def unload(self, model: str) -> None:
         """Returns when no proxy admits requests for the model. Its workers end once what was admitted is answered."""
         self._unloaded.add(model)
-        self._reconcile()
+        self._reconcile(model)
         await self._publish()
 
     async def _bring_up(self, model: str, version: int, *, shadow: bool) -> None:
         if found := await self._startable(model, version, shadow=shadow):
-            await self._ensure(found, shadow=shadow).prepare(self._settings.keep_prepared_s)
+            pool = self._ensure(found, shadow=shadow)
+            self._spare.add(model)
+            await pool.prepare(self._settings.keep_prepared_s)
 
     async def _startable(self, model: str, version: int, *, shadow: bool) -> Version | None:
         """The version as it is found; None: it is running for a release. Raises NotFound, or Refused if what is found
         cannot be loaded.
         """
         running = self._pools.get((model, version, shadow))
-        if running and running.healthy and (model, version, shadow) in pools_named(self._releases.values()):
+        if running and running.healthy and (model, version, shadow) in self._named(model):
             return None  # a way back must not depend on what has become of its folder since
         if not self._registry.find(model, version):
             await self._registry.settle()  # it may have been put there a moment ago
@@ -126,9 +143,13 @@ class LocalFleet:
         return found
 
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
-        self._releases = dict(releases)
-        self._reconcile()
-        return await self._publish()
+        self._releases |= releases
+        for model in releases:
+            self._reconcile(model)
+        applied = await self._publish()
+        if self._served is not None:
+            await self._served.keep(releases.values())
+        return applied
 
     async def share(self, regions: tuple[Region, ...]) -> None:
         """Makes these the regions of shared memory. Returns when every proxy knows these and no others.
@@ -137,35 +158,37 @@ class LocalFleet:
         it is clients who ask for this, and the regions are those of before.
         """
         before, self._regions = self._regions, regions
-        self._send()
+        self._proxies.send(self._update())
         try:
             await self._proxies.survey()
         except NotReady:
             self._regions = before
-            self._send()
+            self._proxies.send(self._update())
             raise
 
     def _replace_hung(self, address: str) -> None:
-        for pool in (*self._pools.values(), *self._ending):
+        for pool in (*self._pools, *self._ending):
             for instance in pool.instances:
                 if instance.address == address:
                     self._tasks.start(instance.kill_hung(), f"end of {address}")
 
     def _replace_heavy(self) -> None:
         """Looks at what every worker holds, and replaces those that hold more than they may."""
-        for pool in self._pools.values():
+        for pool in self._pools:
             for instance in pool.instances:
                 if held := instance.excess_bytes:
                     self._tasks.start(instance.replace_heavy(held), f"end of {instance.address}")
 
     def registry_changed(self) -> None:
-        """The models directory holds something else than before."""
-        self._reconcile()
+        """The models directory may hold something else than before."""
+        for model in self._registry.take_changed():
+            if model in self._releases or self._pools.of(model):
+                self._reconcile(model)
         self._publish_soon()
 
     async def until_settled(self) -> None:
         """Returns when every pool is ready or has failed."""
-        await asyncio.gather(*(pool.until_settled() for pool in list(self._pools.values())))
+        await asyncio.gather(*(pool.until_settled() for pool in self._pools))
 
     @property
     def ready(self) -> bool:
@@ -177,33 +200,39 @@ class LocalFleet:
         """
         if not self._proxies.all_listening or not (self._started or self._loaded):
             return False
-        wanted = [release for release in self._releases.values() if release.model not in self._unloaded]
-        stable = [self._live_pool(release.model, release.policy.stable) for release in wanted]
-        return not stable or any(pool and pool.addresses for pool in stable)
+        wanted = False
+        for model, release in self._releases.items():
+            if model not in self._unloaded:
+                wanted = True
+                stable = self._pools.get((model, release.policy.stable, False))
+                if stable is not None and stable.addresses:
+                    return True
+        return not wanted
 
-    def _released(self) -> set[Key]:
-        """Versions that may answer."""
-        releases = self._releases.items()
-        return {(model, version) for model, release in releases for version in release.policy.live}
+    def _named(self, model: str) -> set[PoolKey]:
+        """The pools that the release of a model names, if it has one."""
+        release = self._releases.get(model)
+        return set() if release is None else pools_named(release)
 
-    def _live_pool(self, model: str, version: int) -> WorkerPool | None:
-        return self._pools.get((model, version, False))
+    def _all_named(self) -> set[PoolKey]:
+        return {key for release in self._releases.values() for key in pools_named(release)}
 
     def problems(self) -> list[str]:
         changed = [
             f"{model}/{version}: {CHANGED_FILES}"
-            for (model, version, _), pool in self._pools.items()
+            for pool in self._pools
+            for model, version, _ in [pool.key]
             if (found := self._registry.find(model, version)) and found.digest != pool.digest
         ]
         gone = [
             f"{model}/{version}: a release names it, but its folder is gone or is no version; put it back"
-            for model, version, _ in pools_named(self._releases.values())
+            for model, version, _ in self._all_named()
             if not self._registry.find(model, version)
         ]
-        return sorted({*self._registry.problems, *changed, *gone})
+        return sorted({*self._registry.problems, *changed, *gone, *self.also_wrong()})
 
     def statuses(self) -> list[VersionStatus]:
-        named = {(model, version) for model, version, _ in pools_named(self._releases.values())}
+        named = {(model, version) for model, version, _ in self._all_named()}
         return [self._status(key) for key in sorted(named | set(self._registry.versions))]
 
     def _status(self, key: Key) -> VersionStatus:
@@ -255,28 +284,32 @@ class LocalFleet:
         log.info(
             "starting workers", model=found.model, version=found.version, shadow=shadow, instances=settings.instances
         )
-        self._pools[key] = WorkerPool(found, settings, self._host, self._publish_soon, shadow=shadow)
-        return self._pools[key]
+        if not self._started:
+            self._awaited.add(found.model)
+        pool = WorkerPool(found, settings, self._host, lambda: self._publish_soon(found.model), shadow=shadow)
+        self._pools.put(key, pool)
+        return pool
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, model: str) -> None:
         """Starts what is named and can start; lets go what is not named and was not prepared lately."""
-        named = self._wanted()
-        for key in named:
+        self._stale.add(model)
+        away = model in self._unloaded and model not in self._reloading
+        wanted = set() if away else self._named(model)
+        for key in wanted:
             found = self._registry.find(key[0], key[1])
             if found and not found.error:
                 self._ensure(found, shadow=key[2])
             else:
                 self._stay(key)
-        for key, pool in self._pools.items():
+        self._spare.discard(model)
+        for key, pool in self._pools.of(model).items():
             pool.found(self._registry.find(key[0], key[1]))
-            kept = pool.kept and key[0] not in self._unloaded
-            if key not in named and not kept and key not in self._leaving:
+            if key in wanted or key in self._leaving:
+                continue
+            if pool.kept and model not in self._unloaded:
+                self._spare.add(model)
+            else:
                 self._leaving[key] = self._tasks.start(self._leave(key), f"let go {key}")
-
-    def _wanted(self) -> set[PoolKey]:
-        """The pools that are to run: those named, but for models that are unloaded."""
-        away = self._unloaded - self._reloading
-        return pools_named(release for release in self._releases.values() if release.model not in away)
 
     def _is_unloaded(self, key: Key) -> bool:
         """A release names the version, and a client has unloaded its model."""
@@ -288,16 +321,17 @@ class LocalFleet:
         """A pool that was about to go is wanted again."""
         if leaving := self._leaving.pop(key, None):
             leaving.cancel()
-            self._publish_soon()
+            self._publish_soon(key[0])
 
     async def _leave(self, key: PoolKey) -> None:
         """Once no proxy knows the pool, waits for requests in flight, then ends its workers."""
+        self._stale.add(key[0])
         await self._publish()
         await asyncio.sleep(self._settings.linger_s)
         pool = self._pools.pop(key)
         del self._leaving[key]
         log.info("stopping workers", model=key[0], version=key[1], shadow=key[2])
-        self._publish_soon()
+        self._publish_soon(key[0])
         await self._end(pool)
 
     async def _end(self, pool: WorkerPool) -> None:
@@ -308,56 +342,58 @@ class LocalFleet:
     async def _tend(self) -> None:
         while True:
             await asyncio.sleep(TEND_S)
-            self._reconcile()
+            for model in sorted(self._spare):
+                self._reconcile(model)
+            if self._stale:
+                self._publish_soon()
             self._replace_heavy()
 
-    def _publish_soon(self) -> None:
+    def _publish_soon(self, *models: str) -> None:
         """Sends what pools are now once, however many changes this turn of the loop brings."""
-        if not self._stale:
-            self._stale = True
+        self._stale.update(models)
+        if not self._soon:
+            self._soon = True
             asyncio.get_running_loop().call_soon(self._send_if_stale)
 
     def _send_if_stale(self) -> None:
         """Unless somebody published meanwhile, or nothing that proxies see has changed."""
-        self._note_start()
-        newest = self._proxies.snapshot
-        if self._stale and msgspec.structs.replace(self._snapshot(), epoch=newest.epoch) != newest:
-            self._proxies.send(self._snapshot())
-        self._stale = False
-
-    def _note_start(self) -> None:
-        """Called after every change of a pool or release."""
-        self._started = self._started or self._loaded
+        self._soon = False
+        update = self._update()
+        if not update.empty:
+            self._proxies.send(update)
 
     @property
     def _loaded(self) -> bool:
-        """No released version is loading for the first time."""
-        released = [self._live_pool(model, version) for model, version in self._released()]
-        return not any(pool and pool.starting for pool in released)
+        """No released version is loading for the first time. Who has loaded is not looked at again."""
+        while self._awaited:
+            model = next(iter(self._awaited))
+            release = self._releases.get(model)
+            live = release.policy.live if release is not None else ()
+            pools = [self._pools.get((model, version, False)) for version in live]
+            if any(pool and pool.starting for pool in pools):
+                return False
+            self._awaited.discard(model)
+        return True
 
     async def _publish(self) -> tuple[Applied, ...]:
-        self._note_start()
-        self._stale = False
-        return await self._proxies.publish(self._snapshot())
+        return await self._proxies.publish(self._update())
 
-    def _send(self) -> None:
-        self._note_start()
-        self._stale = False
-        self._proxies.send(self._snapshot())
+    def _update(self) -> Update:
+        """What proxies do not know yet, which whoever asks sends in the same breath."""
+        self._started = self._started or self._loaded
+        stale, self._stale = self._stale, set()
+        parts = {model: self._part(model) for model in stale}
+        return self._proxies.holding.difference(parts, self._settings.assignments, self._regions)
 
-    def _snapshot(self) -> Snapshot:
-        pools = [pool.snapshot() for key, pool in self._pools.items() if key not in self._leaving]
-        pools = [pool for pool in pools if pool.model not in self._unloaded]
-        pools += [_closed(pool) for key, pool in self._pools.items() if key[0] in self._unloaded]
-        known = {(pool.model, pool.version, pool.shadow) for pool in pools}
-        pools += [self._absent(key) for key in pools_named(self._releases.values()) - known]
-        return Snapshot(
-            epoch=0,
-            releases=tuple(self._releases.values()),
-            assignments=self._settings.assignments,
-            pools=tuple(sorted(pools, key=lambda pool: (pool.model, pool.version, pool.shadow))),
-            regions=self._regions,
-        )
+    def _part(self, model: str) -> Part:
+        """A model as proxies see it."""
+        pools = {key: pool for key, pool in self._pools.of(model).items() if key not in self._leaving}
+        if model in self._unloaded:
+            shown = {key: _closed(pool) for key, pool in self._pools.of(model).items()}
+        else:
+            shown = {key: pool.snapshot() for key, pool in pools.items()}
+        shown |= {key: self._absent(key) for key in self._named(model) - shown.keys()}
+        return Part(self._releases.get(model), tuple(shown.values()))
 
     def _absent(self, key: PoolKey) -> Pool:
         """A pool that is not there, as proxies see it."""

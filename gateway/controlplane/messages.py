@@ -10,6 +10,7 @@ from gateway.controlplane import names
 from gateway.controlplane.audit import AuditEvent
 from gateway.controlplane.etag import etag
 from gateway.controlplane.ports import Applied, VersionStatus
+from gateway.controlplane.store.members import Member
 from gateway.errors import Code
 from gateway.observe.histogram import quantile_us
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
@@ -95,6 +96,20 @@ def event_message(event: AuditEvent) -> pb.AuditEvent:
         after=event.after,
         hash=event.hash,
         kind=event.kind,
+    )
+
+
+def gateway_message(member: Member, *, silent: bool, answering: bool) -> pb.Gateway:
+    """A gateway on the store."""
+    return pb.Gateway(
+        name=names.gateway_name(member.id),
+        gateway=member.id,
+        incarnation=member.incarnation,
+        applied_sequence=member.report.applied_sequence,
+        heard_ms=round(member.age_s * 1000, 3),
+        silent=silent,
+        lease_ms=member.report.lease_ms,
+        answering=answering,
     )
 
 

@@ -1,6 +1,6 @@
 """Resource names of the admin API.
 
-models/{model}, models/{model}/release, models/{model}/versions/{version}, operations/{operation}
+models/{model}, models/{model}/release, models/{model}/versions/{version}, operations/{operation}, gateways/{gateway}
 """
 
 import re
@@ -12,6 +12,7 @@ _PARENT: Final = re.compile(r"models/([^/]+)")
 _RELEASE: Final = re.compile(r"models/([^/]+)/release")
 _VERSION: Final = re.compile(r"models/([^/]+)/versions/([1-9][0-9]{0,17})")
 _OPERATION: Final = re.compile(r"operations/([^/]+)")
+_GATEWAY: Final = re.compile(r"gateways/([^/]+)")
 
 
 def release_name(model: str) -> str:
@@ -22,6 +23,19 @@ def release_name(model: str) -> str:
 def version_name(model: str, version: int) -> str:
     """The name of a version."""
     return f"models/{model}/versions/{version}"
+
+
+def gateway_name(gateway: str) -> str:
+    """The name of a gateway."""
+    return f"gateways/{gateway}"
+
+
+def gateway_of(name: str) -> str:
+    """The gateway of `gateways/{gateway}`. Raises InvalidRequest."""
+    found = _GATEWAY.fullmatch(name)
+    if found is None:
+        raise InvalidRequest(f"name must be gateways/{{gateway}}, not {name[:200]!r}")
+    return found[1]
 
 
 def operation_name(operation: str) -> str:

@@ -36,7 +36,8 @@ class WorkerPool:
         self.settings = settings
         self.keep_until_s = 0.0
         """Until when (monotonic) it stays although no release names it."""
-        self._model, self._version, self._shadow = version.model, version.version, shadow
+        self.key: PoolKey = (version.model, version.version, shadow)
+        self._model, self._version, self._shadow = self.key
         self._labels = version.labels
         self._preparing = 0
         self._forbidden = ""

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-import msgspec
 import structlog
 
 from gateway import __version__
@@ -27,9 +26,10 @@ from gateway.controlplane.surveys import Surveys
 from gateway.controlplane.tasks import Bell, Tasks
 from gateway.errors import StartupError
 from gateway.routing import link
+from gateway.routing.holding import Holding, numbered
 from gateway.routing.outcome import Report, Trace
 from gateway.routing.snapshot import Snapshot
-from gateway.routing.update import difference
+from gateway.routing.update import Update
 
 log = structlog.get_logger()
 
@@ -97,7 +97,8 @@ class Proxies:
         self._socket = run_dir / "control.sock"
         self._reports = reports
         self._slots = [Slot(index) for index in range(settings.count)]
-        self._snapshot = Snapshot(epoch=0)
+        self.holding = Holding()
+        """The newest snapshot: what was sent to every proxy that was told anything."""
         self._bell = Bell()
         self._tasks = Tasks()
         self._server: asyncio.Server | None = None
@@ -124,8 +125,8 @@ class Proxies:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest snapshot."""
-        return self._snapshot
+        """The newest snapshot, whole."""
+        return self.holding.snapshot()
 
     async def start(self, timeout_s: float) -> None:
         """Starts them and returns when all listen. Raises StartupError when one cannot."""
@@ -139,27 +140,28 @@ class Proxies:
         if not self.all_listening:
             raise StartupError(self._startup_error or f"the proxies do not listen after {timeout_s:.0f} s; see the log")
 
-    def send(self, snapshot: Snapshot) -> int:
-        """Gives the snapshot the next epoch, which is returned, and sends it to every proxy.
+    def send(self, update: Update) -> int:
+        """Gives the update the next epoch, which is returned, and sends it to every proxy.
 
         Enough where only pools have changed: then a proxy that is late does no harm, and must not be killed for it. Nor
         for what clients ask for; `survey` tells who has taken it in.
         """
-        before, epoch = self._snapshot, self._snapshot.epoch + 1
-        self._snapshot = msgspec.structs.replace(snapshot, epoch=epoch)
-        message = link.encode(difference(before, self._snapshot))  # whoever was told anything knows what was before
+        epoch = self.holding.epoch + 1
+        update = numbered(update, epoch - 1, epoch)
+        self.holding.apply(update)
+        message = link.encode(update)  # whoever was told anything knows what was before
         for slot in self._slots:
             if slot.told and slot.link:
                 slot.link.send(message)
         return epoch
 
-    async def publish(self, snapshot: Snapshot) -> tuple[Applied, ...]:
-        """Sends the snapshot and returns when no proxy admits a request under an older one: which did what, by index.
+    async def publish(self, update: Update) -> tuple[Applied, ...]:
+        """Sends the update and returns when no proxy admits a request under an older snapshot: who did what, by index.
 
-        Runs without a pause up to the sending, so snapshots built in order are sent in order.
+        Runs without a pause up to the sending, so updates built in order are sent in order.
         """
         start_s = time.monotonic()
-        epoch = self.send(snapshot)
+        epoch = self.send(update)
         done: dict[int, Applied] = {}
 
         def everywhere() -> bool:
@@ -323,7 +325,7 @@ class Proxies:
         source.send(link.encode(self._configure(slot.index)))
         for message in self._standing.values():
             source.send(message)
-        source.send(link.encode(link.Publish(self._snapshot)))
+        source.send(link.encode(link.Publish(self.snapshot)))
 
     def _configure(self, index: int) -> link.Configure:
         settings = self._settings

@@ -7,14 +7,15 @@ ones sees it differ.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from gateway.controlplane.repository import Files, Key, Listing, look, require_directory
+from gateway.controlplane.repository import Key, Look, Walk, require_directory
 from gateway.controlplane.settings import DEFAULTS, FleetSettings
+from gateway.controlplane.shelf import Shelf
 from gateway.controlplane.version import Version, read_version
 from gateway.errors import CutoverError
 
@@ -25,50 +26,84 @@ SETTLE_S: Final = 0.3
 """Between the first look and the second, when somebody waits for the gateway to start."""
 AT_REST_S: Final = 3.0
 """At the first look, files this old count as unchanged."""
-RESTLESS_LOOKS: Final = 60
-"""Files that changed at every one of so many looks are a problem, and no longer hold up the rest of their model."""
+NAMED: Final = 5
+"""Models that a line in the log names one by one."""
+
+NewModels = Callable[[Mapping[str, int]], Awaitable[object]]
+"""Hears of models that nobody was told of yet, each with its highest version that can be loaded."""
 
 
 class Registry:
-    """The versions in one models directory. `versions` and `problems` are replaced whole by each look."""
+    """The versions in one models directory. A look that finds nothing new costs little, however many there are."""
 
     def __init__(self, root: Path, settings: FleetSettings = DEFAULTS) -> None:
         """Raises StartupError unless `root` is a readable directory. What a version says must go with `settings`."""
         require_directory(root)
         self._root = root.resolve()
         self._settings = settings
-        self.versions: dict[Key, Version] = {}
-        self.problems: tuple[str, ...] = ()
-        self._seen: dict[Key, Files] | None = None
-        self._read: dict[Key, tuple[Files, Version | str]] = {}
-        self._restless: dict[Key, int] = {}
-        self._announced: set[str] = set()
+        self._walk = Walk(self._root)
+        self._models: dict[str, Shelf] = {}
+        self._root_problems: tuple[str, ...] = ()
+        self._problems: tuple[str, ...] | None = ()
+        """None: to be gathered from the models anew."""
+        self._changed: set[str] = set()
+        self._unheard: set[str] = set()
+        """Models of which nobody was told yet."""
+        self._first = True
         self._looking = asyncio.Lock()
 
+    @property
+    def versions(self) -> dict[Key, Version]:
+        """All of them, in order."""
+        return {
+            (model, number): version
+            for model in sorted(self._models)
+            for number, version in sorted(self._models[model].versions.items())
+        }
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line each, in order."""
+        if self._problems is None:
+            lines = [line for shelf in self._models.values() for line in shelf.problems]
+            self._problems = tuple(sorted(map(_printable, [*self._root_problems, *lines])))
+        return self._problems
+
     def find(self, model: str, version: int) -> Version | None:
-        return self.versions.get((model, version))
+        shelf = self._models.get(model)
+        return shelf.versions.get(version) if shelf else None
 
     def versions_of(self, model: str) -> list[int]:
         """Version numbers, ascending."""
-        return sorted(version for name, version in self.versions if name == model)
+        shelf = self._models.get(model)
+        return sorted(shelf.versions) if shelf else []
+
+    def take_changed(self) -> set[str]:
+        """The models of which versions have come, gone or changed since it was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def unannounced(self) -> dict[str, int]:
         """Models nobody was told of yet, each with its highest version that can be loaded.
 
         A model whose other versions are still being copied waits for them.
         """
-        waiting = {model for (model, _), looks in self._restless.items() if 0 < looks < RESTLESS_LOOKS}
-        ascending = sorted(key for key, version in self.versions.items() if not version.error)
-        return {model: number for model, number in ascending if model not in self._announced | waiting}
+        found = {}
+        for model in sorted(self._unheard):
+            shelf = self._models[model]
+            fit = [number for number, version in shelf.versions.items() if not version.error]
+            if fit and not shelf.settling:
+                found[model] = max(fit)
+        return found
 
     def announced(self, model: str) -> None:
         """The model was dealt with."""
-        self._announced.add(model)
+        self._unheard.discard(model)
 
     async def settle(self) -> None:
         """A look, and a second one a moment later when something seems to be under way."""
         await self.poll()
-        if any(self._restless.values()):
+        if any(shelf.restless for shelf in self._models.values()):
             await asyncio.sleep(SETTLE_S)
             await self.poll()
 
@@ -78,77 +113,69 @@ class Registry:
             return await self._look()
 
     async def _look(self) -> bool:
-        before = self.versions, self.problems
+        restless = {model for model, shelf in self._models.items() if shelf.restless}
+        before = self.problems
         try:
-            listing = await asyncio.to_thread(look, self._root)
+            seen = await asyncio.to_thread(self._walk.look, restless)
         except OSError as error:
-            self.problems = (
-                f"models directory {self._root} cannot be read: {error.strerror}; what is known stays served",
-            )
-            return self.problems != before[1]
-        at_rest = self._at_rest(listing)
-        await self._read_new(listing, at_rest)
-        self._take_in(listing, at_rest)
-        return (self.versions, self.problems) != before
+            said = f"models directory {self._root} cannot be read: {error.strerror}; what is known stays served"
+            self._root_problems, self._problems = (said,), (said,)
+            return self._problems != before
+        self._root_problems = seen.problems
+        changed = await self._take_in(seen)
+        self._changed |= changed
+        self._problems = None
+        return bool(changed) or self.problems != before
 
-    async def watch(self, looked: Callable[[], None], new_model: Callable[[str, int], Awaitable[object]]) -> None:
-        """Polls for ever. `looked` follows every look; `new_model` is tried until it succeeds."""
+    async def _take_in(self, seen: Look) -> set[str]:
+        """Returns the models whose versions have changed."""
+        rested_ns = time.time_ns() - int(AT_REST_S * 1e9) if self._first else None
+        self._first = False
+        changed = {model for model in self._models if model not in seen.names}
+        for model in changed:
+            del self._models[model]
+            self._unheard.discard(model)
+        unread: list[tuple[Shelf, int]] = []
+        for model, found in seen.models.items():
+            shelf = self._models.get(model)
+            if shelf is None:
+                shelf = self._models[model] = Shelf(model)
+                self._unheard.add(model)
+            unread += [(shelf, number) for number in shelf.look(found, rested_ns)]
+        if unread:
+            await asyncio.to_thread(self._read, unread)
+        return changed | {model for model in seen.models if self._models[model].take_in()}
+
+    def _read(self, unread: Sequence[tuple[Shelf, int]]) -> None:
+        """Reads every byte of the versions. Blocks."""
+        for shelf, number in unread:
+            files = shelf.found.versions[number]
+            shelf.read[number] = files, read_version(self._root, (shelf.model, number), files, self._settings)
+
+    async def watch(self, looked: Callable[[], None], new_models: NewModels | None) -> None:
+        """Polls for ever. `looked` follows every look that found something; see `announce` for `new_models`."""
         while True:
             await asyncio.sleep(POLL_S)
             try:
-                await self.poll()
-                looked()
-                await self.announce(new_model)
+                if await self.poll():
+                    looked()
+                if new_models is not None:
+                    await self.announce(new_models)
             except Exception:  # whatever one look met must not end all looking
                 log.exception("looking at the models directory failed; trying again")
 
-    async def announce(self, new_model: Callable[[str, int], Awaitable[object]]) -> None:
-        """Tells `new_model(model, highest version)` of every model not announced yet."""
-        for model, version in self.unannounced().items():
-            try:
-                await new_model(model, version)
-            except CutoverError as error:
-                log.warning(
-                    "a new model could not be released; trying again", model=model, version=version, error=str(error)
-                )
-            else:
-                self.announced(model)
-
-    def _at_rest(self, listing: Listing) -> set[Key]:
-        """The folders whose files are as they were at the look before."""
-        if self._seen is None:
-            rested_ns = time.time_ns() - int(AT_REST_S * 1e9)
-            still = {
-                key
-                for key, files in listing.folders.items()
-                if files and max(mtime for *_, mtime in files) <= rested_ns
-            }
+    async def announce(self, new_models: NewModels) -> None:
+        """Tells of every model not announced yet: its highest version, by name. What failed is tried again."""
+        found = self.unannounced()
+        if not found:
+            return
+        try:
+            await new_models(found)
+        except CutoverError as error:
+            named = ", ".join(list(found)[:NAMED]) + (f" and {len(found) - NAMED} others" if len(found) > NAMED else "")
+            log.warning("new models could not be released; trying again", models=named, error=str(error))
         else:
-            still = {key for key, files in listing.folders.items() if self._seen.get(key) == files}
-        self._seen = listing.folders
-        self._restless = {key: 0 if key in still else self._restless.get(key, 0) + 1 for key in listing.folders}
-        return still
-
-    async def _read_new(self, listing: Listing, at_rest: set[Key]) -> None:
-        """Reads what is at rest and differs from what was read last; hashing happens in a thread."""
-        for key in at_rest:
-            files = listing.folders[key]
-            if key not in self._read or self._read[key][0] != files:
-                found = await asyncio.to_thread(read_version, self._root, key, files, self._settings)
-                self._read[key] = files, found
-
-    def _take_in(self, listing: Listing, at_rest: set[Key]) -> None:
-        self._read = {key: read for key, read in self._read.items() if key in listing.folders}
-        versions = {key: found for key, (_, found) in sorted(self._read.items()) if isinstance(found, Version)}
-        problems = [*listing.problems]
-        problems += [found for key, (_, found) in self._read.items() if isinstance(found, str) and key in at_rest]
-        problems += [version.error for version in versions.values() if version.error]
-        problems += [
-            f"{model}/{version}: its files keep changing for {int(looks * POLL_S)} s; move what writes there elsewhere"
-            for (model, version), looks in self._restless.items()
-            if looks >= RESTLESS_LOOKS
-        ]
-        self.versions, self.problems = versions, tuple(sorted(map(_printable, problems)))
+            self._unheard -= found.keys()
 
 
 def _printable(problem: str) -> str:

@@ -1,33 +1,44 @@
 """The one door to releases, for people and controllers.
 
 A change goes: seen before? -> etag -> would the release allow it? -> pools ready -> (one at a time) etag and rules
-again -> store -> fleet -> answer. What the store has taken is served, whatever becomes of the caller: nothing
-acknowledged is lost, and nothing half done is left behind.
+again -> store -> fleet -> other gateways -> answer. What the store has taken is served, whatever becomes of the caller:
+nothing acknowledged is lost, and nothing half done is left behind.
+
+The store has the only order of changes. Others on it change releases, too: this gateway takes over what is new there
+before it decides anything, and whenever it is told to (`catch_up`).
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 
 from gateway.controlplane import audit, etag, overrides
 from gateway.controlplane.commands import Command, Register, Rollback, SetOverrides, fingerprint, verb
+from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied, Fleet
 from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
+from gateway.controlplane.store.members import Pool
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"
 """The actor of what the gateway does by itself."""
+FIRST: Final = "first version of this model"
+"""The reason."""
 MAX_TEXT_CHARS = 1_000
 """Longest reason and actor."""
 MAX_REQUEST_ID_CHARS = 128
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -53,25 +64,43 @@ class Changed(msgspec.Struct, frozen=True):
 class Releases:
     """Holds the current releases; changes them one at a time."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock_ms: Callable[[], int]) -> None:
-        """`store` must be open; `clock_ms` gives milliseconds since the epoch."""
+    def __init__(self, store: Store, fleet: Fleet, clock_ms: Callable[[], int], peers: Peers | None = None) -> None:
+        """`store` must be open; `clock_ms` gives milliseconds since the epoch. `peers` None: nobody else writes."""
         self._store = store
         self._fleet = fleet
         self._clock_ms = clock_ms
+        self._peers = peers
         self._current: dict[str, Release] = {}
+        self._known = 0
+        """Every change up to this sequence is in the current releases."""
+        self.served = 0
+        """Every change up to this sequence is served by every proxy of this gateway."""
+        self.served_by: tuple[Applied, ...] = ()
+        """The proxies that came to serve what was new last."""
         self._lock = asyncio.Lock()
-        self._change: asyncio.Task[Changed] | None = None
+        self._working: asyncio.Task[Any] | None = None
         self._retry: asyncio.Task[None] | None = None
-        self._unserved = False
-        """The fleet has not confirmed the current releases yet."""
+        self._owed: dict[str, Release] = {}
+        """What the fleet has not confirmed yet."""
         self._doubtful = False
         """A commit failed and may have been kept all the same."""
         self._watches: set[Watch] = set()
 
-    async def start(self) -> None:
-        """Loads the releases and serves them. Raises what the store and the fleet raise."""
-        self._current = await self._store.releases()
-        await self._fleet.serve(self._current)
+    async def start(self, fallback: Mapping[str, Release] | None = None) -> None:
+        """Loads the releases and serves them. Raises what the store and the fleet raise.
+
+        `fallback`: what is served while the store does not say anything else.
+        """
+        try:
+            found = await self._store.releases()
+        except StoreFailed:
+            if fallback is None:
+                raise
+            found, self._doubtful = {**fallback}, True
+            self._retry_later()
+        self._adopt(found.values())
+        self.served_by = await self._fleet.serve(self._current)
+        self.served, self._owed = self._known, {}
 
     async def close(self) -> None:
         """Waits for the change under way; ends every watch. The store and the fleet stay their owners' business."""
@@ -118,13 +147,28 @@ class Releases:
 
     async def register(self, model: str, version: int) -> Release:
         """Gives a model that is seen for the first time its first release; one that has a release keeps it."""
-        if model in self._current:
-            return self._current[model]
-        reason = "first version of this model"
-        try:
-            return (await self._carry_out(_Change(model, Register(version), None, None, reason, GATEWAY))).release
-        except Refused:  # somebody else registered it while this call waited for its turn
-            return self.get(model)
+        await self.register_all({model: version})
+        return self.get(model)
+
+    async def register_all(self, versions: Mapping[str, int]) -> None:
+        """Gives those of the models that have no release their first one: all of them at once, or none."""
+        if versions.keys() - self._current.keys():
+            try:
+                await self._in_turn(self._enrol(versions))
+            except Stale:  # another gateway was first with one of them
+                await self._in_turn(self._enrol(versions))
+
+    async def _enrol(self, versions: Mapping[str, int]) -> None:
+        await self._settle()
+        births = []
+        for model in sorted(versions.keys() - self._current.keys()):
+            after, (fact,) = apply(unborn(model), Register(versions[model]), self._clock_ms())
+            births.append((after, audit.draft(fact, actor=GATEWAY, reason=FIRST, request_id="")))
+        if not births:  # somebody else released them while this call waited for its turn
+            return
+        await self._take_in(await self._kept(self._store.enrol(births)))
+        log.info("models released", models=[release.model for release, _ in births])
+        await self._serve(f"first releases of {len(births)} models are kept")
 
     async def change(
         self,
@@ -136,20 +180,59 @@ class Releases:
         reason: str = "",
         actor: str,
     ) -> Changed:
-        """Carries out the command and returns the release once every proxy serves it.
+        """Carries out the command and returns the release once every proxy of every gateway serves it.
 
         `etag`: of the release the change was decided on. `request_id`: the same id again gets the first answer again;
         empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; the
         last two can mean that the change was kept all the same: read it again.
         """
         check_texts(request_id, reason, actor)
+        if self._peers is not None:
+            await self.catch_up()
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
             before, after = self._try(change)
-            for version, shadow in pools_needed(before.policy, after.policy, change.command):
-                await self._fleet.prepare(model, version, shadow=shadow)
-        return await self._carry_out(change)
+            needed = pools_needed(before.policy, after.policy, change.command)
+            await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
+        begun_s = time.monotonic()
+        return await self._confirmed(await self._in_turn(self._decide(change)), begun_s)
+
+    async def catch_up(self) -> None:
+        """Takes over what is new in the store; serves it and what else is owed. Raises StoreFailed and NotReady."""
+        async with self._lock:
+            await self._settle()
+            await self._serve_owed()
+
+    async def _prepare(self, pools: Sequence[Pool]) -> None:
+        """Here and on the other gateways side by side."""
+        if self._peers is None:
+            await self._prepare_here(pools)
+            return
+        loop = asyncio.get_running_loop()
+        both = [loop.create_task(self._prepare_here(pools)), loop.create_task(self._peers.prepare(pools))]
+        try:
+            await asyncio.gather(*both)
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    async def _prepare_here(self, pools: Sequence[Pool]) -> None:
+        for pool in pools:
+            await self._fleet.prepare(pool.model, pool.version, shadow=pool.shadow)
+
+    async def _confirmed(self, changed: Changed, begun_s: float) -> Changed:
+        """The answer, once the other gateways serve the change as well. Raises NotReady when one does not."""
+        if self._peers is None:
+            return changed
+        release = changed.release
+        try:
+            others = await self._peers.confirm(release.sequence, begun_s)
+        except NotReady as error:
+            kept = f"the change of {release.model} is kept (revision {release.revision})"
+            raise NotReady(f"{kept}, but {error}") from None
+        return Changed(release, (*changed.applied, *others))
 
     async def preview(self, model: str, command: Command, *, etag: str | None) -> Release:
         """The release as the command would make it; nothing is changed, loaded or kept.
@@ -172,9 +255,10 @@ class Releases:
     def _try(self, change: _Change) -> tuple[Release, Release]:
         """The release the change starts from, and the one it would lead to if that is known already; if it may."""
         if isinstance(change.command, Register):
-            return (self._current.get(change.model, unborn(change.model)),) * 2
-        current = self.get(change.model)
-        etag.check(change.etag, current)
+            current = self._current.get(change.model, unborn(change.model))
+        else:
+            current = self.get(change.model)
+            etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
         longer = len(after.policy.overrides) > len(current.policy.overrides)
         # Shortening a list is never too much, nor is the list that the last flip has kept: it is counted already.
@@ -183,12 +267,17 @@ class Releases:
             overrides.check_all({**self._current, change.model: after}.values())
         return current, after
 
-    async def _carry_out(self, change: _Change) -> Changed:
-        """Waits for its turn; from then on the change is carried out even if the caller leaves."""
-        await self._lock.acquire()
-        self._change = asyncio.get_running_loop().create_task(self._decide(change))
-        self._change.add_done_callback(lambda _: self._lock.release())
-        return await asyncio.shield(self._change)
+    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for its turn; from then on the work is carried out even if the caller leaves."""
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            work.close()
+            raise
+        task = asyncio.get_running_loop().create_task(work)
+        self._working = task
+        task.add_done_callback(lambda _: self._lock.release())
+        return await asyncio.shield(task)
 
     async def _decide(self, change: _Change) -> Changed:
         """Commits and serves; only one runs at any time."""
@@ -203,8 +292,15 @@ class Releases:
         request_id = change.request.request_id if change.request else ""
         (fact,) = facts
         event = audit.draft(fact, actor=change.actor, reason=change.reason, request_id=request_id)
-        after = await self._commit(before.revision, after, event, change.request)
-        self._adopt({**self._current, after.model: after})
+        try:
+            after = await self._kept(self._store.commit(before.revision, after, event, change.request))
+        except Stale:
+            answered = await self._recall(change.request)  # another gateway may have carried it out
+            if answered is None:
+                raise
+            await self._settle()
+            return Changed(answered, await self._serve_owed())
+        await self._take_in([after])
         log.info(
             "release changed",
             model=after.model,
@@ -225,59 +321,72 @@ class Releases:
             raise InvalidRequest(said, "request_id")
         return recalled.release
 
-    async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> Release:
-        """The release with its sequence."""
+    async def _kept(self, commit: Awaitable[T]) -> T:
+        """What the store says of a commit."""
         try:
-            return await self._store.commit(revision, after, event, request)
+            return await commit
         except (StoreFailed, Stale):
             self._doubtful = True
             self._retry_later()
             raise
 
-    async def _settle(self) -> None:
-        """After a commit that failed: takes over what the store really has."""
-        if self._doubtful:
-            stored = await self._store.releases()
-            self._doubtful = False
-            self._adopt(stored)
+    async def _take_in(self, changed: Sequence[Release]) -> None:
+        """Adopts what was committed, after what others have committed before. Raises NotReady."""
+        if self._peers is None or changed[-1].sequence == self._known + len(changed):
+            self._adopt(changed)
+            return
+        try:
+            self._adopt(await self._store.since(self._known))
+        except StoreFailed as error:
+            self._doubtful = True
+            self._retry_later()
+            first = changed[0]
+            said = f"the change of {first.model} is kept (revision {first.revision}) and will be served later"
+            raise NotReady(f"{said}: {error}") from error
 
-    def _adopt(self, releases: dict[str, Release]) -> None:
-        """Makes these the current releases, tells the watches, and notes that they are to be served."""
-        changed = [release for model, release in releases.items() if self._current.get(model) != release]
-        self._current = releases
-        self._unserved = self._unserved or bool(changed)
+    async def _settle(self) -> None:
+        """Takes over what the store really has: after a commit that failed, and where others write as well."""
+        if self._doubtful or self._peers is not None:
+            news = await self._store.since(self._known)
+            self._doubtful = False
+            self._adopt(news)
+
+    def _adopt(self, releases: Iterable[Release]) -> None:
+        """Makes these current, tells the watches, and notes that they are to be served."""
+        changed = [release for release in releases if self._current.get(release.model) != release]
+        for release in changed:
+            self._current[release.model] = self._owed[release.model] = release
+        self._known = max((self._known, *(release.sequence for release in changed)))
         for watch in tuple(self._watches):
             for release in changed:
                 watch.put(release)
 
     async def _serve_owed(self) -> tuple[Applied, ...]:
-        return await self._serve("an earlier change is kept") if self._unserved else ()
+        return await self._serve("an earlier change is kept") if self._owed else ()
 
     async def _serve(self, what: str) -> tuple[Applied, ...]:
         """Raises NotReady when the fleet fails; then it is tried again in the background."""
+        known = self._known
         try:
-            applied = await self._fleet.serve(self._current)
+            applied = await self._fleet.serve(self._owed)
         except RequestError as error:
-            self._serve_failed()
+            self._retry_later()
             raise NotReady(f"{what} and will be served as soon as the proxies answer: {error}") from error
         except Exception as error:
-            self._serve_failed()
+            self._retry_later()
             log.exception("releases could not be served")
             raise NotReady(f"{what} and will be served as soon as the proxies answer; see the log") from error
-        self._unserved = False
+        self._owed = {}
+        self.served, self.served_by = known, applied
         return applied
-
-    def _serve_failed(self) -> None:
-        self._unserved = True
-        self._retry_later()
 
     def _retry_later(self) -> None:
         if self._retry is None or self._retry.done():
             self._retry = asyncio.get_running_loop().create_task(self._retry_until_settled())
 
     async def _retry_until_settled(self) -> None:
-        wait_s = FIRST_RETRY_S
-        while self._unserved or self._doubtful:
+        wait_s, told = FIRST_RETRY_S, ""
+        while self._owed or self._doubtful:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_RETRY_S)
             async with self._lock:
@@ -285,14 +394,16 @@ class Releases:
                     await self._settle()
                     await self._serve_owed()
                 except RequestError as error:
-                    log.warning("releases still not served", cause=str(error))
+                    if told != (told := str(error)):
+                        log.warning("releases are not in step with the store", cause=told)
 
 
 def check_texts(request_id: str, reason: str, actor: str) -> None:
-    """Raises InvalidRequest for what is too long to be kept."""
+    """Raises InvalidRequest for what cannot be kept."""
     limits = (("request_id", request_id, MAX_REQUEST_ID_CHARS), ("reason", reason, MAX_TEXT_CHARS))
     for name, text, most in (*limits, ("actor", actor, MAX_TEXT_CHARS)):
+        field = "" if name == "actor" else name
         if len(text) > most:
-            raise InvalidRequest(
-                f"{name} has {len(text)} characters; at most {most} are kept", "" if name == "actor" else name
-            )
+            raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept", field)
+        if "\0" in text:
+            raise InvalidRequest(f"{name} has a zero byte, which not every store can keep", field)

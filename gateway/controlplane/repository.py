@@ -5,7 +5,7 @@ Whatever does not belong there becomes a problem: one line that names it and the
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,10 @@ MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 """Fits int64; one spelling per number."""
 IGNORED: Final = frozenset({"lost+found"})
+FOLDERS_PER_LOOK: Final = 256
+"""Of models and versions in which nothing seems to have changed: what a look costs has a bound."""
+WARM_LOOKS: Final = 60
+"""A model in which something has changed is looked at so many times more: where one file changes, others follow."""
 
 Key = tuple[str, int]
 """(model, version)"""
@@ -27,16 +31,27 @@ Files = tuple[tuple[str, int, int], ...]
 """(path inside the version's folder, bytes, mtime in nanoseconds), sorted"""
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """One look at the models directory."""
+class Found(msgspec.Struct, frozen=True):
+    """What one look found in the folder of one model."""
 
-    folders: dict[Key, Files]
+    versions: dict[int, Files]
     problems: tuple[str, ...]
 
 
+class Look(msgspec.Struct, frozen=True):
+    """One look at the models directory."""
+
+    names: frozenset[str]
+    """All models there are."""
+    models: dict[str, Found]
+    """Those that were looked at."""
+    problems: tuple[str, ...]
+    """Of the directory itself."""
+
+
 def problems_of(model: str | None, problems: Iterable[str]) -> list[str]:
-    """Those of one model, and those of the directory as a whole; None: all."""
-    about = ("models directory ", f"{model}:", f"{model}/")
+    """Those of one model, of the directory as a whole and of the store; None: all. No model has a space in its name."""
+    about = ("models directory ", "store ", "the store ", f"{model}:", f"{model}/")
     return [problem for problem in problems if model is None or problem.startswith(about)]
 
 
@@ -57,42 +72,119 @@ def require_directory(root: Path) -> None:
         ) from None
 
 
-def look(root: Path) -> Listing:
-    """Names, sizes and times of everything. Raises OSError when `root` itself cannot be read."""
-    folders: dict[Key, Files] = {}
+class Walk:
+    """Looks at a models directory again and again, at what may have changed.
+
+    The first look sees everything. A later one sees what is new, what changed of late (by the time of the model's
+    folder, or by what an earlier look found), and, in turn, FOLDERS_PER_LOOK of the others: a change that shows in no
+    folder's time, such as a file that is overwritten, is found once its turn comes. Small directories are seen whole
+    every time.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._warm: dict[str, int] = {}
+        """Looks for which a model is still looked at every time."""
+        self._known: dict[str, Found] = {}
+        self._turns: dict[str, None] = {}
+        """Models by when their turn comes."""
+
+    def look(self, restless: Container[str] = ()) -> Look:
+        """Names, sizes and times; of the `restless` models in any case. Blocks: call it in a thread.
+
+        Raises OSError when the directory itself cannot be read.
+        """
+        folders, problems = _model_folders(self._root)
+        first = not self._known
+        self._forget_all_but(folders)
+        stirred = {name for name, path in folders.items() if self._stirs(name, path)}
+        stirred.update(name for name in folders if name in restless)
+        models = {name: _look_at_model(folders[name]) for name in [*sorted(stirred), *self._due(stirred)]}
+        for name, found in models.items():
+            if found != self._known.get(name) and not first:
+                self._warm[name] = WARM_LOOKS
+        self._known |= models
+        return Look(frozenset(folders), models, problems)
+
+    def _forget_all_but(self, folders: Container[str]) -> None:
+        for name in [name for name in self._known if name not in folders]:
+            for kept in (self._known, self._stamps, self._warm, self._turns):
+                kept.pop(name, None)
+
+    def _stirs(self, name: str, path: Path) -> bool:
+        """Whether something may have changed in a model's folder of late."""
+        self._turns.setdefault(name)
+        stamp = _stamp(path)
+        if self._stamps.get(name) != stamp:
+            self._stamps[name] = stamp
+            return True
+        left = self._warm.pop(name, 0)
+        if left > 1:
+            self._warm[name] = left - 1
+        return left > 0
+
+    def _due(self, stirred: Container[str]) -> list[str]:
+        """Those whose turn it is; who is looked at anyway passes."""
+        due, folders = list[str](), 0
+        for name in self._turns:
+            if name not in stirred:
+                folders += 1 + len(self._known[name].versions)
+                due.append(name)
+            if folders >= FOLDERS_PER_LOOK:
+                break
+        for name in due:
+            self._turns[name] = self._turns.pop(name)
+        return due
+
+
+def _model_folders(root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The models' folders by name, and what is wrong with the others."""
+    folders: dict[str, Path] = {}
     problems: list[str] = []
-    for model in _entries(root):
-        if not model.is_dir():
-            problems.append(f"{model.name}: is not a model folder; move it to <model>/<version>/ or remove it")
-        elif not MODEL_NAME.fullmatch(model.name):
+    for entry in _entries(root):
+        if not entry.is_dir():
+            problems.append(f"{entry.name}: is not a model folder; move it to <model>/<version>/ or remove it")
+        elif not MODEL_NAME.fullmatch(entry.name):
             problems.append(
-                f"{model.name!r}: not usable as a model name; rename the folder to letters, digits, '.', '_', '-'"
+                f"{entry.name!r}: not usable as a model name; rename the folder to letters, digits, '.', '_', '-'"
             )
         else:
-            _look_at_model(Path(model.path), folders, problems)
-    return Listing(folders, tuple(problems))
+            folders[entry.name] = Path(entry.path)
+    return folders, tuple(problems)
 
 
-def _look_at_model(model: Path, folders: dict[Key, Files], problems: list[str]) -> None:
-    name = model.name
-    found = 0
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Differs when an entry of the folder has come or gone."""
     try:
-        for version in _entries(model):
-            if not version.is_dir():
+        status = folder.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _look_at_model(model: Path) -> Found:
+    name = model.name
+    versions: dict[int, Files] = {}
+    problems: list[str] = []
+    try:
+        entries = _entries(model)
+        for entry in entries:
+            if not entry.is_dir():
                 problems.append(
-                    f"{name}/{version.name}: does not belong here; put it into {name}/<version>/ or remove it"
+                    f"{name}/{entry.name}: does not belong here; put it into {name}/<version>/ or remove it"
                 )
-            elif not VERSION.fullmatch(version.name):
+            elif not VERSION.fullmatch(entry.name):
                 problems.append(
-                    f"{name}/{version.name}: a version is an integer from 1; rename the folder, for example to 1"
+                    f"{name}/{entry.name}: a version is an integer from 1; rename the folder, for example to 1"
                 )
             else:
-                folders[name, int(version.name)] = tuple(sorted(_files(Path(version.path), "")))
-            found += 1
+                versions[int(entry.name)] = tuple(sorted(_files(Path(entry.path), "")))
+        if not entries:
+            problems.append(f"{name}: has no versions; put the model into {name}/1/{MODEL_FILE} or remove the folder")
     except OSError as error:
         problems.append(f"{name}: cannot be read: {error.strerror}; make it readable")
-    if not found:
-        problems.append(f"{name}: has no versions; put the model into {name}/1/{MODEL_FILE} or remove the folder")
+    return Found(versions, tuple(problems))
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int]]:

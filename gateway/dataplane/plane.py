@@ -22,9 +22,11 @@ from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.slots import DEFAULT_THRESHOLD_BYTES, Sharing
 from gateway.dataplane.tap import Series
 from gateway.dataplane.tracer import Tracer
+from gateway.routing.holding import Holding
 from gateway.routing.link import Tracing
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Assignment, Pool, PoolKey, Release, Snapshot
+from gateway.routing.update import Update
 
 log = structlog.get_logger(__name__)
 
@@ -83,10 +85,13 @@ class Plane:
         self._cores = Cores()
         self._pressure = Pressure()
         self._tell_held_s = 0.0
-        self.snapshot = Snapshot(epoch=0)
-        self._mirrored: list[Lane] = []
-        self._tidy = True
-        """There are no lanes but those the snapshot names."""
+        self.holding = Holding()
+        """The snapshot that is served."""
+        self._mirrored: dict[str, Lane] = {}
+        self._untidy: set[str] = set()
+        """Models that may have lanes the snapshot does not name."""
+        self._awaited: set[str] = set()
+        """Until everything has: models of which something may not have loaded or failed yet."""
         self._lapsed = False
         """As it was told last."""
         self._started = False
@@ -95,27 +100,46 @@ class Plane:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Every request admitted after the return sees this snapshot."""
-        self._regions.update(snapshot.regions)
-        for pool in snapshot.pools:
-            lane = self._lane(pool.key)
-            if lane is None or (lane.pool is not pool and lane.pool != pool):
-                self._update_pool(pool.key, pool)
-        copied = {pool.key for pool in snapshot.pools if pool.shadow}
-        for key, shadow in self._shadows.items():
-            if key not in copied:
-                shadow.abandon()
-        routes = {}
-        for release in snapshot.releases:
-            name, assignment = release.model.encode(), snapshot.assignments.get(release.model, DEFAULT)
-            route = self.pipeline.routes.get(name)
-            unchanged = route is not None and route.compiled_from(release, assignment) and self._leads_on(route)
-            routes[name] = route if route is not None and unchanged else self._route(release, assignment)
-        self._mirror_all(snapshot.releases)
-        self.pipeline.routes = routes
-        self.snapshot = snapshot
-        self._tidy = False
+        self.update(self.holding.toward(snapshot))
+
+    def update(self, update: Update) -> None:
+        """Every request admitted after the return sees what has changed. Costs as much as what the update says.
+
+        Raises ValueError when the update follows another snapshot than the one that is served.
+        """
+        held = self.holding
+        held.apply(update)
+        if update.regions is not None:
+            self._regions.update(update.regions)
+        for pool in update.pools:
+            self._update_pool(pool.key, pool)
+        for key in update.pools_gone:
+            if key in self._shadows:
+                self._shadows[key].abandon()
+        models = update.models() if update.assignments is None else held.models | update.models()
+        for model in models:
+            self._lead(model)
+        self._untidy |= models
         self._started = self._started or not self._loading
         self.on_change()
+
+    def _lead(self, model: str) -> None:
+        """Makes the route and the mirror of one model what the snapshot says."""
+        name, routes, release = model.encode(), self.pipeline.routes, self.holding.releases.get(model)
+        mirrored = self._mirrored.pop(model, None)
+        if mirrored is not None:
+            mirrored.mirror = None
+        if release is None:
+            routes.pop(name, None)
+            return
+        assignment, route = self.holding.assignments.get(model, DEFAULT), routes.get(name)
+        if route is None or not (route.compiled_from(release, assignment) and self._leads_on(route)):
+            routes[name] = self._route(release, assignment)
+        if not self._started:
+            self._awaited.add(model)
+        if release.policy.shadows and (mirror := self._mirror(release)) is not None:
+            lane = self._mirrored[model] = self._lanes[model, release.policy.stable, False]
+            lane.mirror = mirror
 
     def _route(self, release: Release, assignment: Assignment) -> Route:
         model = release.model
@@ -146,17 +170,6 @@ class Plane:
             lanes.get((route.model, arm.version, False)) is arm.lane and arm.lane.pool.state != UNLOADED
             for arm in route.arms.values()
         )
-
-    def _mirror_all(self, releases: tuple[Release, ...]) -> None:
-        for lane in self._mirrored:
-            lane.mirror = None
-        self._mirrored.clear()
-        for release in releases:
-            mirror = self._mirror(release) if release.policy.shadows else None
-            if mirror is not None:
-                lane = self._lanes[release.model, release.policy.stable, False]
-                lane.mirror = mirror
-                self._mirrored.append(lane)
 
     def _mirror(self, release: Release) -> Mirror | None:
         targets = []
@@ -249,19 +262,23 @@ class Plane:
 
     def _retire(self) -> None:
         """Drops lanes that the snapshot does not name any more, once they are idle and counted."""
-        if self._tidy:
+        if not self._untidy:
             return
-        keep = {pool.key for pool in self.snapshot.pools}
-        keep |= {(r.model, version, False) for r in self.snapshot.releases for version in r.policy.live}
-        self._tidy = True
+        untidy, self._untidy = self._untidy, set()
         for lanes in (self._lanes, self._shadows):
-            for key in [key for key in lanes if key not in keep]:
+            for key in [key for key in lanes if key[0] in untidy and key not in self._named(key[0])]:
                 if not lanes[key].idle:
-                    self._tidy = False
+                    self._untidy.add(key[0])
                     continue
                 del lanes[key]
                 for channel in self._channels.pop(key, {}).values():
                     channel.retire()
+
+    def _named(self, model: str) -> set[PoolKey]:
+        """The pools of a model that the snapshot names."""
+        release = self.holding.releases.get(model)
+        live = release.policy.live if release is not None else ()
+        return {*self.holding.pools_of(model), *((model, version, False) for version in live)}
 
     def trace(self, tracing: Tracing) -> None:
         """Requests answered from now on are traced at these rates."""
@@ -321,16 +338,30 @@ class Plane:
         """
         if not self._started:
             return False
-        lanes = [self._lanes[r.model, r.policy.stable, False] for r in self.snapshot.releases]
-        lanes = [lane for lane in lanes if lane.pool.state != UNLOADED]
-        return not lanes or any(lane.ready for lane in lanes)
+        lanes = (self._lanes[r.model, r.policy.stable, False] for r in self.holding.releases.values())
+        wanted = False
+        for lane in lanes:
+            if lane.pool.state != UNLOADED:
+                if lane.ready:
+                    return True
+                wanted = True
+        return not wanted
 
     @property
     def _loading(self) -> bool:
-        """A released version loads for the first time: its outputs are known once a worker was ready."""
-        releases = self.snapshot.releases
-        pools = [self._lanes[r.model, version, False].pool for r in releases for version in r.policy.live]
-        return any(pool.state == "loading" and not pool.outputs for pool in pools)
+        """A released version loads for the first time: its outputs are known once a worker was ready.
+
+        Whatever has been loaded is not looked at again, until something is said of its model.
+        """
+        while self._awaited:
+            model = next(iter(self._awaited))
+            release = self.holding.releases.get(model)
+            live = release.policy.live if release is not None else ()
+            pools = [self._lanes[model, version, False].pool for version in live]
+            if any(pool.state == "loading" and not pool.outputs for pool in pools):
+                return True
+            self._awaited.discard(model)
+        return False
 
     @property
     def in_flight(self) -> int:

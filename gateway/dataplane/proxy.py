@@ -24,8 +24,7 @@ from gateway.dataplane.service import About, DataService
 from gateway.oip.reserved import SHARED_MEMORY
 from gateway.routing import link
 from gateway.routing.outcome import Report
-from gateway.routing.snapshot import Snapshot
-from gateway.routing.update import Update, updated
+from gateway.routing.update import Update
 from gateway.transport.call import Server
 from gateway.transport.h2.memory import HIGH_SHARE
 from gateway.transport.h2.server import Limits, listen
@@ -112,7 +111,9 @@ class Proxy:
                 about = About(message.server_name, message.server_version, message.extensions)
                 self._service = DataService(self._plane, self._errands, about, self._loop, reflect=message.reflection)
             case link.Publish(snapshot):
-                self._apply(snapshot)
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._plane.apply(snapshot)
+                self._send(link.Applied(snapshot.epoch))
                 if self._server is None:
                     await self._listen()
             case link.ErrandDone():
@@ -129,14 +130,10 @@ class Proxy:
                 self._plane.lease(until_s)
             case Update():
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
-                self._apply(updated(self._plane.snapshot, message))
+                self._plane.update(message)
+                self._send(link.Applied(message.epoch))
             case link.Drain(grace_ms):
                 self._begin_drain(grace_ms)
-
-    def _apply(self, snapshot: Snapshot) -> None:
-        assert self._plane is not None  # noqa: S101 - Configure always comes first
-        self._plane.apply(snapshot)
-        self._send(link.Applied(snapshot.epoch))
 
     async def _answer_survey(self, number: int) -> None:
         if self._plane is not None and self._server is not None:

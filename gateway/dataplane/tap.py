@@ -1,13 +1,17 @@
 """What happened, as plain integers: counted on the hot path, taken once a second as increments."""
 
 from time import monotonic, time
+from typing import Final
 
 from gateway.observe.histogram import BUCKET_COUNT, index
 from gateway.routing.outcome import BatchReport, SeriesReport, ShadowReport, SizeReport, size_class
 
+UNUSED: Final[list[int]] = []
+"""Buckets of a series that has counted nothing: most of a thousand models answer nobody in a given second."""
+
 
 class Series:
-    """Requests of one (model, version, arm). The hot path adds to the attributes directly."""
+    """Requests of one (model, version, arm)."""
 
     __slots__ = (
         "arm", "codes", "failed_sum_us", "latency", "latency_max_us", "latency_sum_us", "model", "ok", "queue",
@@ -23,18 +27,25 @@ class Series:
     def _clear(self) -> None:
         self.ok = 0
         self.codes: dict[int, int] = {}
-        self.latency = [0] * BUCKET_COUNT
+        self.latency = UNUSED
         self.latency_sum_us = 0
         self.latency_max_us = 0
         self.failed_sum_us = 0
-        self.queue = [0] * BUCKET_COUNT
+        self.queue = UNUSED
         self.queue_sum_us = 0
         self.queue_max_us = 0
 
+    def _begin(self) -> None:
+        self.latency, self.queue = [0] * BUCKET_COUNT, [0] * BUCKET_COUNT
+
     def answered(self, count: int, latency_us: int, waited_us: int) -> None:
         """Counts OK answers that share their durations."""
+        try:
+            self.latency[index(latency_us)] += count
+        except IndexError:  # a question for each answer would cost more
+            self._begin()
+            self.latency[index(latency_us)] += count
         self.ok += count
-        self.latency[index(latency_us)] += count
         self.latency_sum_us += latency_us * count
         if latency_us > self.latency_max_us:  # a call to max() would cost more, here and below
             self.latency_max_us = latency_us
@@ -50,6 +61,8 @@ class Series:
     def failed(self, code: int, latency_us: int) -> None:
         """Counts an answer that is not OK."""
         self.refused(code)
+        if self.latency is UNUSED:
+            self._begin()
         self.latency[index(latency_us)] += 1
         self.latency_sum_us += latency_us
         self.failed_sum_us += latency_us

@@ -74,6 +74,7 @@ METRICS = (
     Described("cutover_proxy_requests_total", "counter", ("proxy",), "Answers of one proxy, whatever became of it"),
     Described("cutover_proxy_in_flight_requests", "gauge", ("proxy",), "Requests in one proxy without an answer yet"),
     Described("cutover_release_revision", "gauge", ("model",), "Revision of the release being served"),
+    Described("cutover_store_up", "gauge", (), "1: releases can be changed; 0: what was served is served on"),
     Described("cutover_build_info", "gauge", ("version",), "Always 1; the label says which Cutover this is"),
 )
 
@@ -132,11 +133,13 @@ class Metrics(Collector):
         releases: Callable[[], Iterable[Release]],
         workers: Callable[[], Iterable[WorkerFacts]],
         proxies: Callable[[], ProxyFacts],
+        store_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self._statistics = statistics
         self._releases = releases
         self._workers = workers
         self._proxies = proxies
+        self._store_up = store_up
 
     def collect(self) -> Iterable[Metric]:
         """Every family of METRICS, in that order, with the samples of this moment."""
@@ -198,6 +201,7 @@ class Metrics(Collector):
         proxies = self._proxies()
         _add(families, "cutover_proxies", (), proxies.up)
         _add(families, "cutover_proxy_restarts_total", (), proxies.restarts)
+        _add(families, "cutover_store_up", (), int(self._store_up()))
         for one in self._statistics.proxies:
             proxy = (str(one.index),)
             _add(families, "cutover_proxy_connections", proxy, one.connections)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.processes import Launcher
-from gateway.controlplane.repository import look
+from gateway.controlplane.repository import Walk
 from gateway.controlplane.version import Version, read_version
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Policy, Release
@@ -67,7 +67,7 @@ def put(models: Path, model: str, version: int, told: str = "ok") -> Path:
 
 def version_of(models: Path, model: str = "digits", version: int = 1) -> Version:
     """The version as the registry reads it."""
-    found = read_version(models, (model, version), look(models).folders[model, version])
+    found = read_version(models, (model, version), Walk(models).look().models[model].versions[version])
     assert isinstance(found, Version)
     return found
 

@@ -49,6 +49,8 @@ class Attempt:
     """The revision that was acknowledged; 0: none was."""
     etag: str = ""
     error: str = ""
+    unsure: bool = False
+    """An earlier try, at another gateway, got no clear answer: it may be carried out after a later one was refused."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class History:
             kept = [etag(_release(event)) for event in events[attempt.revision - 1 : attempt.revision]]
             if attempt.revision and kept != [attempt.etag]:
                 yield f"{attempt.verb} was acknowledged as revision {attempt.revision} {attempt.etag}; kept is {kept}"
-            if attempt.error.startswith(NOTHING_CHANGED) and revision is not None:
+            if attempt.error.startswith(NOTHING_CHANGED) and revision is not None and not attempt.unsure:
                 yield f"{attempt.verb} was refused ({attempt.error}) and made revision {revision} all the same"
 
     def _wrong_answers(self, events: Sequence[pb.AuditEvent]) -> Iterable[str]:

@@ -15,33 +15,25 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 
 from gateway.cli.chain import broken
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminStub
-from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
-from tests.e2e.calls import request
-from tests.e2e.history import NOTHING_CHANGED, Answer, Attempt, History, Window
+from tests.e2e.history import Attempt, History, Window
+from tests.e2e.storm import MODEL, NAME, VERSIONS, ask_on, decide, read_records, survivors, try_change
 from tests.e2e.waiting import eventually
 from tests.serving import Gateway
 from tests.transports import differs
 
 pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
 
-MODEL = "number"
-NAME = f"models/{MODEL}/release"
-VERSIONS = (1, 2, 3)
 PROXIES = 2
 CLIENTS = 6
-MAX_PENDING = 400
 OPERATORS = 2
 LIVES = 3
 """Control processes, each but the last killed."""
@@ -79,6 +71,10 @@ class Chaos:
     @property
     def gateway(self) -> Gateway:
         return self.lives[-1]
+
+    def target(self) -> str:
+        """Where clients ask now."""
+        return self.gateway.target
 
     def start(self) -> None:
         """A control process, the first or the successor of one that was killed."""
@@ -145,40 +141,6 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def ask_on(chaos: Chaos, user: str) -> None:
-    """Asks every few milliseconds, answered or not, over a connection that now and then is a new one."""
-    options = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 500),
-    ]
-    while not chaos.over.is_set():
-        with grpc.insecure_channel(chaos.gateway.target, options=options) as channel:
-            stub = GRPCInferenceServiceStub(channel)
-            room = threading.Semaphore(MAX_PENDING)
-            for _ in range(200):
-                room.acquire()  # a proxy that stands still is asked on, and must not answer by what it knew before
-                asked_s = time.monotonic()
-                call = stub.ModelInfer.future(request(MODEL), metadata=[("x-user-id", user)], timeout=30)
-                call.add_done_callback(partial(_answered, chaos.history, room, user, asked_s))
-                if chaos.over.wait(0.01):
-                    break
-            for _ in range(MAX_PENDING):  # all have been answered when all the room is free again
-                room.acquire()
-
-
-def _answered(history: History, room: threading.Semaphore, user: str, asked_s: float, call: Any) -> None:
-    came_s = time.monotonic()  # `call` is what grpc's types call a bare future
-    if call.code() is grpc.StatusCode.OK:
-        reply = call.result()
-        revision = next(int(value) for key, value in call.trailing_metadata() if key == "cutover-revision")
-        value = int(np.frombuffer(reply.raw_output_contents[0], np.int64)[0])
-        history.answers.append(Answer(user, asked_s, came_s, int(reply.model_version), value, revision))
-    else:
-        history.answers.append(Answer(user, asked_s, came_s, error=f"{call.code().name}: {call.details()}"))
-    room.release()
-
-
 def operate(chaos: Chaos, seed: int) -> None:
     """Changes the release until it is over; what got no clear answer is sent once more with the same request id."""
     chance = random.Random(seed)  # noqa: S311 - a repeatable test, not a secret
@@ -186,54 +148,24 @@ def operate(chaos: Chaos, seed: int) -> None:
         target = f"127.0.0.1:{chaos.gateway.admin}"
         with grpc.insecure_channel(target) as channel, suppress(grpc.RpcError):
             release = AdminStub(channel).GetRelease(pb.GetReleaseRequest(name=NAME), timeout=20)
-            verb, values = _decide(chance, release)
+            verb, values = decide(chance, release)
             message = {"name": NAME, "etag": release.etag, "request_id": str(uuid.uuid4()), "reason": "chaos", **values}
             now_s = time.monotonic()
             attempt = Attempt(message["request_id"], verb, now_s, now_s)
             chaos.history.attempts.append(attempt)
-            if not _try(channel, attempt, message) and chance.random() < 0.7:
+            if not try_change(channel, attempt, message) and chance.random() < 0.7:
                 chaos.over.wait(chance.uniform(0, 8))
                 with grpc.insecure_channel(f"127.0.0.1:{chaos.gateway.admin}") as another:
-                    _try(another, attempt, message)
-
-
-def _decide(chance: random.Random, release: pb.Release) -> tuple[str, dict[str, object]]:
-    """Something that the release probably allows; flips and their ways back most of all."""
-    others = [version for version in VERSIONS if version != release.policy.stable_version]
-    version = chance.choice(others)
-    if release.policy.standby_version and chance.random() < 0.5:
-        return "Flip", {}
-    if release.HasField("rollback_policy") and chance.random() < 0.3:
-        return "Rollback", {}
-    if release.policy.canaries and chance.random() < 0.3:
-        return "RemoveCanary", {"version": release.policy.canaries[0].version}
-    choices: list[tuple[str, dict[str, object]]] = [
-        ("PrepareStandby", {"version": version}),
-        ("PrepareStandby", {"version": version}),
-        ("SetCanary", {"version": version, "basis_points": chance.randint(500, 5000)}),
-        ("SetShadow", {"version": version, "rate": 0.5}),
-    ]
-    return chance.choice(choices)
-
-
-def _try(channel: grpc.Channel, attempt: Attempt, message: dict[str, object]) -> bool:
-    """Sends the change; false when it is not known whether it was made."""
-    attempt.tried_s = time.monotonic()
-    try:
-        method = getattr(AdminStub(channel), attempt.verb)
-        release: pb.Release = method(getattr(pb, f"{attempt.verb}Request")(**message), timeout=30)
-    except grpc.RpcError as error:
-        attempt.error = f"{error.code().name}: {error.details()}"
-        return attempt.error.startswith(NOTHING_CHANGED)
-    attempt.error, attempt.etag, attempt.returned_s = "", release.etag, time.monotonic()
-    attempt.revision = release.revision
-    return True
+                    try_change(another, attempt, message)
 
 
 @contextmanager
 def traffic(chaos: Chaos, seed: int) -> Iterator[None]:
     """Clients and operators for as long as the block lasts."""
-    threads = [threading.Thread(target=ask_on, args=(chaos, f"user-{number}")) for number in range(CLIENTS)]
+    threads = [
+        threading.Thread(target=ask_on, args=(chaos.history, chaos.over, chaos.target, f"user-{number}"))
+        for number in range(CLIENTS)
+    ]
     threads += [threading.Thread(target=operate, args=(chaos, seed + number)) for number in range(OPERATORS)]
     for thread in threads:
         thread.start()
@@ -261,32 +193,6 @@ def converged(gateway: Gateway) -> bool:
             and all(states[version] == pb.Version.READY for version in named)
         )
     return False
-
-
-def read_records(gateway: Gateway) -> tuple[list[pb.AuditEvent], pb.Release]:
-    """The whole audit log, newest first, and the release."""
-    events: list[pb.AuditEvent] = []
-    token = ""
-    with grpc.insecure_channel(f"127.0.0.1:{gateway.admin}") as channel:
-        stub = AdminStub(channel)
-        while True:
-            page = stub.ListAuditEvents(pb.ListAuditEventsRequest(page_token=token), timeout=20)
-            events += page.events
-            token = page.next_page_token
-            if not token:
-                return events, stub.GetRelease(pb.GetReleaseRequest(name=NAME), timeout=20)
-
-
-def survivors(lives: list[Gateway]) -> list[str]:
-    """Processes that any of the gateways left behind: each gateway leads a process group."""
-    groups = {gateway.pid for gateway in lives}
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-            if int(fields[2]) in groups and fields[0] != "Z":
-                found.append(f"{entry.name} {(entry / 'cmdline').read_text()}")
-    return found
 
 
 @pytest.mark.slow

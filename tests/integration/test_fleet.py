@@ -20,7 +20,8 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.settings import FleetSettings, ProxySettings
 from gateway.errors import NotFound, NotReady, Refused
-from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow, Snapshot
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Region, Shadow
+from gateway.routing.update import Update
 from tests.children.world import Book, Reported, proxy, put, release, worker_host
 
 
@@ -264,7 +265,7 @@ async def test_a_version_that_is_ready_can_be_prepared_although_its_folder_is_go
     await world.fleet.prepare("digits", 1, shadow=False)
     with pytest.raises(NotFound):
         await world.fleet.prepare("digits", 1, shadow=True)
-    await world.fleet.serve({})
+    await world.fleet.serve({"digits": release(stable=2)})
     with pytest.raises(NotFound):
         await world.fleet.prepare("digits", 1, shadow=False)
 
@@ -366,7 +367,7 @@ async def test_no_proxy_is_killed_for_a_region_that_a_client_wants(
         assert list(world.proxies.snapshot.regions) == [first, second], "it was sent before it is asked for"
         raise NotReady("proxy 0 does not report in time")
 
-    async def publish(_: Snapshot) -> None:
+    async def publish(_: Update) -> None:
         pytest.fail("who is late for this would be killed")
 
     monkeypatch.setattr(world.proxies, "survey", late)

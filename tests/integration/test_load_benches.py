@@ -42,6 +42,14 @@ def test_growth() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_control() -> None:
+    out = run("tests.bench.control", "--quick")
+    assert "| | 1 × 5 | 50 × 5 |" in out
+    assert "| snapshot in a proxy | ≤ 20 MB | " in out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @needs_h2load
 def test_overload(tmp_path: Path) -> None:
     figure = tmp_path / "overload.svg"

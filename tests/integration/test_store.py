@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gateway.controlplane import audit
-from gateway.controlplane.commands import SetCanary
-from gateway.controlplane.release import apply
+from gateway.controlplane.commands import Register, SetCanary, SetOverrides
+from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store, Token, memory, sql, whole
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.postgres import PostgresStore
@@ -28,7 +28,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         case "sqlite":
             made = SqliteStore(tmp_path / "state" / "cutover.db")
         case _:
-            made = PostgresStore(request.getfixturevalue("database"))
+            made = PostgresStore(request.getfixturevalue("emptied"))
     await made.open()
     yield made
     await made.close()
@@ -81,6 +81,15 @@ async def test_a_commit_on_another_revision_is_stale_and_changes_nothing(store: 
     assert await store.recall("late") is None
 
 
+async def test_overrides_come_and_go_and_are_told_of(store: Store) -> None:
+    release = await fill(store)
+    for command in (SetOverrides({"u": "stable", "v": "canary-2"}), SetOverrides({}, ("u",)), SetOverrides({}, ("v",))):
+        release = await commit(store, release, command)
+        await store.close()
+        await store.open()
+        assert await store.releases() == {"iris": release}
+
+
 async def test_only_the_newest_request_ids_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the order of changes, whatever the clock says: those of `wine` are of the same time as those of `iris`."""
     for module in (memory, sql):
@@ -109,6 +118,30 @@ async def test_commits_at_the_same_time_are_kept_one_after_another(store: Store)
     events = await chain(store)
     assert len(events) == 20
     assert audit.verify(events) is None
+
+
+async def test_first_releases_are_kept_together_or_not_at_all(store: Store) -> None:
+    await fill(store)
+
+    def births(*models: str) -> list[tuple[Release, audit.Draft]]:
+        made = [apply(unborn(model), Register(1), now_ms=1) for model in models]
+        return [(after, audit.draft(fact, actor="ada", reason="", request_id="")) for after, (fact,) in made]
+
+    placed = await store.enrol(births("a", "b", "c"))
+    assert [(release.model, release.revision, release.sequence) for release in placed] == [
+        ("a", 1, 5),
+        ("b", 1, 6),
+        ("c", 1, 7),
+    ]
+    assert [await store.revision(release.model, 1) for release in placed] == placed
+    before = await store.releases()
+    assert set(before) == {"a", "b", "c", "iris"}
+    with pytest.raises(Stale, match="already"):
+        await store.enrol(births("d", "iris", "e"))
+    assert await store.releases() == before
+    events = await chain(store)
+    assert (len(events), audit.verify(events)) == (7, None)
+    assert await store.enrol([]) == []
 
 
 async def test_a_cancelled_caller_does_not_break_the_store(store: Store) -> None:
@@ -249,10 +282,12 @@ async def test_a_dump_is_of_one_moment(store: Store, monkeypatch: pytest.MonkeyP
 
 async def test_the_order_of_changes_may_leap(store: Store) -> None:
     release = await fill(store)
-    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
-    leapt = msgspec.structs.replace(after, revision=70, sequence=900)
-    event = msgspec.structs.replace(audit.draft(fact, actor="ada", reason="", request_id=""), revision=70)
+    after, (fact,) = apply(msgspec.structs.replace(release, revision=69), SetCanary(3, 400), now_ms=1)
+    leapt = msgspec.structs.replace(after, sequence=900)
+    event = audit.draft(fact, actor="ada", reason="", request_id="")
     assert await store.commit(release.revision, leapt, event, None) == leapt
+    await store.close()
+    await store.open()
     assert (await commit(store, leapt, SetCanary(3, 500))).sequence == 901
     assert audit.verify(await chain(store)) is None
 

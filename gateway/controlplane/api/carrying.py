@@ -33,7 +33,7 @@ async def carry_out(
     try:
         if request.validate_only:
             made = await releases.preview(model, command, etag=etag)
-            return release_message(made) if made == releases.get(model) else other_state_message(made)
+            return release_message(made) if made.sequence else other_state_message(made)  # a new one has none yet
         changed = await releases.change(
             model, command, etag=etag, request_id=request.request_id, reason=request.reason, actor=actor(context)
         )

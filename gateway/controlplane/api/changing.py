@@ -11,6 +11,7 @@ from gateway.controlplane.commands import (
     Pause,
     PrepareStandby,
     Promote,
+    Register,
     RemoveCanary,
     RemoveHoldout,
     RemoveShadow,
@@ -38,6 +39,9 @@ class Changing:
 
     def __init__(self, releases: Releases) -> None:
         self._releases = releases
+
+    async def RegisterModel(self, request: pb.RegisterModelRequest, context: Context) -> pb.Release:
+        return await self._change(request, Register(request.version), context)
 
     async def SetShadow(self, request: pb.SetShadowRequest, context: Context) -> pb.Release:
         return await self._change(request, SetShadow(request.version, request.rate), context)

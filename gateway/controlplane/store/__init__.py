@@ -3,7 +3,7 @@
 Every implementation passes the same tests (tests/integration/test_store.py).
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -80,7 +80,14 @@ class Store(Protocol):
         while the chain has no gap.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
-        revision or knows the request id. `event` carries the id, too.
+        revision or knows the request id. `event` carries the id, too, and tells of this release: where a
+        start finds them to differ, the store is damaged.
+        """
+
+    async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+        """Keeps the first releases of models and their audit events, all or none; durable on return.
+
+        Returns them with their sequences, in the same order. Raises Stale if one of the models has a release already.
         """
 
     async def note(self, event: Draft) -> AuditEvent:

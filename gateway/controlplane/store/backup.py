@@ -116,5 +116,5 @@ def _decoded(line: bytes, number: int) -> Begin | Record | End:
 def _check_format(begin: Begin) -> None:
     if begin.format != FORMAT:
         raise InvalidRequest(
-            f"the backup was written by a newer Cutover (format {begin.format}, this one knows {FORMAT})"
+            f"the backup was written by a newer Cutover (format {begin.format}, this one knows {FORMAT}): use that"
         )

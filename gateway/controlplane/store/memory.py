@@ -1,7 +1,7 @@
 """A store that forgets everything when the process ends: for trying things out, or for state kept elsewhere."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
@@ -66,6 +66,13 @@ class MemoryStore:
         if len(self._changed_by) > REMEMBERED:
             self._requests.pop(self._changed_by.popleft(), None)
         return placed
+
+    async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+        """See `Store.enrol`."""
+        for release, _ in births:
+            if release.model in self._releases:
+                raise Stale(f"the store has a release of {release.model} already: read it again")
+        return [await self.commit(0, release, event, None) for release, event in births]
 
     async def note(self, event: Draft) -> AuditEvent:
         """See `Store.note`."""

@@ -1,11 +1,13 @@
 """What a store asks of an SQL database, inside a transaction that its caller has begun. The same for every database."""
 
+from collections.abc import Sequence
+
 import msgspec
 from sqlalchemy import Insert, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.controlplane.audit import CHANGE, GENESIS, AuditEvent, Draft, link
+from gateway.controlplane.audit import CHANGE, GENESIS, AuditEvent, Draft, link, tells_of
 from gateway.controlplane.canonical import canonical
 from gateway.controlplane.store import REMEMBERED, Recalled, Request, schema
 from gateway.errors import Stale, StoreFailed
@@ -17,6 +19,23 @@ async def read_releases(connection: AsyncConnection) -> dict[str, Release]:
     table = schema.releases.c
     rows = await connection.execute(select(table.model, table.body).order_by(table.model))
     return {model: release_of(model, body) for model, body in rows}
+
+
+async def check_releases(connection: AsyncConnection) -> None:
+    """Raises StoreFailed unless each release is what the audit log says it is: it was written twice."""
+    releases, audit = schema.releases.c, schema.audit.c
+    change = (audit.model == releases.model) & (audit.revision == releases.revision) & (audit.kind == CHANGE)
+    query = select(releases.model, releases.body, audit.after).join_from(
+        schema.releases, schema.audit, change, isouter=True
+    )
+    for model, body, after in await connection.execute(query):
+        release = release_of(model, body)
+        try:
+            alike = after is not None and tells_of(after, release)
+        except (msgspec.MsgspecError, KeyError, AttributeError):
+            alike = False
+        if not alike:
+            raise StoreFailed(f"the stored release of {model} cannot be read: the audit log tells of another one")
 
 
 async def read_since(connection: AsyncConnection, sequence: int) -> list[Release]:
@@ -81,12 +100,41 @@ async def write_commit(
     return placed
 
 
+async def write_births(connection: AsyncConnection, births: Sequence[tuple[Release, Draft]]) -> list[Release]:
+    """Writes first releases and their events with a statement for each table, however many there are.
+
+    The caller commits. Raises Stale, then the caller rolls back.
+    """
+    if not births:
+        return []
+    newest = (await connection.execute(select(func.max(schema.releases.c.sequence)))).scalar_one() or 0
+    placed = [
+        msgspec.structs.replace(release, sequence=newest + number) for number, (release, _) in enumerate(births, 1)
+    ]
+    rows = [row_of(release) for release in placed]
+    try:
+        await connection.execute(insert(schema.releases), rows)
+    except IntegrityError:
+        raise Stale("the store has a release of one of the new models already: read it again") from None
+    await connection.execute(insert(schema.revisions), rows)
+    await _write_events(connection, [event for _, event in births])
+    return placed
+
+
 async def write_note(connection: AsyncConnection, event: Draft) -> AuditEvent:
     """Adds an event to the chain."""
+    (linked,) = await _write_events(connection, [event])
+    return linked
+
+
+async def _write_events(connection: AsyncConnection, events: Sequence[Draft]) -> list[AuditEvent]:
     newest = select(schema.audit.c.sequence, schema.audit.c.hash).order_by(schema.audit.c.sequence.desc()).limit(1)
     row = (await connection.execute(newest)).one_or_none()
-    linked = link(GENESIS, 1, event) if row is None else link(row.hash, row.sequence + 1, event)
-    await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(linked)))
+    before, sequence = (GENESIS, 0) if row is None else (row.hash, row.sequence)
+    linked: list[AuditEvent] = []
+    for event in events:
+        linked.append(link(linked[-1].hash if linked else before, sequence + len(linked) + 1, event))
+    await connection.execute(insert(schema.audit), [msgspec.structs.asdict(one) for one in linked])
     return linked
 
 

@@ -45,6 +45,7 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         self.proxies: list[pb.Proxy] = []
         self.overrides: dict[str, str] = {}
         self.events: list[pb.AuditEvent] = []
+        self.backup: list[bytes] = []
         self.requests: list[Any] = []
         self.watched: list[pb.WatchReleasesRequest] = []
         self.waits: list[Any] = []
@@ -62,6 +63,10 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
 
     def GetRelease(self, request: pb.GetReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
         return self._find(request.name, context)
+
+    def Backup(self, request: pb.BackupRequest, context: grpc.ServicerContext) -> Iterator[pb.BackupResponse]:
+        for lines in self.backup:
+            yield pb.BackupResponse(lines=lines)
 
     def ListReleases(self, request: pb.ListReleasesRequest, context: grpc.ServicerContext) -> pb.ListReleasesResponse:
         return pb.ListReleasesResponse(releases=self.releases.values())
@@ -129,6 +134,12 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         stop = start + min(request.page_size, 3)
         token = str(stop) if stop < len(self.events) else ""
         return pb.ListAuditEventsResponse(events=self.events[start:stop], next_page_token=token)
+
+    def RegisterModel(self, request: pb.RegisterModelRequest, context: grpc.ServicerContext) -> pb.Release:
+        self.requests.append(request)
+        if self.error:
+            context.abort(*self.error)
+        return release(request.name.split("/")[1], 1, request.version)
 
     def SetShadow(self, request: pb.SetShadowRequest, context: grpc.ServicerContext) -> pb.Release:
         policy = self._changed(request, context)

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from gateway.controlplane.admin import RPCS, AdminService, start_admin
+from gateway.controlplane.api.gateways import Gateways
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import StartupError
@@ -26,7 +27,7 @@ def has_ipv6() -> bool:
 
 def service() -> AdminService:
     store, fleet = MemoryStore(), FakeFleet()
-    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics())
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), Gateways(None))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])

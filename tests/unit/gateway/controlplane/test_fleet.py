@@ -1,20 +1,88 @@
+"""What the fleet tells proxies, without any process: tests/integration/test_fleet.py has some."""
+
+from pathlib import Path
+from typing import cast
+
 import pytest
 
-from gateway.controlplane.fleet import pools_named
-from gateway.routing.snapshot import Canary, Policy, Range, Release, Shadow
+from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.pools import GONE
+from gateway.controlplane.ports import Applied
+from gateway.controlplane.proxies import Proxies
+from gateway.controlplane.registry import Registry
+from gateway.controlplane.settings import FleetSettings
+from gateway.routing.holding import Holding, numbered
+from gateway.routing.snapshot import Assignment, Pool, Shadow
+from gateway.routing.update import Update
+from tests.children.world import Book, release, worker_host
+
+APPLIED = (Applied(0, 1.0),)
 
 
-def test_the_warm_set_is_everything_that_may_have_to_answer_at_once() -> None:
-    policy = Policy(3, (Canary(4, (Range(0, 100),)),), (Shadow(5, 1.0), Shadow(3, 0.1)), standby=6)
-    rollback = Policy(1, (Canary(2, (Range(0, 1),)),), (Shadow(9, 1.0),), standby=3)
-    assert pools_named([Release("m", 1, policy, rollback), Release("n", 1, Policy(7))]) == {
-        *(("m", version, False) for version in (1, 2, 3, 4, 6)),
-        ("m", 5, True),
-        ("m", 3, True),
-        ("n", 7, False),
-    }
+class FakeProxies:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.holding = Holding()
+        self.sent: list[Update] = []
+        self.all_listening = True
+
+    def send(self, update: Update) -> int:
+        self.sent.append(update)
+        epoch = self.holding.epoch + 1
+        self.holding.apply(numbered(update, epoch - 1, epoch))
+        return epoch
+
+    async def publish(self, update: Update) -> tuple[Applied, ...]:
+        self.send(update)
+        return APPLIED
 
 
-@pytest.mark.parametrize("releases", [[], [Release("m", 1, Policy(1))]])
-def test_a_model_without_candidates_needs_only_what_is_stable(releases: list[Release]) -> None:
-    assert pools_named(releases) == {(release.model, 1, False) for release in releases}
+@pytest.fixture
+def proxies() -> FakeProxies:
+    return FakeProxies()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, run_dir: Path, book: Book, proxies: FakeProxies) -> LocalFleet:
+    """Of an empty models directory, so that what is released is gone."""
+    settings = FleetSettings(assignments={"a": Assignment(allow_forced=False)})
+    return LocalFleet(Registry(tmp_path), cast("Proxies", proxies), worker_host(run_dir, book), settings)
+
+
+def gone(model: str, version: int, *, shadow: bool = False) -> Pool:
+    return Pool(model, version, shadow, state="failed", error=GONE)
+
+
+async def test_proxies_are_told_of_the_models_that_have_changed_and_no_others(
+    fleet: LocalFleet, proxies: FakeProxies
+) -> None:
+    first = {model: release(model) for model in "abc"}
+    assert await fleet.serve(first) == APPLIED
+    assert {one.model for one in proxies.sent[0].releases} == {"a", "b", "c"}
+    assert proxies.sent[0].assignments is not None
+    changed = release("b", stable=2, revision=2, shadows=(Shadow(1, 1.0),))
+    await fleet.serve({"b": changed})
+    update = proxies.sent[1]
+    assert (update.releases, update.pools_gone) == ((changed,), (("b", 1, False),))
+    assert sorted(update.pools, key=lambda pool: pool.key) == [gone("b", 1, shadow=True), gone("b", 2)]
+    assert (update.models(), update.assignments) == ({"b"}, None)
+    assert proxies.holding.releases == first | {"b": changed}
+
+
+async def test_what_is_served_already_is_sent_as_an_empty_update_that_is_acknowledged(
+    fleet: LocalFleet, proxies: FakeProxies
+) -> None:
+    await fleet.serve({"a": release("a")})
+    assert await fleet.serve({"a": release("a")}) == APPLIED
+    assert proxies.sent[1].empty
+
+
+async def test_a_model_that_is_unloaded_is_closed_for_itself(fleet: LocalFleet, proxies: FakeProxies) -> None:
+    await fleet.serve({model: release(model) for model in "ab"})
+    await fleet.unload("a")
+    (pool,) = proxies.sent[1].pools
+    assert (pool.model, pool.state) == ("a", "unloaded")
+    assert fleet.ready is False, "nobody answers for b"
+    await fleet.unload("b")
+    assert fleet.ready

@@ -20,7 +20,7 @@ from gateway.controlplane.tasks import Bell
 from gateway.errors import NotReady, StartupError
 from gateway.routing import link
 from gateway.routing.outcome import Report
-from gateway.routing.snapshot import Snapshot
+from gateway.routing.update import Update
 from tests.children.world import Book, Reported, proxy, release
 
 START_S = 60.0
@@ -58,10 +58,10 @@ async def running(
 
 async def test_all_proxies_listen_on_one_port_and_apply_what_is_published(run_dir: Path, book: Book) -> None:
     async with running(run_dir, book, count=2) as (proxies, reported):
-        assert await proxies.publish(Snapshot(0, (release(),))) == ()  # nobody is there yet: nothing to wait for
+        assert await proxies.publish(Update(releases=(release(),))) == ()  # nobody is there yet: nothing to wait for
         await proxies.start(START_S)
         assert (proxies.listening, proxies.all_listening) == (2, True)
-        every = await asyncio.gather(*(proxies.publish(Snapshot(0, (release(revision=n),))) for n in range(2, 20)))
+        every = await asyncio.gather(*(proxies.publish(Update(releases=(release(revision=n),))) for n in range(2, 20)))
         assert {tuple((one.proxy, one.took_ms > 0, one.fenced) for one in applied) for applied in every} == {
             ((0, True, False), (1, True, False))
         }
@@ -85,7 +85,7 @@ async def test_a_dead_proxy_is_replaced_and_gets_the_newest_snapshot(run_dir: Pa
     async with running(run_dir, book) as (proxies, reported):
         await proxies.start(START_S)
         os.kill(book.pids(PROXY)[0], signal.SIGKILL)
-        await proxies.publish(Snapshot(0, (release(),)))  # a dead proxy holds up nobody
+        await proxies.publish(Update(releases=(release(),)))  # a dead proxy holds up nobody
         await reported.bell.until(lambda: reported.gone == [0])
         await reported.bell.until(lambda: proxies.all_listening)
         assert proxies.restarts == 1
@@ -97,7 +97,7 @@ async def test_a_proxy_that_never_applies_is_fenced_before_publishing_is_done(ru
         await proxies.start(START_S)
         deaf = book.pids(PROXY)[0]
         with structlog.testing.capture_logs() as logged:
-            (applied,) = await proxies.publish(Snapshot(0, (release(),)))
+            (applied,) = await proxies.publish(Update(releases=(release(),)))
             assert deaf not in book.alive
         assert (applied.proxy, applied.fenced) == (0, True)
         assert applied.took_ms >= 200
@@ -110,7 +110,7 @@ async def test_a_proxy_that_is_late_lives_on_where_only_pools_have_changed(run_d
     async with running(run_dir, book, "deaf", ack_timeout_s=0.05) as (proxies, _):
         await proxies.start(START_S)
         deaf = book.pids(PROXY)
-        assert proxies.send(Snapshot(0, (release(),))) == proxies.snapshot.epoch == 1
+        assert proxies.send(Update(releases=(release(),))) == proxies.snapshot.epoch == 1
         await asyncio.sleep(0.2)  # longer than it would have been given
         assert book.pids(PROXY) == deaf
 
@@ -173,7 +173,7 @@ async def test_an_errand_is_answered_to_the_proxy_that_sent_it(run_dir: Path, bo
         errands.add("Echo", echo)
         proxies.on_errand = errands.take
         await proxies.start(START_S)
-        proxies.send(Snapshot(0))
+        proxies.send(Update())
         await reported.bell.until(lambda: any(report.queued for _, report in reported.reports))
         assert {"hello ada": 7} in [report.queued for _, report in reported.reports]
 
@@ -222,7 +222,7 @@ async def test_a_proxy_that_talks_nonsense_is_replaced(
     monkeypatch.setattr(module, "KILL_GRACE_S", 0.05)
     async with running(run_dir, book, "garbage") as (proxies, reported):
         await proxies.start(START_S)
-        await proxies.publish(Snapshot(0))
+        await proxies.publish(Update())
         await reported.bell.until(lambda: bool(reported.gone))
 
 

@@ -2,13 +2,15 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import structlog
 
 from gateway.controlplane import registry as module
-from gateway.controlplane.registry import RESTLESS_LOOKS, Registry
+from gateway.controlplane.registry import Registry
+from gateway.controlplane.shelf import RESTLESS_LOOKS
 from gateway.errors import StartupError, StoreFailed
 from tests.children.world import put
 
@@ -89,21 +91,21 @@ async def test_a_directory_that_goes_away_takes_nothing_with_it(tmp_path: Path) 
 async def test_a_new_model_is_announced_at_its_highest_version_once_all_have_settled(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
 
-    async def new_model(model: str, version: int) -> None:
-        told.append((model, version))
+    async def new_models(found: Mapping[str, int]) -> None:
+        told.extend(found.items())
 
     registry = Registry(tmp_path)
     put(tmp_path, "digits", 1)
     await registry.poll()
     path = put(tmp_path, "digits", 2, "a")
     await registry.poll()
-    await registry.announce(new_model)
+    await registry.announce(new_models)
     assert told == []  # 2 is still being copied
     put(tmp_path, "digits", 3).with_name("model.toml").write_text("nonsense = 1")
     path.write_text("ab")
     await looks(registry, 2)
-    await registry.announce(new_model)
-    await registry.announce(new_model)
+    await registry.announce(new_models)
+    await registry.announce(new_models)
     assert told == [("digits", 2)]  # 3 cannot be loaded
     assert registry.problems[0].startswith("digits/3/model.toml: ")
 
@@ -111,8 +113,8 @@ async def test_a_new_model_is_announced_at_its_highest_version_once_all_have_set
 async def test_a_model_whose_release_failed_is_announced_again(tmp_path: Path) -> None:
     told: list[int] = []
 
-    async def new_model(model: str, version: int) -> None:
-        told.append(version)
+    async def new_models(found: Mapping[str, int]) -> None:
+        told.extend(found.values())
         if len(told) == 1:
             raise StoreFailed("the disk is full")
 
@@ -120,9 +122,9 @@ async def test_a_model_whose_release_failed_is_announced_again(tmp_path: Path) -
     registry = Registry(tmp_path)
     await looks(registry, 2)
     with structlog.testing.capture_logs() as logged:
-        await registry.announce(new_model)
+        await registry.announce(new_models)
     assert logged[0]["error"] == "the disk is full"
-    await registry.announce(new_model)
+    await registry.announce(new_models)
     assert told == [1, 1]
     assert registry.unannounced() == {}
 
@@ -155,13 +157,13 @@ async def test_watching_goes_on_whatever_happens(tmp_path: Path, monkeypatch: py
     def look() -> None:
         looked.append("look")
         if len(looked) == 1:
+            put(tmp_path, "digits", 2)
             raise RuntimeError("unforeseen")
         enough.set()
 
-    async def new_model(model: str, version: int) -> None:
-        pass
-
-    watching = asyncio.get_running_loop().create_task(Registry(tmp_path).watch(look, new_model))
+    registry = Registry(tmp_path)
+    put(tmp_path, "digits", 1)
+    watching = asyncio.get_running_loop().create_task(registry.watch(look, None))
     await enough.wait()
     watching.cancel()
 

@@ -103,6 +103,21 @@ async def test_a_model_is_registered_once_by_the_gateway(door: Door) -> None:
     assert both[0] == both[1] == door.releases.get("wine")
 
 
+async def test_a_model_is_registered_by_hand_once_its_version_is_ready(door: Door) -> None:
+    async def register(version: int) -> Release:
+        return (await door.releases.change("wine", Register(version), etag=None, reason="new", actor="ada")).release
+
+    door.fleet.broken.add(2)
+    with pytest.raises(Refused, match="cannot be loaded"):
+        await register(2)
+    assert (await register(1)).policy.stable == 1
+    assert door.fleet.prepared == [("wine", 1, False)]
+    (event,) = await door.store.events("wine", 10, None)
+    assert (event.actor, event.verb, event.reason) == ("ada", "register", "new")
+    with pytest.raises(Refused, match="already"):
+        await register(3)
+
+
 async def test_unknown_models_are_not_found(door: Door) -> None:
     for ask in (door.releases.get, door.releases.subscribe):
         with pytest.raises(NotFound, match="no model wine has a release"):
@@ -177,7 +192,7 @@ async def test_what_the_rules_refuse_is_not_even_prepared(door: Door) -> None:
     with pytest.raises(InvalidRequest, match="basis_points"):
         await door.ask(SetCanary(2, 0))
     with pytest.raises(Refused, match="already"):
-        await door.ask(Register(1), given="any")
+        await door.ask(Register(1))
     assert door.fleet.prepared == []
     assert await door.revisions() == [1]
 
@@ -297,6 +312,13 @@ async def test_a_request_id_cannot_be_used_for_another_command(door: Door) -> No
 async def test_texts_have_a_most(door: Door, field: str, most: int) -> None:
     texts = {"request_id": "id", "reason": "why", "actor": "ada", field: "x" * (most + 1)}
     with pytest.raises(InvalidRequest, match=f"{field} has {most + 1} characters; at most {most}"):
+        await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
+
+
+@pytest.mark.parametrize("field", ["request_id", "reason", "actor"])
+async def test_texts_have_no_zero_bytes(door: Door, field: str) -> None:
+    texts = {"request_id": "id", "reason": "why", "actor": "ada", field: "a\0b"}
+    with pytest.raises(InvalidRequest, match=f"{field} has a zero byte"):
         await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.controlplane.repository import look
+from gateway.controlplane.repository import Walk
 from gateway.controlplane.settings import FleetSettings, WorkerOverrides
 from gateway.controlplane.version import Version, read_version
 from tests.children.world import put, version_of
@@ -56,7 +56,7 @@ def test_wrong_settings_fail_the_version_with_one_line(tmp_path: Path, text: str
 
 def test_what_a_version_says_must_go_with_what_is_said_elsewhere(tmp_path: Path) -> None:
     put(tmp_path, "digits", 1).with_name("model.toml").write_text("preferred_batch_sizes = [8]")
-    files = look(tmp_path).folders["digits", 1]
+    files = Walk(tmp_path).look().models["digits"].versions[1]
     for limit, error in ((8, ""), (4, "8 is more than max_batch_size, 4")):
         fleet = FleetSettings(models={"digits": WorkerOverrides(max_batch_size=limit)})
         found = read_version(tmp_path, ("digits", 1), files, fleet)
@@ -86,7 +86,7 @@ def test_a_folder_without_a_usable_model_is_no_version(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
     path = put(tmp_path, "digits", 1)
-    files = look(tmp_path).folders["digits", 1]
+    files = Walk(tmp_path).look().models["digits"].versions[1]
     path.unlink()
     assert read_version(tmp_path, ("digits", 1), files) == (
         "digits/1: cannot be read: No such file or directory; make its files readable"
@@ -94,4 +94,4 @@ def test_files_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
 
 
 def read(models: Path) -> Version | str:
-    return read_version(models, ("digits", 1), look(models).folders["digits", 1])
+    return read_version(models, ("digits", 1), Walk(models).look().models["digits"].versions[1])

@@ -325,7 +325,7 @@ async def test_a_route_is_compiled_again_only_when_its_release_has_changed(bench
         bench.epoch += 1
         releases = tuple(Release(model, revision, Policy(1)) for model, revision in revisions.items())
         bench.plane.apply(Snapshot(epoch=bench.epoch, releases=releases, assignments=assignments))
-        return bench.plane.pipeline.routes
+        return dict(bench.plane.pipeline.routes)
 
     assignments: dict[str, Assignment] = {}
     first = apply(m=1, n=1)

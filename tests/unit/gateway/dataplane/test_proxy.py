@@ -18,9 +18,9 @@ from gateway.dataplane import proxy as proxies
 from gateway.dataplane.pipeline import LAPSED
 from gateway.dataplane.proxy import bound, transport_limits
 from gateway.routing import link
+from gateway.routing.holding import Holding
 from gateway.routing.outcome import Report
 from gateway.routing.snapshot import Policy, Release, Snapshot
-from gateway.routing.update import difference
 from gateway.transport.h2.limits import Limits
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import SocketWorker, infer, pool
@@ -131,7 +131,7 @@ async def test_the_life_of_a_proxy(control: Control, worker: SocketWorker, trans
     assert isinstance(listening, link.Listening)
     raw, revision = await ask(listening.port)
     assert (raw, revision) == ([infer((1, 2))[-8:]], "1")
-    control.send(difference(publish(1, worker).snapshot, publish(2, worker).snapshot))
+    control.send(Holding(publish(1, worker).snapshot).toward(publish(2, worker).snapshot))
     assert await control.next() == link.Applied(2)
     assert (await ask(listening.port))[1] == "2"
     answered = 0
