@@ -69,13 +69,13 @@ def apply(change: Change, file: File, dry_run: DryRun = False, yes: Yes = False)
     with change.gateway.connect() as admin:
         release, now = _read(admin, model)
         lines = difference(now, wanted)
-        request = _request(release, wanted, change)
-        if wanted.overrides != now.overrides:
-            request.override_list.overrides.update(wanted.overrides)
-            request.override_list.SetInParent()
         if not lines:
             _report(change, release, lines, [f"{model}: nothing to do, revision {release.revision}"])
             return
+        request = _request(release, wanted, change)
+        if wanted.overrides != now.overrides:
+            request.override_list.SetInParent()
+            request.override_list.overrides.update(wanted.overrides)
         if dry_run:
             # The gateway may refuse it, which is worth more than the difference.
             request.validate_only = True
