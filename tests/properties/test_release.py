@@ -70,7 +70,7 @@ def sensible(draw: st.DrawFn, policy: Policy) -> Declared:
         if canary.version != stable and draw(st.booleans()):
             canaries.setdefault(canary.version, draw(st.integers(1, 3_333)))
     standby = draw(st.one_of(st.none(), others))
-    holdout = draw(st.one_of(st.builds(Hold, SMALL), st.none()))
+    holdout = draw(st.one_of(st.builds(Hold, SMALL, st.sampled_from([0, 0, 1, 2])), st.none()))
     arms = ["stable", *(f"canary-{version}" for version in canaries)]
     arms += ["standby"] * bool(standby) + ["holdout"] * bool(holdout)
     one = st.sampled_from(arms)
@@ -80,6 +80,7 @@ def sensible(draw: st.DrawFn, policy: Policy) -> Declared:
         canaries=canaries,
         shadows=draw(st.dictionaries(others, st.sampled_from([0.1, 1.0]), max_size=2)),
         standby=standby,
+        salt=draw(st.sampled_from(["", "", "one"])) if canaries else "",
         holdout=holdout,
         rules=tuple(draw(st.lists(st.builds(Rule, st.just("x-team"), values, one), max_size=3))),
         assignment=draw(st.sampled_from([None, Assignment(("x-tenant",))])),
