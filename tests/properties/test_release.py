@@ -436,5 +436,5 @@ class ReleaseMachine(RuleBasedStateMachine):
         assert replay(facts, unborn("iris")) == self.release
 
 
-ReleaseMachine.TestCase.settings = settings(max_examples=70, stateful_step_count=40, deadline=None)
+ReleaseMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestRelease = ReleaseMachine.TestCase
