@@ -30,7 +30,7 @@ from gateway.controlplane.processes import Launcher, python_module
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
-from gateway.controlplane.store.sqlite import SqliteStore
+from gateway.controlplane.store.choice import choose
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.triton.logsettings import LogSettings
 from gateway.controlplane.triton.models import Models
@@ -54,7 +54,6 @@ TAKE_OVER_WAIT_S: Final = 120.0
 ADMIN_GRACE_S: Final = 2.0
 SAME_SIGNAL_S: Final = 0.5
 """Signals so close behind the first are the same word: `timeout` and supervisors tell the process, then its group."""
-STORE_FILE: Final = "cutover.db"
 
 
 def run(config: Config) -> int:
@@ -115,7 +114,7 @@ class Gateway:
         _check_certificates(config)
         _check_trace_file(config)
         grpc_port = self._reserve_ports(lifetime)
-        store = SqliteStore(server.state.resolve() / STORE_FILE)
+        store, _ = choose(server.state, config.store.url, config.store.password_file)
         await store.open()
         self._parts.push_async_callback(store.close)
         await registry.settle()
@@ -203,7 +202,8 @@ class Gateway:
         admin, port = await start_admin(service, server.admin_host, server.admin_port)
 
         async def stop() -> None:
-            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+            # Closed releases end the watches, a closed service ends what callers wait for.
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close(), service.close())
 
         self._parts.push_async_callback(stop)
         log.info("admin listening", host=server.admin_host, port=port)

@@ -4,8 +4,9 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout and -o, `writes` the same with one more notation; `changes` adds --reason, --etag and
---request-id to those of `asks`. The function's first parameter gets them as one value.
+`asks` adds --admin, --timeout and -o, `waits` the same with more patience, `writes` with one more notation; `changes`
+adds --reason, --etag, --request-id and --dry-run to those of `waits`. The function's first parameter gets them as one
+value.
 """
 
 import functools
@@ -73,12 +74,13 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to be asked for; `etag` None: that of the release as it is now."""
+    """A change to be asked for; `etag` None: that of the release as it is now; `dry_run`: or only to be looked at."""
 
     gateway: Gateway
     reason: str
     etag: str | None
     request_id: str
+    dry_run: bool = False
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The name clients call.", show_default=False)]
@@ -111,6 +113,8 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
 
 
 _ASKS = _shared(timeout_s=10.0)
+# Loading and warming a model takes its time.
+_WAITS = _shared(timeout_s=120.0)
 _WRITES = [*_ASKS[:-1], _option("output", NotationOption, Notation.TABLE)]
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
@@ -128,14 +132,21 @@ _CHANGES = [
         ],
         None,
     ),
-    # A change may have to load and warm a model first.
-    *_shared(timeout_s=120.0),
+    _option(
+        "dry_run", Annotated[bool, typer.Option("--dry-run", help="Only say what would become of the release.")], False
+    ),
+    *_WAITS,
 ]
 
 
 def asks(function: Run) -> Run:
     """Adds the options of commands that read; the first parameter becomes a Gateway."""
     return _extend(function, _ASKS, _gateway)
+
+
+def waits(function: Run) -> Run:
+    """The same for those that may have to load a model."""
+    return _extend(function, _WAITS, _gateway)
 
 
 def writes(function: Run) -> Run:
@@ -150,18 +161,22 @@ def _gateway(admin: str, timeout: float, output: Output | Notation) -> Gateway:
 def changes(function: Run) -> Run:
     """Adds the options of commands that change a release; the first parameter becomes a Change."""
 
-    def context(reason: str, etag: str | None, request_id: str | None, **shared: Any) -> Change:
+    def context(reason: str, etag: str | None, request_id: str | None, dry_run: bool = False, **shared: Any) -> Change:
         gateway = Gateway(shared["admin"], shared["timeout"], shared["output"])
         if etag == "":
             raise Failure(Exit.USAGE, "--etag is empty: leave it out to change the release as it is now")
-        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()))
+        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()), dry_run)
 
     return _extend(function, _CHANGES, context)
 
 
 def _extend(function: Run, options: list[inspect.Parameter], context: Callable[..., object]) -> Run:
-    """`function` without its first parameter and with the options, which `context` turns into that parameter."""
+    """`function` without its first parameter and with the options, which `context` turns into that parameter.
+
+    An option of the function's own takes the place of one of the same name.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    options = [option for option in options if option.name not in {parameter.name for parameter in own}]
 
     @functools.wraps(function)
     def wrapper(**given: Any) -> None:

@@ -23,6 +23,7 @@ KUBERNETES: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\
 PATHS: Final = {
     "server": ("models", "state", "grpc_socket"),
     "tls": ("certificate", "key", "client_ca"),
+    "store": ("password_file",),
     "triton": ("trace_file",),
 }
 OPTIONS: Final = {

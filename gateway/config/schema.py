@@ -4,6 +4,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -73,6 +74,19 @@ def _networks(entries: list[str]) -> list[str]:
     return entries
 
 
+def _check_url(url: str) -> None:
+    """Raises ValueError for what is no URL of PostgreSQL, or tells a password to whoever sees it."""
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ValueError("url must be one of PostgreSQL, such as postgresql://user@host:5432/database") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("url must begin with postgresql://; without it releases are kept in the state directory")
+    if secret:
+        raise ValueError("url must not hold a password; give it by password_file, PGPASSWORD or ~/.pgpass")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the host. A name is not looked up: it may mean another address tomorrow."""
     try:
@@ -137,6 +151,30 @@ class Tls(Section):
             raise ValueError("certificate and key belong together; give both (--tls-cert and --tls-key)")
         if self.client_ca is not None and self.certificate is None:
             raise ValueError("client_ca needs a certificate and a key, too (--tls-cert and --tls-key)")
+        return self
+
+
+class Store(Section):
+    """[store]: where releases and the audit log are kept; several gateways share a PostgreSQL."""
+
+    url: str | None = None
+    """As libpq takes it, but without a password; unset: SQLite, in the state directory."""
+    password_file: Path | None = None
+    """Read for every connection; unset: PGPASSWORD or ~/.pgpass."""
+    gateway: Annotated[str, Field(max_length=255)] = ""
+    """The name of this one among the gateways of the database; empty: its host and port."""
+    cut_off: Literal["serve", "stop"] = "serve"
+    """What it does for clients while it cannot reach the database, and the others cannot know."""
+    lease: Annotated[Seconds, Field(ge=1)] = 10.0
+    """How long a gateway that is cut off may still serve if it is to stop: a flip waits so long for it."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        """Nothing of a URL is repeated in what is said: there may be a password in it."""
+        if self.url is not None:
+            _check_url(self.url)
+        elif self.password_file is not None or self.cut_off == "stop":
+            raise ValueError("password_file and cut_off concern a database; give its url, too")
         return self
 
 
@@ -294,6 +332,7 @@ class Config(Section):
 
     server: Server = Server()
     tls: Tls = Tls()
+    store: Store = Store()
     limits: Limits = Limits()
     workers: Workers = Workers()
     models: dict[str, Model] = Field(default_factory=dict)

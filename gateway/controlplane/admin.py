@@ -1,18 +1,25 @@
-"""The operators' door: `cutover.admin.v1.Admin` on grpc.aio, put together from the rooms of `api`."""
+"""The operators' door: `cutover.admin.v1.Admin` on grpc.aio, put together from the rooms of `api`.
+
+Beside it stands `google.longrunning.Operations`, for what takes its time.
+"""
 
 from typing import Final
 
 import grpc
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
 from gateway.controlplane.api.changing import Changing
 from gateway.controlplane.api.events import Events
 from gateway.controlplane.api.figures import Figures
 from gateway.controlplane.api.known import Known
+from gateway.controlplane.api.loading import Loading
+from gateway.controlplane.api.operating import Operating
 from gateway.controlplane.api.reading import Reading
 from gateway.controlplane.api.updating import Updating
 from gateway.controlplane.api.versions import Versions
 from gateway.controlplane.api.watching import Watching
 from gateway.controlplane.listener import require_free
+from gateway.controlplane.operations import Operations
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Statuses
@@ -43,12 +50,16 @@ class AdminService(AdminServicer):
     def __init__(self, releases: Releases, store: Store, fleet: Fleet, statistics: Statistics, *others: object) -> None:
         """`others`: rooms beyond those that every gateway has."""
         known = Known(releases, fleet)
+        versions = Versions(releases, fleet, known)
+        self._operations = Operations()
+        self.operating = Operating(self._operations)
         rooms = (
-            Reading(releases),
+            Reading(releases, store),
             Watching(releases),
             Changing(releases),
             Updating(releases),
-            Versions(releases, fleet, known),
+            versions,
+            Loading(fleet, versions, self._operations),
             Figures(statistics, known),
             Events(store, known),
             *others,
@@ -57,6 +68,10 @@ class AdminService(AdminServicer):
             for room in rooms:
                 if hasattr(room, rpc):
                     setattr(self, rpc, getattr(room, rpc))
+
+    async def close(self) -> None:
+        """Ends the operations."""
+        await self._operations.close()
 
 
 async def start_admin(service: AdminService, host: str, port: int) -> tuple[grpc.aio.Server, int]:
@@ -68,6 +83,7 @@ async def start_admin(service: AdminService, host: str, port: int) -> tuple[grpc
     require_free(host, port, OPTION)
     server = grpc.aio.server(interceptors=[Statuses()], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     add_AdminServicer_to_server(service, server)
+    add_OperationsServicer_to_server(service.operating, server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound_port = server.add_insecure_port(address)

@@ -177,7 +177,7 @@ def without_arms(policy: Policy, arms: Iterable[str]) -> Policy:
 def check_version(version: int) -> None:
     """Versions are counted from 1."""
     if version < 1:
-        raise InvalidRequest(f"version must be a positive integer, not {version}")
+        raise InvalidRequest(f"version must be a positive integer, not {version}", "version")
 
 
 def check_candidate(model: str, policy: Policy, version: int, role: str) -> None:
@@ -191,7 +191,8 @@ def check_candidate(model: str, policy: Policy, version: int, role: str) -> None
 def check_rate(rate: float) -> None:
     """The share of requests that is copied."""
     if not (math.isfinite(rate) and 0 < rate <= 1):
-        raise InvalidRequest(f"rate must be above 0 and at most 1, not {rate:g}; to stop copies, remove the shadow")
+        said = f"rate must be above 0 and at most 1, not {rate:g}; to stop copies, remove the shadow"
+        raise InvalidRequest(said, "rate")
 
 
 def check_share(basis_points: int, role: str) -> None:
@@ -199,7 +200,8 @@ def check_share(basis_points: int, role: str) -> None:
     if not 1 <= basis_points <= BUCKETS:
         raise InvalidRequest(
             f"basis_points must be 1 to {BUCKETS} (hundredths of a percent), not {basis_points}; "
-            f"to end a {role}, remove it"
+            f"to end a {role}, remove it",
+            "basis_points",
         )
 
 

@@ -4,10 +4,8 @@
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from gateway.controlplane import names
-from gateway.controlplane.api.caller import actor
+from gateway.controlplane.api.carrying import carry_out
 from gateway.controlplane.commands import Declare, Declared, Hold
-from gateway.controlplane.messages import release_message
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context
 from gateway.errors import InvalidRequest
@@ -38,20 +36,9 @@ class Updating:
         self._releases = releases
 
     async def UpdateRelease(self, request: pb.UpdateReleaseRequest, context: Context) -> pb.Release:
-        model = names.model_of_release(request.release.name)
+        request.etag = request.etag or request.release.etag
         command = Declare(declared(request), mask(request))
-        etag = request.etag or request.release.etag or None
-        if request.validate_only:
-            return release_message(await self._releases.would(model, command, etag=etag))
-        changed = await self._releases.change(
-            model,
-            command,
-            etag=etag,
-            request_id=request.request_id,
-            reason=request.reason,
-            actor=actor(context),
-        )
-        return release_message(changed.release, changed.applied)
+        return await carry_out(self._releases, request.release.name, command, request, context)
 
 
 def mask(request: pb.UpdateReleaseRequest) -> tuple[str, ...]:

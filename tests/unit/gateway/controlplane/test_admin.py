@@ -66,7 +66,7 @@ def test_every_rpc_is_answered_by_a_room() -> None:
 
 async def test_further_rooms_may_be_added() -> None:
     class Room:
-        async def GetRelease(self, request: pb.GetReleaseRequest, context: object) -> pb.Release:  # noqa: N802
+        async def GetRelease(self, request: pb.GetReleaseRequest, context: object) -> pb.Release:  # noqa: N802  # RPCs are named by the proto
             return pb.Release(name=request.name)
 
     store, fleet = MemoryStore(), FakeFleet()
