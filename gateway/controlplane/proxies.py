@@ -188,11 +188,24 @@ class Proxies:
 
         The newest message of a type stands.
         """
+        self._stand(message)
+        await self.survey()
+
+    def _stand(self, message: link.FromControl) -> None:
+        """Sends a message to every proxy; a new one gets the newest of its type."""
         self._standing[type(message)] = encoded = link.encode(message)
         for slot in self._slots:
             if slot.told and slot.link:
                 slot.link.send(encoded)
-        await self.survey()
+
+    def lease(self, valid_until_s: float | None) -> None:
+        """From that time on (`time.monotonic()`) every proxy, also a new one, refuses requests, until it hears another
+        time; None: never.
+
+        A proxy that does not hear of a renewal stops when it was told to: others may count on what was promised. So
+        renew only once what the store says has been published.
+        """
+        self._stand(link.Lease(valid_until_s))
 
     async def drain(self) -> None:
         """Every proxy stops accepting, answers what is in flight within the grace, and ends."""

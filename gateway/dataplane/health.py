@@ -44,8 +44,13 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """The proxy has settled and does not drain."""
-        return self._plane.settled and not self.draining
+        """The proxy has settled and takes requests."""
+        return self._plane.settled and self.open
+
+    @property
+    def open(self) -> bool:
+        """The proxy takes requests: it does not drain, and knows that it is up to date."""
+        return not (self.draining or self._plane.lapsed)
 
     def status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
         """SERVICE_UNKNOWN for what is neither a service nor a released model."""
@@ -57,7 +62,7 @@ class Health:
             route = self._plane.pipeline.routes.get(service.encode())
             if route is None:
                 return UNKNOWN
-            serving = route.stable.lane.ready and not self.draining
+            serving = route.stable.lane.ready and self.open
         return pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
 
     def check(self, request: pb.HealthCheckRequest) -> pb.HealthCheckResponse:

@@ -1,19 +1,19 @@
 """A request's way, in order: admit -> read -> assign -> check -> lane. Synchronous; the answer comes by callback."""
 
+from math import inf
 from typing import Final
 
 from gateway.dataplane.job import Job, Load, Ranked
-from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
-from gateway.dataplane.route import FORCE, Route
+from gateway.dataplane.route import FORCE, Route, Way
 from gateway.dataplane.tap import Series
-from gateway.errors import Late, NotFound, QueueFull, RequestError
+from gateway.errors import Late, NotFound, NotReady, QueueFull, RequestError
 from gateway.oip import request as oip
 from gateway.oip.asked import NOTHING, asked
-from gateway.routing.snapshot import STABLE
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
+LAPSED: Final = "this gateway has lost its store and may be out of date (store.cut_off)"
 UNNAMED: Final = "?"
 """Who asks, when neither a unit nor the peer's address is known."""
 
@@ -21,11 +21,13 @@ UNNAMED: Final = "?"
 class Pipeline:
     """Takes ModelInfer calls. `routes` is replaced whole when a snapshot is applied."""
 
-    __slots__ = ("_refused", "load", "routes")
+    __slots__ = ("_refused", "lease_until_s", "load", "routes")
 
     def __init__(self, load: Load, refused: Series) -> None:
         self.routes: dict[bytes, Route] = {}
         self.load = load
+        self.lease_until_s = inf
+        """Requests that arrive later are refused: `routes` may be out of date (monotonic)."""
         self._refused = refused
 
     def infer(self, call: Call) -> None:
@@ -36,6 +38,9 @@ class Pipeline:
             load = self.load
             if load.in_flight >= load.limit:
                 raise self._full()
+            arrived_s = call.arrived_s
+            if arrived_s >= self.lease_until_s:
+                raise NotReady(LAPSED)
             request, raw = oip.read(call.message)
             route = self.routes.get(request.model)
             if route is None:
@@ -43,16 +48,16 @@ class Pipeline:
             series = route.refused
             values = call.metadata.values
             if route.undivided and not request.version and FORCE not in values:
-                arm, reason = route.stable, STABLE
+                arm, trailers = route.stable, route.usual
             else:
                 arm, reason = route.assign(values, request)
+                trailers = arm.trailers[reason]
             series = arm.series
-            trailers = arm.trailers[reason]
-            if call.deadline_s <= call.arrived_s:
+            if call.deadline_s <= arrived_s:
                 raise Late("the deadline passed before the request arrived")
             if load.in_flight >= load.half and not load.admits(stable=arm is route.stable):
                 raise self._full()
-            lane = arm.lane
+            lane = arm.way
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
             tensors = raw if len(raw) == 1 and len(raw[0]) == plan.only_size else plan.arrange(raw)
             job = Job(call, plan, tensors, request.id, series, trailers)
@@ -70,7 +75,7 @@ class Pipeline:
         return QueueFull(f"{self.load.limit} requests are in flight already", PUSHBACK_MS)
 
 
-def _ranked(job: Job, lane: Lane, route: Route, request: oip.Request) -> Job:
+def _ranked(job: Job, lane: Way, route: Route, request: oip.Request) -> Job:
     """The job as its parameters want it, and with who asks where that matters."""
     wish = asked(request.parameters) if request.parameters else NOTHING
     door = lane.door

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -86,6 +87,8 @@ class Plane:
         self._mirrored: list[Lane] = []
         self._tidy = True
         """There are no lanes but those the snapshot names."""
+        self._lapsed = False
+        """As it was told last."""
         self._started = False
         """What was released at the start has loaded or failed. A model that comes later makes nobody unready."""
         self.pipeline = Pipeline(self._load, self._series_of("", 0, NO_ARM))
@@ -266,6 +269,24 @@ class Plane:
         for (model, _, _), lane in self._lanes.items():
             lane.tracer = self._tracer_of(model)
 
+    def lease(self, until_s: float | None) -> None:
+        """Requests that arrive at that time of the monotonic clock, or later, are refused; None: none are."""
+        self.pipeline.lease_until_s = inf if until_s is None else until_s
+        self._watch_lease(monotonic())
+
+    def _watch_lease(self, now_s: float) -> None:
+        """Tells when the lease has lapsed, or is good again."""
+        lapsed = now_s >= self.pipeline.lease_until_s
+        if lapsed != self._lapsed:
+            self._lapsed = lapsed
+            log.warning("requests are refused: the store is lost" if lapsed else "requests are answered again")
+            self.on_change()
+
+    @property
+    def lapsed(self) -> bool:
+        """Requests are refused, as they might be answered by what is out of date."""
+        return monotonic() >= self.pipeline.lease_until_s
+
     def _tracer_of(self, model: str) -> Tracer | None:
         rate = self._tracing.models.get(model, self._tracing.rate)
         if not rate:
@@ -319,6 +340,7 @@ class Plane:
     def sweep(self) -> None:
         """The coarse sweep for deadlines; called a few times a second. Lanes without work cost nothing."""
         now_s = monotonic()
+        self._watch_lease(now_s)
         busy = self._load.busy
         for lane in tuple(busy):
             lane.sweep(now_s)

@@ -124,6 +124,9 @@ class Proxy:
             case link.Tracing():
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._plane.trace(message)
+            case link.Lease(until_s):
+                assert self._plane is not None  # noqa: S101 - Configure always comes first
+                self._plane.lease(until_s)
             case Update():
                 assert self._plane is not None  # noqa: S101 - Configure always comes first
                 self._apply(updated(self._plane.snapshot, message))

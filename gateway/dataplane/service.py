@@ -106,7 +106,7 @@ class DataService:
 
     def _model_ready(self, request: pb.ModelReadyRequest) -> Message:
         arm = self._arm(request.name, request.version)[1]
-        return pb.ModelReadyResponse(ready=arm.lane.ready and not self._health.draining)
+        return pb.ModelReadyResponse(ready=arm.lane.ready and self._health.open)
 
     def _server_metadata(self, _: pb.ServerMetadataRequest) -> Message:
         about = self._about

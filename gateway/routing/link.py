@@ -187,6 +187,17 @@ class Tracing(msgspec.Struct, frozen=True, tag="tracing"):
     """The rates of models that have one of their own."""
 
 
+class Lease(msgspec.Struct, frozen=True, tag="lease"):
+    """How long requests may be admitted under what the proxy has applied; a later one takes the place of it.
+
+    `until_s` is a time and not a span: however long the message waits to be read, the proxy stops when it was said
+    that it would.
+    """
+
+    until_s: float | None = None
+    """On the machine's monotonic clock; None: for ever."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop accepting, finish what is in flight within the grace, report once more, exit 0."""
 
@@ -194,7 +205,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 FromProxy = Hello | Listening | Applied | ProxyFailed | Hung | Errand | Report
-FromControl = Configure | Publish | Update | ErrandDone | Survey | Tracing | Drain
+FromControl = Configure | Publish | Update | ErrandDone | Survey | Tracing | Lease | Drain
 
 _encoder = msgspec.msgpack.Encoder()
 from_proxy = msgspec.msgpack.Decoder(FromProxy)

@@ -20,8 +20,10 @@ EXTRAS = {"garbage": b"\x03\0\0\0abc", "asking": link.encode(link.Errand(7, "Ech
 """What a manner sends whenever something is published after the first snapshot."""
 
 
-def reported(asked: link.Survey | link.ErrandDone) -> Report:
+def reported(asked: link.Survey | link.ErrandDone | link.Lease) -> Report:
     """How the stand-in lets the test see what it was sent."""
+    if isinstance(asked, link.Lease):
+        return Report(queued={"lease": -1 if asked.until_s is None else int(asked.until_s)})
     if isinstance(asked, link.Survey):
         return Report(connections=1, answers=asked.number)
     return Report(queued={asked.message.decode(): asked.number})
@@ -57,7 +59,7 @@ def main() -> int:
                         connection.sendall(EXTRAS.get(manner, b""))
                     connection.sendall(link.encode(link.Applied(epoch)))
                     connection.sendall(link.encode(Report(connections=1)))
-                case link.Survey() | link.ErrandDone() as asked if manner != "deaf":
+                case link.Survey() | link.ErrandDone() | link.Lease() as asked if manner != "deaf":
                     connection.sendall(link.encode(reported(asked)))
                 case link.Drain():
                     return 0

@@ -152,6 +152,17 @@ async def test_what_proxies_are_told_stands_for_new_ones(run_dir: Path, book: Bo
         assert [report.queued for _, report in reported.reports if report.queued] == [{"new": 2}, {"newest": 3}]
 
 
+async def test_a_lease_holds_for_every_proxy_also_for_new_ones(run_dir: Path, book: Book) -> None:
+    async with running(run_dir, book) as (proxies, reported):
+        proxies.lease(1.0)
+        proxies.lease(2.0)
+        await proxies.start(START_S)
+        proxies.lease(3.0)
+        proxies.lease(None)
+        await proxies.survey()
+        assert [report.queued["lease"] for _, report in reported.reports if report.queued] == [2, 3, -1]
+
+
 async def test_an_errand_is_answered_to_the_proxy_that_sent_it(run_dir: Path, book: Book) -> None:
     async with running(run_dir, book, "asking") as (proxies, reported):
         errands = Errands()

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.dataplane import health as module
+from gateway.dataplane import plane as planes
 from gateway.dataplane.health import MAX_LISTED, MAX_NAME_CHARS, Health
 from gateway.dataplane.plane import Plane, Settings
 from gateway.errors import Code, NotFound, TooMany
@@ -136,6 +137,37 @@ def test_a_drain_is_told_before_it_ends_the_watches(bench: HealthBench) -> None:
     late = bench.watch("m")
     assert (told(late), late.code) == ([NOT_SERVING], Code.UNAVAILABLE)
     assert bench.health._watches == {}
+
+
+def test_who_is_out_of_date_is_not_serving_until_it_is_told_otherwise(
+    bench: HealthBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.apply("m")
+    bench.worker("m", up=True)
+    streams = [bench.watch(service) for service in ("", "m", "liveness", "nobody")]
+    now_s = [100.0]
+    monkeypatch.setattr(planes, "monotonic", lambda: now_s[0])
+    bench.plane.lease(101.0)
+    for now_s[0] in (100.5, 101.0, 102.0):
+        bench.plane.sweep()
+        bench.loop.run()
+    assert [bench.health.status(service) for service in ("", "m", "liveness")] == [NOT_SERVING, NOT_SERVING, SERVING]
+    for until_s in (103.0, 104.0, 102.0, None):
+        bench.plane.lease(until_s)
+        bench.loop.run()
+    back_and_forth = [SERVING, NOT_SERVING] * 2 + [SERVING]
+    assert [told(stream) for stream in streams] == [back_and_forth] * 2 + [[SERVING], [UNKNOWN]]
+
+
+def test_a_lease_that_lapsed_between_two_looks_is_seen_by_who_asks(
+    bench: HealthBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.apply()
+    monkeypatch.setattr(planes, "monotonic", lambda: 100.0)
+    bench.plane.lease(101.0)
+    assert bench.health.status("") == SERVING
+    monkeypatch.setattr(planes, "monotonic", lambda: 101.0)
+    assert bench.health.status("") == NOT_SERVING
 
 
 def test_a_stream_that_breaks_while_it_is_told_does_no_harm(bench: HealthBench) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dataplane.pipeline import PUSHBACK_MS, UNNAMED, Pipeline
+from gateway.dataplane.pipeline import LAPSED, PUSHBACK_MS, UNNAMED, Pipeline
 from gateway.dataplane.route import NO_ARM, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import Code
@@ -126,6 +126,20 @@ def test_a_deadline_that_passed_on_the_way_is_late_at_once() -> None:
     assert made.bench.lane.queued == 0
 
 
+def test_what_arrives_once_the_lease_has_lapsed_is_refused_whatever_it_asks() -> None:
+    made = PipelineBench()
+    made.pipeline.lease_until_s = 10.0
+    before = made.infer(arrived_s=9.999)
+    messages = infer((1, 2)), infer((1, 2), model_version="9"), infer((1, 2), model="x"), b"\xff"
+    for call in [made.infer(message, arrived_s=10.0) for message in messages]:
+        assert (call.code, call.text, call.words) == (Code.UNAVAILABLE, LAPSED, {})
+    made.bench.turn()
+    made.bench.worker.answer()
+    assert before.code == Code.OK, "what was admitted before finishes where it began"
+    made.pipeline.lease_until_s = 11.0
+    assert made.infer(arrived_s=10.0).code is None
+
+
 def test_while_a_version_loads_it_is_unavailable_and_not_misunderstood() -> None:
     made = PipelineBench(workers=0, inputs=(), outputs=(), state="loading")
     call = made.infer()
@@ -168,6 +182,18 @@ def test_a_request_may_shorten_its_wait_and_choose_its_priority() -> None:
     made.infer(arrived_s=10.0)
     jobs = list(made.bench.lane._waiting)
     assert [(job.deadline_s, job.level) for job in jobs] == [(11.0, 0), (12.0, 2), (inf, 2)]
+
+
+def test_the_releases_timeout_holds_beside_what_a_request_asks() -> None:
+    made = PipelineBench(workers=0, queueing=Queueing(priority_levels=3))
+    release = Release("m", 5, Policy(stable=1, timeout_ms=1500))
+    made.pipeline.routes = {b"m": Route(release, Assignment(), lambda _: made.bench.lane, made._series_of)}
+    made.infer(parameters(timeout=1_000_000, priority=1), arrived_s=10.0)
+    made.infer(parameters(timeout=2_000_000, priority=2), arrived_s=10.0, deadline_s=13.0)
+    made.infer(arrived_s=10.0, deadline_s=11.0)
+    jobs = list(made.bench.lane._waiting)
+    found = [(job.deadline_s, job.call.deadline_s, job.level) for job in jobs]
+    assert found == [(11.0, 11.5, 0), (11.5, 11.5, 1), (11.0, 11.0, 2)]
 
 
 def test_what_a_request_must_not_ask_is_refused() -> None:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import monotonic
 from typing import Literal, Self
 
 import grpc.aio
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from gateway.dataplane import proxy as proxies
+from gateway.dataplane.pipeline import LAPSED
 from gateway.dataplane.proxy import bound, transport_limits
 from gateway.routing import link
 from gateway.routing.outcome import Report
@@ -197,6 +199,22 @@ async def test_without_a_control_process_it_serves_on_until_it_is_told_to_stop(
     assert (await ask(listening.port))[1] == "1", "Ctrl-C is for the control process"
     control.process.send_signal(signal.SIGTERM)
     assert (await control.ended())[0] == 0
+
+
+async def test_a_proxy_whose_lease_has_lapsed_refuses_until_it_gets_another(
+    control: Control, worker: SocketWorker
+) -> None:
+    control.send(control.configure(), link.Lease(0.0), publish(1, worker))
+    while not isinstance(listening := await control.next(), link.Listening):
+        pass
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ask(listening.port)
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, LAPSED)
+    for until_s in (monotonic() + PATIENCE_S * 10, None):
+        control.send(link.Lease(until_s), link.Survey(1))
+        while isinstance(report := await control.next(reports=True), Report) and not report.answers:
+            pass
+        assert (await ask(listening.port))[1] == "1"
 
 
 async def test_a_proxy_that_serves_nobody_ends_with_its_link(control: Control) -> None:

@@ -16,6 +16,8 @@ TO_PROXY: list[link.FromControl] = [
     CONFIGURE,
     Update(1, 2, releases=(Release("m", 2, Policy(2)),), pools_gone=(("m", 1, True),)),
     link.Publish(Snapshot(epoch=1, releases=(Release("m", 1, Policy(1)),))),
+    link.Lease(until_s=1234.000_000_1),
+    link.Lease(),
     link.Drain(grace_ms=5),
 ]
 TO_CONTROL: list[link.FromProxy] = [
