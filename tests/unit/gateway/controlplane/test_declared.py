@@ -108,6 +108,8 @@ def test_overrides_that_stay_are_said_again_where_their_arm_does_not() -> None:
     assert not any(strays(arm, DECLARED) for arm in ("stable", "canary-2", "standby", "holdout"))
     assert not strays("holdout", msgspec.structs.replace(DECLARED, holdout=Hold(50))), "it keeps its version"
     assert strays("canary-2", msgspec.structs.replace(DECLARED, canaries={}))
-    assert strays("standby", msgspec.structs.replace(DECLARED, stable=4, standby=5)), "the one it was has been flipped to"
+    assert strays("standby", msgspec.structs.replace(DECLARED, stable=4, standby=5)), (
+        "the one it was has been flipped to"
+    )
     assert strays("holdout", msgspec.structs.replace(DECLARED, holdout=None))
     assert not strays("stable", Declared(stable=2)), "it follows stable"
