@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.command import Gateway, Model, OptionalModel, Output, asks, command
-from gateway.cli.failure import Exit, Failure
+from gateway.cli.failure import Exit, Failure, Lost
 
 if TYPE_CHECKING:
     from protos import admin_pb2 as pb
@@ -55,16 +55,17 @@ def watch(gateway: Gateway, model: OptionalModel = None, after: After = 0) -> No
     Each has a sequence. Whoever comes back with the last one seen misses nothing; so does this command itself when it
     loses the gateway.
     """
-    last, lost = after, False
+    last, there = after, False
     while True:
         try:
             with gateway.connect() as admin:
                 for release in admin.watch(model, last):
-                    last, lost = max(last, release.sequence), True
+                    last, there = max(last, release.sequence), True
                     _print(gateway, release)
-            raise Failure(Exit.UNREACHABLE, "the gateway ended the watch")
+            raise Lost("the gateway ended the watch")
         except Failure as failure:
-            if failure.code is not Exit.UNREACHABLE or not lost:
+            there = there or isinstance(failure, Lost)
+            if failure.code is not Exit.UNREACHABLE or not there:
                 raise
             typer.echo(f"cutover: {failure}; trying again", err=True)
             time.sleep(AGAIN_S)
