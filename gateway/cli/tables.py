@@ -70,6 +70,8 @@ def _heading(overview: Overview, now: datetime) -> Text:
         heading.append(f"  {words.counted(len(release.policy.rules), 'rule')}")
     if release.policy.override_count:
         heading.append(f"  {words.counted(release.policy.override_count, 'override')}")
+    for said in words.requests(overview.policy):
+        heading.append(f"  {said}")
     return heading
 
 
@@ -197,8 +199,9 @@ def _after(event: pb.AuditEvent) -> str:
     if not event.after:
         return "-"
     try:
-        policy = msgspec.json.decode(event.after, type=Release).policy
-        return words.describe(policy, override_count(event.after))
+        after = msgspec.json.decode(event.after, type=Release)
+        said = words.describe(after.policy, override_count(event.after))
+        return f"{said}, paused" if after.paused else said
     except msgspec.MsgspecError:
         return "?"  # written by a gateway of another kind; -o json shows it whole
 
