@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.command import Change, Model, Version, changes, command
+from gateway.cli.command import LARGEST, Change, Model, Version, changes, command
 from gateway.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ Revision = Annotated[
         "--to",
         metavar="REVISION",
         min=0,
+        max=LARGEST,
         help="To this revision (default: before the last flip or promote).",
     ),
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.command import Gateway, Model, OptionalModel, Output, asks, command
+from gateway.cli.command import LARGEST, Gateway, Model, OptionalModel, Output, asks, command
 from gateway.cli.failure import Exit, Failure, Lost
 
 if TYPE_CHECKING:
@@ -17,10 +17,13 @@ app = typer.Typer()
 
 AGAIN_S = 1.0
 OptionalVersion = Annotated[
-    int | None, typer.Argument(metavar="[VERSION]", min=1, help="Only this one.", show_default=False)
+    int | None, typer.Argument(metavar="[VERSION]", min=1, max=LARGEST, help="Only this one.", show_default=False)
 ]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many revisions, the newest.")]
-After = Annotated[int, typer.Option("--after", metavar="SEQUENCE", min=0, help="Only what has changed after that one.")]
+After = Annotated[
+    int,
+    typer.Option("--after", metavar="SEQUENCE", min=0, max=LARGEST, help="Only what has changed after that one."),
+]
 
 
 @command(app, "versions", "cutover versions digits", "cutover versions digits 2 -o json")

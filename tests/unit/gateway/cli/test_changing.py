@@ -54,6 +54,7 @@ def test_rollback_can_name_a_revision(cutover: Shell) -> None:
     assert cutover("rollback", "digits", "--to", "3").code == 0
     assert cutover.admin.requests[-1].revision == 3
     assert cutover("rollback", "digits", "--to", "-1").code == 2
+    assert cutover("rollback", "digits", "--to", str(2**63)).code == 2, "no message can hold it"
 
 
 def test_a_change_carries_who_why_and_the_etag_it_read(cutover: Shell) -> None:
