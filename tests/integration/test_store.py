@@ -18,10 +18,10 @@ from sqlalchemy.engine import Connection
 from gateway.controlplane import audit
 from gateway.controlplane.commands import Command, Register, SetCanary, SetShadow
 from gateway.controlplane.release import apply, unborn
-from gateway.controlplane.store import Request, Store, memory, sql
+from gateway.controlplane.store import Request, Store, Token, memory, sql, whole
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.sqlite import SqliteStore
-from gateway.errors import Stale, StartupError, StoreFailed
+from gateway.errors import InvalidRequest, Refused, Stale, StartupError, StoreFailed
 from gateway.routing.snapshot import Policy, Release, Shadow
 from tests.integration.version_1 import version_1
 
@@ -186,6 +186,89 @@ async def test_notes_do_not_make_the_store_forget_requests(store: Store, monkeyp
         await store.note(audit.Draft(*(7, "eve", "flip", "iris", 4, "", "", "", ""), kind=audit.REFUSAL))
     await commit(store, release, SetCanary(3, 400), Request("later", "print"))
     assert [await store.recall(f"iris-{number}") is not None for number in range(4)] == [True] * 4
+
+
+def access(verb: str) -> audit.Draft:
+    return audit.Draft(*(7, "ada", verb, "", 0, "", "", "", ""), kind=audit.ACCESS)
+
+
+async def test_tokens_come_and_go_with_their_events(store: Store) -> None:
+    ada = Token("a", "00", {"*": "owner"}, "root", 1)
+    eve = Token("e", "11", {"iris": "viewer", "wine": "operator"}, "ada", 2, 9)
+    for token in (eve, ada):
+        assert (await store.put_token(token, access("create"))).kind == audit.ACCESS
+    assert await store.tokens() == [ada, eve]
+    revoked = msgspec.structs.replace(eve, revoked_ms=5)
+    await store.put_token(revoked, access("revoke"))
+    assert await store.tokens() == [ada, revoked]
+    assert await store.drop_token("a", access("drop"))
+    assert not await store.drop_token("a", access("drop"))
+    assert await store.tokens() == [revoked]
+    assert [event.verb for event in await chain(store)] == ["create", "create", "revoke", "drop"]
+    assert audit.verify(await chain(store)) is None
+
+
+async def filled_for_a_backup(store: Store) -> Release:
+    wine = await fill(store, "wine")
+    iris = await fill(store)
+    await store.put_token(Token("a", "00", {"*": "owner"}, "root", 1), access("create"))
+    await commit(store, wine, SetCanary(3, 400))
+    return iris
+
+
+async def test_what_was_dumped_can_be_loaded(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "PAGE", 3)
+    iris = await filled_for_a_backup(store)
+    lines = [line async for line in store.dump()]
+    others: tuple[Store, ...] = (MemoryStore(), SqliteStore(tmp_path / "other.db"))
+    for other in others:
+        await other.open()
+        await other.load(lines)
+        assert await other.releases() == await store.releases()
+        assert await other.revision("iris", 2) == await store.revision("iris", 2)
+        assert await chain(other) == await chain(store)
+        assert await other.tokens() == await store.tokens()
+        assert await other.recall("iris-3") == ("print", iris)
+        assert (await commit(other, iris, SetCanary(3, 500))).sequence == 10
+        with pytest.raises(Refused, match="not empty"):
+            await other.load(lines)
+        await other.close()
+
+
+async def test_what_is_not_a_whole_backup_changes_nothing(store: Store) -> None:
+    source = MemoryStore()
+    iris = await filled_for_a_backup(source)
+    lines = [line async for line in source.dump()]
+    for broken in ([], lines[:-1], lines[1:], lines[:3] + lines[4:], [*lines, lines[1]], [*lines[:5], b"{}\n"]):
+        with pytest.raises(InvalidRequest, match="backup"):
+            await store.load(broken)
+        assert await store.releases() == {}
+        assert await store.events(None, 10, None) == []
+    await store.load(lines)
+    assert (await store.releases())["iris"] == iris
+
+
+async def test_a_dump_is_of_one_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "PAGE", 3)
+    release = await fill(store)
+    dump = store.dump()
+    lines = [await anext(dump), await anext(dump)]
+    await commit(store, release, SetCanary(3, 400))
+    lines += [line async for line in dump]
+    other = MemoryStore()
+    await other.load(lines)
+    assert await other.releases() == {"iris": release}
+    assert len(await chain(other)) == 4
+
+
+async def test_the_order_of_changes_may_leap(store: Store) -> None:
+    release = await fill(store)
+    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
+    leapt = msgspec.structs.replace(after, revision=70, sequence=900)
+    event = msgspec.structs.replace(audit.draft(fact, actor="ada", reason="", request_id=""), revision=70)
+    assert await store.commit(release.revision, leapt, event, None) == leapt
+    assert (await commit(store, leapt, SetCanary(3, 500))).sequence == 901
+    assert audit.verify(await chain(store)) is None
 
 
 async def test_close_may_come_twice(store: Store) -> None:

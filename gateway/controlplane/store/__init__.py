@@ -1,9 +1,12 @@
-"""Where releases and their audit log live. `Store` is the interface; `sqlite` and `memory` are stores.
+"""Where releases and their audit log live. `Store` is the interface; `sqlite`, `postgres` and `memory` are stores.
 
 Every implementation passes the same tests (tests/integration/test_store.py).
 """
 
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from gateway.controlplane.audit import AuditEvent, Draft
 from gateway.routing.snapshot import Release
@@ -24,6 +27,22 @@ class Recalled(NamedTuple):
 
     fingerprint: str
     release: Release
+
+
+class Token(msgspec.Struct, frozen=True, tag="token", tag_field="line"):
+    """Who may do what, whoever presents the secret."""
+
+    id: str
+    hash: str
+    """SHA-256 of the secret, hex."""
+    roles: Mapping[str, str]
+    """Role by model."""
+    created_by: str
+    created_ms: int
+    expires_ms: int = 0
+    """0: never."""
+    revoked_ms: int = 0
+    """0: it holds."""
 
 
 class Store(Protocol):
@@ -51,8 +70,9 @@ class Store(Protocol):
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """Keeps the release, its audit event and the request's answer, all or none; on return they survive a crash.
 
-        Returns the release with its sequence: one more than that of the newest change. Audit events are counted for
-        themselves, so that the numbers of changes may leap (a restore does that) while the chain has no gap.
+        Returns the release with its sequence: one more than that of the newest change, or the release's own if that is
+        higher. Audit events are counted for themselves, so that the numbers of changes may leap (a restore does that)
+        while the chain has no gap.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
         revision or knows the request id. `event` carries the id, too.
@@ -66,3 +86,21 @@ class Store(Protocol):
 
     async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
         """At most `limit` events, newest first; of one model, and older than a sequence, unless None."""
+
+    async def tokens(self) -> list[Token]:
+        """All tokens, expired and revoked ones, too, by id."""
+
+    async def put_token(self, token: Token, event: Draft) -> AuditEvent:
+        """Keeps a token, in place of one with the same id, and its event, both or neither; durable on return."""
+
+    async def drop_token(self, token_id: str, event: Draft) -> bool:
+        """Forgets a token, and keeps the event of that; False, and no event: there is none with that id."""
+
+    def dump(self) -> AsyncIterator[bytes]:
+        """Everything of one moment as JSON lines (`backup`), one at a time; changes may go on meanwhile."""
+
+    async def load(self, lines: Iterable[bytes]) -> None:
+        """Takes over what `dump` gave, all or nothing.
+
+        Raises Refused if the store is not empty, InvalidRequest if lines are missing, changed or out of order.
+        """

@@ -60,7 +60,7 @@ async def write_commit(
 ) -> Release:
     """Writes the release, its event and the request; the caller commits. Raises Stale, then the caller rolls back."""
     newest = (await connection.execute(select(func.max(schema.releases.c.sequence)))).scalar_one()
-    placed = msgspec.structs.replace(release, sequence=(newest or 0) + 1)
+    placed = msgspec.structs.replace(release, sequence=max((newest or 0) + 1, release.sequence))
     await _write_release(connection, expected_revision, placed)
     await write_note(connection, event)
     if request is not None:
@@ -83,14 +83,15 @@ def body_of(release: Release) -> str:
     return msgspec.json.encode(canonical(release) | {"sequence": release.sequence}).decode()
 
 
+def row_of(release: Release) -> dict[str, object]:
+    """Of `releases` and of `revisions`."""
+    fields = {"model": release.model, "revision": release.revision, "sequence": release.sequence}
+    return {**fields, "body": body_of(release)}
+
+
 async def _write_release(connection: AsyncConnection, expected_revision: int, release: Release) -> None:
     table = schema.releases
-    values = {
-        "model": release.model,
-        "revision": release.revision,
-        "body": body_of(release),
-        "sequence": release.sequence,
-    }
+    values = row_of(release)
     if expected_revision:
         current = (table.c.model == release.model) & (table.c.revision == expected_revision)
         fits = (await connection.execute(update(table).where(current).values(values))).rowcount == 1

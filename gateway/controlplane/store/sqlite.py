@@ -5,7 +5,7 @@ no second gateway shares it by accident, and SQLite's WAL reset race (two connec
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from gateway.controlplane.audit import AuditEvent, Draft
-from gateway.controlplane.store import Recalled, Request, Store, schema, sql, upgrade
+from gateway.controlplane.store import Recalled, Request, Store, Token, backup, schema, sql, tokens, upgrade, whole
 from gateway.errors import StartupError, StoreFailed
 from gateway.routing.snapshot import Release
 
@@ -95,6 +95,29 @@ class SqliteStore:
     async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
         """See `Store.events`."""
         return await self._transaction(lambda db: sql.read_events(db, model, limit, before_sequence))
+
+    async def tokens(self) -> list[Token]:
+        """See `Store.tokens`."""
+        return await self._transaction(tokens.read)
+
+    async def put_token(self, token: Token, event: Draft) -> AuditEvent:
+        """See `Store.put_token`."""
+        self._check_identity()
+        return await self._transaction(lambda db: tokens.put(db, token, event))
+
+    async def drop_token(self, token_id: str, event: Draft) -> bool:
+        """See `Store.drop_token`."""
+        self._check_identity()
+        return await self._transaction(lambda db: tokens.drop(db, token_id, event))
+
+    def dump(self) -> AsyncIterator[bytes]:
+        """See `Store.dump`."""
+        return backup.written(whole.records(self._transaction))
+
+    async def load(self, lines: Iterable[bytes]) -> None:
+        """See `Store.load`."""
+        self._check_identity()
+        await self._transaction(lambda db: whole.write(db, backup.read(lines)))
 
     def _check_identity(self) -> None:
         """Writing on into a file that was deleted or replaced would acknowledge what no restart could find again."""
