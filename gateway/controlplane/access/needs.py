@@ -1,0 +1,85 @@
+"""What each RPC of the admin API asks of its caller: a role, and for which models. Pure."""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from gateway.controlplane.access.roles import Role
+
+ADMIN: Final = "/cutover.admin.v1.Admin/"
+_MODEL: Final = re.compile(r"models/([^/]+)(?:/.*)?", re.DOTALL)
+
+
+class About(Enum):
+    """Which models a request is about."""
+
+    NAME = "name"
+    """That of the resource `name`."""
+    RELEASE = "release"
+    """That of `release.name`."""
+    LIST = "list"
+    """Those that its caller may see, of `parent` or `name`; empty: of all models."""
+    ALL = "all"
+    """What belongs to no model."""
+    OWN = "own"
+    """Whatever its caller has a role for; the RPC looks at the rest itself."""
+
+
+class Need(msgspec.Struct, frozen=True):
+    """The least role for an RPC, and which models it is about."""
+
+    role: Role
+    about: About
+
+
+_LOOK: Final = Need(Role.VIEWER, About.NAME)
+_LIST: Final = Need(Role.VIEWER, About.LIST)
+_CHANGE: Final = Need(Role.OPERATOR, About.NAME)
+
+NEEDS: Final[Mapping[str, Need]] = {
+    ADMIN + rpc: need
+    for need, rpcs in {
+        _LOOK: ("GetRelease", "ListOverrides"),
+        _LIST: ("ListReleases", "WatchReleases", "ListVersions", "ListStatistics", "ListAuditEvents"),
+        _CHANGE: (
+            "SetShadow",
+            "RemoveShadow",
+            "SetCanary",
+            "RemoveCanary",
+            "SetOverrides",
+            "PrepareStandby",
+            "Flip",
+            "PromoteCanary",
+            "Rollback",
+            "AbortRelease",
+            "PauseRelease",
+            "ResumeRelease",
+            "SetHoldout",
+            "RemoveHoldout",
+        ),
+        Need(Role.OWNER, About.OWN): ("CreateToken", "ListTokens", "RevokeToken"),
+    }.items()
+    for rpc in rpcs
+}
+"""By method. An RPC that is not here is refused to everybody."""
+
+
+def model_of(need: Need, request: Any) -> str | None:
+    """The model that a request is about; None: no single one.
+
+    A name that is none is about all models: whoever may not see those is told nothing else.
+    """
+    match need.about:
+        case About.NAME:
+            name = request.name
+        case About.RELEASE:
+            name = request.release.name
+        case About.LIST:
+            name = getattr(request, "parent", "") or getattr(request, "name", "")
+        case _:
+            return None
+    found = _MODEL.fullmatch(name)
+    return found[1] if found else None
