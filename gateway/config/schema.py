@@ -1,7 +1,6 @@
 """Every setting with its type, bounds and default: one class per section of the file."""
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -14,6 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.controlplane.access.keeper import Access
+from gateway.controlplane.access.roles import ALL, Roles, role
+from gateway.controlplane.listener import is_loopback
+from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.settings import (
     Batching,
     FleetSettings,
@@ -35,6 +38,7 @@ from gateway.controlplane.written import (
 from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.transport.peers import Trusted
+from gateway.transport.tls import TlsFiles
 
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
@@ -44,6 +48,8 @@ Patience = Annotated[Seconds, Field(gt=0)]
 SHORTEST_ACK_S: Final = 0.1
 AGE_S: Final = 1800.0
 """How old connections become by default where several proxies share them: some have more than others until then."""
+GrantedRoles = str | dict[str, str]
+"""A role for all models, or by model."""
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
@@ -73,12 +79,17 @@ def _networks(entries: list[str]) -> list[str]:
     return entries
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host. A name is not looked up: it may mean another address tomorrow."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _grants(grants: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
+    """Raises ValueError for what is no role, or no model."""
+    for name, given in grants.items():
+        for model, word in ({ALL: given} if isinstance(given, str) else given).items():
+            if model != ALL and not MODEL_NAME.fullmatch(model):
+                raise ValueError(f'{name}: {model!r} is neither the name of a model nor "*"')
+            try:
+                role(word)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    return grants
 
 
 class Server(Section):
@@ -138,6 +149,41 @@ class Tls(Section):
         if self.client_ca is not None and self.certificate is None:
             raise ValueError("client_ca needs a certificate and a key, too (--tls-cert and --tls-key)")
         return self
+
+
+class Admin(Section):
+    """[admin]: how operators come in, and who may do what. `server.admin_host` and `admin_port` say where."""
+
+    tcp: StrictBool = True
+    """Whether the admin API listens on its port; else on the socket only."""
+    socket: Path | None = None
+    """A Unix socket for operators."""
+    socket_mode: Annotated[str, AfterValidator(_mode)] = "0600"
+    """Who may connect to it, as chmod writes it."""
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Authorities that sign operators' certificates; without it they need none."""
+    grants: Annotated[dict[str, GrantedRoles], AfterValidator(_grants)] = Field(default_factory=dict)
+    """Roles by the name in a certificate, or "unix:"."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together; give both")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs a certificate and a key, too")
+        if not self.tcp and self.socket is None:
+            raise ValueError("without tcp the admin API needs a socket")
+        return self
+
+    def roles(self) -> dict[str, Roles]:
+        """The roles of each who is granted some."""
+        return {
+            name: Roles({model: role(word) for model, word in granted.items()})
+            for name, given in self.grants.items()
+            for granted in [{ALL: given} if isinstance(given, str) else given]
+        }
 
 
 class Limits(Section):
@@ -294,6 +340,7 @@ class Config(Section):
 
     server: Server = Server()
     tls: Tls = Tls()
+    admin: Admin = Admin()
     limits: Limits = Limits()
     workers: Workers = Workers()
     models: dict[str, Model] = Field(default_factory=dict)
@@ -307,6 +354,15 @@ class Config(Section):
             raise ValueError(
                 f"clients on other machines could reach {server.host} without TLS; give --tls-cert and --tls-key, "
                 "or --allow-plaintext if the network is trusted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _operators_encrypted(self) -> Self:
+        if self.admin.tcp and not is_loopback(self.server.admin_host) and self.admin.certificate is None:
+            raise ValueError(
+                f"operators on other machines could reach {self.server.admin_host} without TLS; give [admin] a "
+                "certificate and a key, or leave admin_host on this machine"
             )
         return self
 
@@ -377,6 +433,19 @@ class Config(Section):
             proxy_protocol=server.proxy_protocol,
             trusted_proxies=tuple(server.trusted_proxies),
         )
+
+    def admin_files(self) -> TlsFiles | None:
+        """Where the certificates of the admin API lie; None: its port is in clear."""
+        admin = self.admin
+        if admin.certificate is None or admin.key is None:
+            return None
+        return TlsFiles(admin.certificate, admin.key, admin.client_ca)
+
+    def access(self) -> Access:
+        """Who may do what by configuration."""
+        admin = self.admin
+        open_port = is_loopback(self.server.admin_host) and admin.client_ca is None
+        return Access(admin.roles(), open_port)
 
     def triton_settings(self) -> TritonSettings:
         """What answers Triton's rarer calls is told."""

@@ -26,7 +26,7 @@ def _lines(config: Config) -> Iterator[str]:
         if name != "models":
             yield from _section(name, section)
     for model, section in config.models.items():
-        yield from _section(f"models.{model if BARE_KEY.fullmatch(model) else _text(model)}", section)
+        yield from _section(f"models.{_key(model)}", section)
 
 
 def _section(name: str, section: BaseModel) -> Iterator[str]:
@@ -52,9 +52,16 @@ def _readers(field: FieldInfo) -> list[object]:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, Path):
         return _text(str(value.absolute()))
     return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return key if BARE_KEY.fullmatch(key) else _text(key)
 
 
 def _text(text: str) -> str:

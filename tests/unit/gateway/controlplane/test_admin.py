@@ -5,7 +5,9 @@ import socket
 import grpc
 import pytest
 
+from gateway.controlplane.access.keeper import Access, Keeper
 from gateway.controlplane.admin import RPCS, AdminService, start_admin
+from gateway.controlplane.api.tokens import Tokens
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import StartupError
@@ -26,7 +28,8 @@ def has_ipv6() -> bool:
 
 def service() -> AdminService:
     store, fleet = MemoryStore(), FakeFleet()
-    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics())
+    tokens = Tokens(Keeper(store, Access(), lambda: 0), lambda: 0)
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), tokens)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])
