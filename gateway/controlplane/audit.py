@@ -105,12 +105,17 @@ def _difference(fact: Fact) -> dict[str, dict[str, str]]:
     }
 
 
-def _json(release: Release, difference: Mapping[str, Any]) -> str:
+def told_of(release: Release, difference: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A release as events have it; `difference`: what a command has done to its overrides."""
     plain = canonical(release)
-    _summarize(plain["policy"], difference)
+    _summarize(plain["policy"], difference or {})
     if release.rollback is not None:
         _summarize(plain["rollback"], {})
-    return msgspec.json.encode(plain).decode()
+    return plain
+
+
+def _json(release: Release, difference: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(told_of(release, difference)).decode()
 
 
 def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:

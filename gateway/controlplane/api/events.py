@@ -22,7 +22,7 @@ class Events:
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Context) -> pb.ListAuditEventsResponse:
         model = names.model_of_parent(request.parent)
         size = pages.page_size(request.page_size)
-        before = pages.before_sequence(request.page_token, model)
+        before = pages.before_sequence(request.page_token, model) or request.before_sequence or None
         events = await self._store.events(model, size + 1, before)
         if not events and before is None:
             self._known.check(model)
