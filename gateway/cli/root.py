@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import changing, holding, loadtest, overriding, reading, serving
+from gateway.cli import auditing, changing, holding, loadtest, overriding, reading, serving, tokens
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -22,7 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (serving.app, reading.app, changing.app, holding.app, overriding.app, loadtest.app):
+for part in (
+    serving.app,
+    reading.app,
+    changing.app,
+    holding.app,
+    overriding.app,
+    auditing.app,
+    tokens.app,
+    loadtest.app,
+):
     app.add_typer(part)
 
 

@@ -87,6 +87,12 @@ def _each(values: list[int]) -> str:
     return f"{count(sum(values))} ({count(min(values))} to {count(max(values))} each)"
 
 
+def roles(found: Mapping[str, int]) -> str:
+    """Roles by model: `owner`, `operator of digits, viewer`."""
+    said = {model: pb.Role.Name(number).lower() for model, number in sorted(found.items())}
+    return ", ".join(role if model == "*" else f"{role} of {model}" for model, role in said.items())
+
+
 def line(text: str) -> str:
     """Text of others on one line and without control characters: it goes to a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
