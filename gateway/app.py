@@ -215,12 +215,13 @@ class Gateway:
     async def _start_admin(self, service: AdminService, releases: Releases, keeper: Keeper) -> int:
         server, settings = self._config.server, self._config.admin
         known = certificates(self._config.admin_files())
-        door = Door(Guard(keeper), known, settings.socket, int(settings.socket_mode, 8))
+        door = Door(Guard(keeper, service.target_of), known, settings.socket, int(settings.socket_mode, 8))
         self._parts.callback(door.close)
         admin, port = await start_admin(service, server.admin_host, server.admin_port if settings.tcp else None, door)
 
         async def stop() -> None:
-            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+            # Closed releases end the watches, a closed service ends what callers wait for.
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close(), service.close())
 
         self._parts.push_async_callback(stop)
         if known is not None:

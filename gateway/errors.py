@@ -3,6 +3,7 @@
 CutoverError
 +-- RequestError          something is wrong with one call; becomes its gRPC status
 |   +-- InvalidRequest    INVALID_ARGUMENT     malformed message, tensor, parameter; etag absent
+|   +-- OutOfRange        OUT_OF_RANGE         past the end of what there is
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
@@ -78,6 +79,10 @@ class RequestError(CutoverError):
     code: ClassVar[Code] = Code.UNKNOWN
     retryable: ClassVar[bool] = False
     """The same call may succeed a little later."""
+    field: str = ""
+    """The field of the request that is wrong; "": none in particular."""
+    subject: str = ""
+    """What is not in the state that the call needs, as a resource name; "": nothing in particular."""
     reason: str = "REQUEST_ERROR"
     """The name of the class as machines read it, e.g. QUEUE_FULL (google.rpc.ErrorInfo); of a Refused, why."""
     pushback_ms: int | None = None
@@ -91,6 +96,17 @@ class InvalidRequest(RequestError):
     """The call itself is malformed: message, tensor, parameter, or a change without an etag."""
 
     code = Code.INVALID_ARGUMENT
+
+    def __init__(self, message: str, field: str = "") -> None:
+        """`field`: of the request, if it is one that is wrong (google.rpc.BadRequest)."""
+        super().__init__(message)
+        self.field = field
+
+
+class OutOfRange(RequestError):
+    """It names something past the end of what there is: a change that the store has not made."""
+
+    code = Code.OUT_OF_RANGE
 
 
 class NotFound(RequestError):

@@ -4,6 +4,7 @@ import getpass
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,8 @@ from typing import Any, Self
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
+from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.message import Message
 
 from gateway.cli.credentials import NOTHING, Shown
@@ -22,6 +25,9 @@ from protos.admin_pb2_grpc import AdminStub
 ACTOR = "cutover-actor"
 PAGE = 1000
 OVERRIDES_PAGE = 10_000
+REVISIONS_PAGE = 100
+WAIT_S = 30.0
+"""Of one call that waits for an operation."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     # The address is meant as given; a proxy for the web is not for it.
@@ -47,6 +53,7 @@ class Admin:
         else:
             self._channel = grpc.secure_channel(address, shown.channel, options=_OPTIONS)
         self._stub: Any = AdminStub(self._channel)
+        self._operations: Any = OperationsStub(self._channel)
         self._metadata = ((ACTOR, actor()), *shown.metadata)
 
     def __enter__(self) -> Self:
@@ -66,19 +73,56 @@ class Admin:
         """All releases, or that of one model."""
         if model is not None:
             return [self.release(model)]
-        return list(self._call(self._stub.ListReleases, pb.ListReleasesRequest()).releases)
+        found: pb.ListReleasesResponse = self._whole(self._stub.ListReleases, pb.ListReleasesRequest(page_size=PAGE))
+        return list(found.releases)
+
+    def revisions(self, model: str, limit: int) -> list[pb.Release]:
+        """The newest revisions of a release, newest first."""
+        found: list[pb.Release] = []
+        request = pb.ListRevisionsRequest(name=release_name(model))
+        while len(found) < limit:
+            request.page_size = min(REVISIONS_PAGE, limit - len(found))
+            page = self._call(self._stub.ListRevisions, request)
+            found += page.revisions
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
+
+    def version(self, model: str, version: int) -> pb.Version:
+        """One version."""
+        found: pb.Version = self._call(self._stub.GetVersion, pb.GetVersionRequest(name=version_name(model, version)))
+        return found
 
     def versions(self, model: str | None = None) -> pb.ListVersionsResponse:
         """Versions found, and what else lies in the models directory."""
-        request = pb.ListVersionsRequest(parent=_parent(model))
-        response: pb.ListVersionsResponse = self._call(self._stub.ListVersions, request)
+        request = pb.ListVersionsRequest(parent=_parent(model), page_size=PAGE)
+        response: pb.ListVersionsResponse = self._whole(self._stub.ListVersions, request)
         return response
 
     def statistics(self, model: str | None = None) -> pb.ListStatisticsResponse:
         """What every version did under every arm, and what every proxy does."""
-        request = pb.ListStatisticsRequest(parent=_parent(model))
-        response: pb.ListStatisticsResponse = self._call(self._stub.ListStatistics, request)
+        request = pb.ListStatisticsRequest(parent=_parent(model), page_size=PAGE)
+        response: pb.ListStatisticsResponse = self._whole(self._stub.ListStatistics, request)
         return response
+
+    def carry_out(self, method: str, request: Any) -> pb.Version:
+        """Starts an operation on a version, such as `carry_out("LoadVersion", ...)`, and waits for its end."""
+        until_s = time.monotonic() + self._timeout_s
+        operation = self._call(getattr(self._stub, method), request)
+        while not operation.done:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                said = f"{request.name} is not ready after {self._timeout_s:g} s (--timeout), and goes on loading"
+                raise Failure(Exit.UNREACHABLE, said)
+            wait = operations_pb2.WaitOperationRequest(name=operation.name)
+            wait.timeout.FromMilliseconds(int(1000 * min(left_s, WAIT_S)))
+            operation = self._call(self._operations.WaitOperation, wait)
+        if operation.HasField("error"):
+            raise Failure(Exit.REFUSED, operation.error.message)
+        version = pb.Version()
+        operation.response.Unpack(version)
+        return version
 
     def overrides(self, model: str, units: Sequence[str] = ()) -> dict[str, str]:
         """Arm by unit, of all units that are overridden, or of these."""
@@ -155,12 +199,21 @@ class Admin:
         release: pb.Release = self._call(getattr(self._stub, method), request)
         return release
 
-    def watch(self, model: str | None) -> "Watch":
-        """The current state of one or all releases, then every change."""
+    def watch(self, model: str | None, after_sequence: int = 0) -> "Watch":
+        """The current state of one or all releases, then every change; of what has changed after that sequence."""
         name = release_name(model) if model is not None else ""
-        return Watch(
-            self._stub.WatchReleases(pb.WatchReleasesRequest(name=name), metadata=self._metadata), self.failure
-        )
+        request = pb.WatchReleasesRequest(name=name, after_sequence=after_sequence)
+        return Watch(self._stub.WatchReleases(request, metadata=self._metadata), self.failure)
+
+    def _whole(self, method: Any, request: Any) -> Any:
+        """All pages of a list as one."""
+        whole = page = self._call(method, request)
+        while page.next_page_token:
+            request.page_token = page.next_page_token
+            page = self._call(method, request)
+            whole.MergeFrom(page)
+        whole.ClearField("next_page_token")
+        return whole
 
     def _call(self, method: Any, request: Message) -> Any:
         try:
@@ -225,6 +278,11 @@ def _partial() -> Failure:
 def release_name(model: str) -> str:
     """The resource name of a model's release."""
     return f"models/{model}/release"
+
+
+def version_name(model: str, version: int) -> str:
+    """The resource name of a version."""
+    return f"models/{model}/versions/{version}"
 
 
 def _parent(model: str | None) -> str:

@@ -4,8 +4,8 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout, -o and who asks; `changes` adds --reason, --etag and --request-id to those. The
-function's first parameter gets them as one value.
+`asks` adds --admin, --timeout, -o and who asks, `waits` the same with more patience; `changes` adds --reason, --etag,
+--request-id and --dry-run to those. The function's first parameter gets them as one value.
 """
 
 import functools
@@ -79,12 +79,13 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to be asked for; `etag` None: that of the release as it is now."""
+    """A change to be asked for; `etag` None: that of the release as it is now; `dry_run`: or only to be looked at."""
 
     gateway: Gateway
     reason: str
     etag: str | None
     request_id: str
+    dry_run: bool = False
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The name clients call.", show_default=False)]
@@ -128,6 +129,8 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
 
 
 _ASKS = _shared(timeout_s=10.0)
+# Loading and warming a model takes its time.
+_WAITS = _shared(timeout_s=120.0)
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
     _option(
@@ -144,8 +147,10 @@ _CHANGES = [
         ],
         None,
     ),
-    # A change may have to load and warm a model first.
-    *_shared(timeout_s=120.0),
+    _option(
+        "dry_run", Annotated[bool, typer.Option("--dry-run", help="Only say what would become of the release.")], False
+    ),
+    *_WAITS,
 ]
 
 
@@ -160,21 +165,30 @@ def asks(function: Run) -> Run:
     return _extend(function, _ASKS, _gateway)
 
 
+def waits(function: Run) -> Run:
+    """The same for those that may have to load a model."""
+    return _extend(function, _WAITS, _gateway)
+
+
 def changes(function: Run) -> Run:
     """Adds the options of commands that change a release; the first parameter becomes a Change."""
 
-    def context(reason: str, etag: str | None, request_id: str | None, **shared: Any) -> Change:
+    def context(reason: str, etag: str | None, request_id: str | None, dry_run: bool = False, **shared: Any) -> Change:
         gateway = _gateway(**shared)
         if etag == "":
             raise Failure(Exit.USAGE, "--etag is empty: leave it out to change the release as it is now")
-        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()))
+        return Change(gateway, reason, etag, request_id or str(uuid.uuid4()), dry_run)
 
     return _extend(function, _CHANGES, context)
 
 
 def _extend(function: Run, options: list[inspect.Parameter], context: Callable[..., object]) -> Run:
-    """`function` without its first parameter and with the options, which `context` turns into that parameter."""
+    """`function` without its first parameter and with the options, which `context` turns into that parameter.
+
+    An option of the function's own takes the place of one of the same name.
+    """
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    options = [option for option in options if option.name not in {parameter.name for parameter in own}]
 
     @functools.wraps(function)
     def wrapper(**given: Any) -> None:

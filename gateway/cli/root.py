@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import auditing, changing, holding, loadtest, overriding, reading, serving, tokens
+from gateway.cli import (
+    auditing,
+    changing,
+    history,
+    holding,
+    loading,
+    loadtest,
+    overriding,
+    reading,
+    serving,
+    tokens,
+)
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -25,9 +36,11 @@ app = typer.Typer(
 for part in (
     serving.app,
     reading.app,
+    history.app,
     changing.app,
     holding.app,
     overriding.app,
+    loading.app,
     auditing.app,
     tokens.app,
     loadtest.app,

@@ -80,7 +80,7 @@ def _arms(overview: Overview) -> Table:
     for column in ("agree", "max difference", "dropped") if with_shadows else ():
         table.add_column(column.upper(), justify="right", no_wrap=True)
     for row in shown:
-        cells: list[RenderableType] = [row.arm, str(row.version), row.share, _state(row.found)]
+        cells: list[RenderableType] = [row.arm, str(row.version), row.share, state(row.found)]
         cells += _numbers(row)
         if with_shadows:
             cells += _agreement(row)
@@ -105,7 +105,8 @@ def _agreement(row: ArmRow) -> list[RenderableType]:
     return [words.share(shadow.agreed, shadow.compared), largest, words.count(shadow.dropped)]
 
 
-def _state(version: pb.Version) -> Text:
+def state(version: pb.Version) -> Text:
+    """Whether a version can answer, and its workers."""
     said = pb.Version.State.Name(version.state).lower()
     if version.instances:
         said += f" {version.instances_ready}/{version.instances}"
@@ -120,7 +121,7 @@ def versions(response: pb.ListVersionsResponse) -> RenderableType:
     for version in response.versions:
         roles = ", ".join(version.roles) or "-"
         name, digest = words.line(version.model), version.digest[:DIGEST] or "-"
-        table.add_row(name, str(version.version), _state(version), roles, digest, words.line(version.error))
+        table.add_row(name, str(version.version), state(version), roles, digest, words.line(version.error))
     told = {words.line(version.error) for version in response.versions}
     left = [said for problem in response.problems if (said := words.line(problem)) not in told]
     problems = [Text(f"problem: {said}", "yellow") for said in left]
@@ -160,6 +161,15 @@ def _answers(did: pb.Statistics) -> str:
         f"{words.difference(shadow.max_absolute_difference)}, {shadow.dropped} dropped, {shadow.failed} failed, "
         f"{shadow.incomparable} incomparable"
     )
+
+
+def revisions(found: Iterable[pb.Release]) -> RenderableType:
+    """What a release was."""
+    table = _table(">revision", ">sequence", "time", "after")
+    for release in found:
+        time = timestamp(release.update_time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(str(release.revision), str(release.sequence), time, words.release(release))
+    return table
 
 
 def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:

@@ -137,6 +137,12 @@ def describe(policy: Policy, overrides: int = 0) -> str:
     return ", ".join(said)
 
 
+def release(message: pb.Release) -> str:
+    """A release's policy, and whether it is paused."""
+    said = describe(to_policy(message.policy), message.policy.override_count)
+    return f"{said}, paused" if message.paused else said
+
+
 def candidates(policy: Policy) -> list[str]:
     """Each canary and shadow: `canary 2 (10 %)`, `shadow 3 (100 %)`."""
     said = [f"canary {canary.version} ({percent(canary.basis_points)})" for canary in policy.canaries]

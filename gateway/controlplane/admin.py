@@ -1,21 +1,30 @@
-"""The operators' door: `cutover.admin.v1.Admin` on grpc.aio, put together from the rooms of `api`."""
+"""The operators' door: `cutover.admin.v1.Admin` on grpc.aio, put together from the rooms of `api`.
+
+Beside it stands `google.longrunning.Operations`, for what takes its time.
+"""
 
 from typing import Final
 
 import grpc
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
+from gateway.controlplane import names
 from gateway.controlplane.access.door import Door
 from gateway.controlplane.api.changing import Changing
 from gateway.controlplane.api.events import Events
 from gateway.controlplane.api.figures import Figures
 from gateway.controlplane.api.known import Known
+from gateway.controlplane.api.loading import Loading
+from gateway.controlplane.api.operating import Operating
 from gateway.controlplane.api.reading import Reading
 from gateway.controlplane.api.versions import Versions
 from gateway.controlplane.api.watching import Watching
+from gateway.controlplane.operations import Operations
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Statuses
 from gateway.controlplane.store import Store
+from gateway.errors import RequestError
 from gateway.observe.statistics import Statistics
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminServicer, add_AdminServicer_to_server
@@ -40,11 +49,15 @@ class AdminService(AdminServicer):
     def __init__(self, releases: Releases, store: Store, fleet: Fleet, statistics: Statistics, *others: object) -> None:
         """`others`: rooms beyond those that every gateway has."""
         known = Known(releases, fleet)
+        versions = Versions(releases, fleet, known)
+        self._operations = Operations()
+        self.operating = Operating(self._operations)
         rooms = (
-            Reading(releases),
+            Reading(releases, store),
             Watching(releases),
             Changing(releases),
-            Versions(releases, fleet, known),
+            versions,
+            Loading(fleet, versions, self._operations),
             Figures(statistics, known),
             Events(store, known),
             *others,
@@ -53,6 +66,17 @@ class AdminService(AdminServicer):
             for room in rooms:
                 if hasattr(room, rpc):
                     setattr(self, rpc, getattr(room, rpc))
+
+    def target_of(self, operation: str) -> str:
+        """The resource that an operation, by its name, is about; "": there is no such operation."""
+        try:
+            return self._operations.get(names.id_of_operation(operation)).asked.target
+        except RequestError:
+            return ""
+
+    async def close(self) -> None:
+        """Ends the operations."""
+        await self._operations.close()
 
 
 async def start_admin(
@@ -67,6 +91,7 @@ async def start_admin(
     interceptors = [Statuses(), door.guard] if door.guard else [Statuses()]
     server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     add_AdminServicer_to_server(service, server)
+    add_OperationsServicer_to_server(service.operating, server)
     bound_port = door.listen(server, host, port)
     await server.start()
     return server, bound_port

@@ -74,6 +74,10 @@ class LocalFleet:
             raise Refused(f"{model} is {UNLOADED}", Refusal.CANNOT_BE_LOADED)
         await self._bring_up(model, version, shadow=shadow)
 
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        if pool := self._pools.get((model, version, False)):
+            pool.keep(keep_s)
+
     async def load(self, model: str) -> None:
         """Returns when every live version of a released model is ready and in service. Raises Refused or NotFound; what
         served before serves on then, and what did not does not.

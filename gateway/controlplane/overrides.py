@@ -20,10 +20,10 @@ MAX_UNIT_BYTES: Final = 256
 def changed(release: Release, command: SetOverrides) -> Policy:
     """The policy with the command's entries. Raises InvalidRequest or Refused."""
     if not command.overrides and not command.remove:
-        raise InvalidRequest("neither units to override nor units to remove are given")
+        raise InvalidRequest("neither units to override nor units to remove are given", "overrides")
     _check_units((*command.overrides, *command.remove))
     if both := command.overrides.keys() & set(command.remove):
-        raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once")
+        raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once", "remove")
     arms = arm_versions(release.policy)
     if unknown := {*command.overrides.values()} - arms.keys():
         raise Refused(f"{release.model} has no arm '{min(unknown)}'; it has {', '.join(arms)}", Refusal.NO_SUCH_ARM)

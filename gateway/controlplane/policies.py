@@ -47,7 +47,8 @@ def with_shadow(release: Release, command: SetShadow) -> Policy:
     _check_candidate(release, command.version, "shadow")
     if not (math.isfinite(command.rate) and 0 < command.rate <= 1):
         raise InvalidRequest(
-            f"rate must be above 0 and at most 1, not {command.rate:g}; to stop copies, remove the shadow"
+            f"rate must be above 0 and at most 1, not {command.rate:g}; to stop copies, remove the shadow",
+            "rate",
         )
     shadow = Shadow(command.version, command.rate)
     shadows = release.policy.shadows
@@ -162,7 +163,7 @@ def _without_arms(policy: Policy, arms: Iterable[str]) -> Policy:
 
 def _check_version(version: int) -> None:
     if version < 1:
-        raise InvalidRequest(f"version must be a positive integer, not {version}")
+        raise InvalidRequest(f"version must be a positive integer, not {version}", "version")
 
 
 def _check_candidate(release: Release, version: int, role: str) -> None:
@@ -182,7 +183,8 @@ def _check_share(basis_points: int, role: str) -> None:
     if not 1 <= basis_points <= BUCKETS:
         raise InvalidRequest(
             f"basis_points must be 1 to {BUCKETS} (hundredths of a percent), not {basis_points}; "
-            f"to end a {role}, remove it"
+            f"to end a {role}, remove it",
+            "basis_points",
         )
 
 

@@ -130,7 +130,7 @@ def _policy(release: Release, command: Shaping) -> Policy:
 
 def _rolled_back_to(release: Release, command: Rollback) -> Release:
     if command.revision < 0:
-        raise InvalidRequest(f"revision must be a positive integer, not {command.revision}")
+        raise InvalidRequest(f"revision must be a positive integer, not {command.revision}", "revision")
     if command.revision > release.revision:
         said = f"{release.model} has no revision {command.revision}; it is at revision {release.revision}"
         raise Refused(said, Refusal.NO_SUCH_REVISION)

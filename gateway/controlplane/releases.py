@@ -18,7 +18,7 @@ from gateway.controlplane.readiness import pools_needed
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"
@@ -97,10 +97,22 @@ class Releases:
         """The names of all models that have a release."""
         return set(self._current)
 
-    def subscribe(self, model: str | None = None) -> Watch:
-        """The current state, then every change, of one or all models; for use in `with`. Raises NotFound."""
+    async def check_sequence(self, sequence: int) -> None:
+        """Raises OutOfRange if the store has not come so far. It may have come further than this gateway."""
+        newest = max((release.sequence for release in self._current.values()), default=0)
+        if sequence > newest and not await self._store.since(sequence - 1):
+            raise OutOfRange(
+                f"there is no change {sequence} yet, the newest is {newest}: the store was restored, or it is another "
+                "one; begin again without a sequence"
+            )
+
+    def subscribe(self, model: str | None = None, after_sequence: int = 0) -> Watch:
+        """The current state, then every change, of one or all models; for use in `with`. Raises NotFound.
+
+        `after_sequence`: only what has changed since.
+        """
         current = self.list() if model is None else (self.get(model),)
-        watch = Watch(model, current, self._watches.discard)
+        watch = Watch(model, current, self._watches.discard, after_sequence)
         self._watches.add(watch)
         return watch
 
@@ -130,13 +142,26 @@ class Releases:
         empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; the
         last two can mean that the change was kept all the same: read it again.
         """
-        _check_texts(request_id, reason, actor)
+        check_texts(request_id, reason, actor)
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
             for version, shadow in pools_needed(self._try(change), change.command):
                 await self._fleet.prepare(model, version, shadow=shadow)
         return await self._carry_out(change)
+
+    async def preview(self, model: str, command: Command, *, etag: str | None) -> Release:
+        """The release as the command would make it; nothing is changed, loaded or kept.
+
+        Raises what `change` would, as far as that can be told: not that a version cannot be loaded.
+        """
+        change = _Change(model, await self._completed(model, command), etag, None, "", "")
+        before = self._try(change)
+        known = {(found.model, found.version) for found in self._fleet.statuses()}
+        for version, _ in pools_needed(before, change.command):
+            if (model, version) not in known:
+                raise NotFound(f"{model} has no version {version} in the models directory")
+        return apply(before, change.command, self._clock_ms())[0]
 
     async def _completed(self, model: str, command: Command) -> Command:
         """A rollback to a revision with the policy that the store has for it."""
@@ -197,7 +222,8 @@ class Releases:
         if request is None or recalled is None:
             return None
         if recalled.fingerprint != request.fingerprint:
-            raise InvalidRequest(f"request id {request.request_id} was used for another command; take a new one")
+            said = f"request id {request.request_id} was used for another command; take a new one"
+            raise InvalidRequest(said, "request_id")
         return recalled.release
 
     async def _commit(self, revision: int, after: Release, event: audit.Draft, request: Request | None) -> Release:
@@ -263,8 +289,11 @@ class Releases:
                     log.warning("releases still not served", cause=str(error))
 
 
-def _check_texts(request_id: str, reason: str, actor: str) -> None:
+def check_texts(request_id: str, reason: str, actor: str) -> None:
+    """Raises InvalidRequest for what is too long to be kept."""
     limits = (("request_id", request_id, MAX_REQUEST_ID_CHARS), ("reason", reason, MAX_TEXT_CHARS))
     for name, text, most in (*limits, ("actor", actor, MAX_TEXT_CHARS)):
         if len(text) > most:
-            raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept")
+            raise InvalidRequest(
+                f"{name} has {len(text)} characters; at most {most} are kept", "" if name == "actor" else name
+            )

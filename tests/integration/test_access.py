@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import OperationsStub
 from structlog.testing import capture_logs
 
 from gateway.controlplane.access.door import Door, certificates
@@ -53,10 +55,11 @@ class House:
         self.keeper = Keeper(self.store, access, self.clock_ms, self.folder / "tokens.json")
         await self.keeper.start()
         self.certificates = certificates(files)
-        self.door = Door(Guard(self.keeper), self.certificates, self.folder / "admin.sock")
         rooms = Tokens(self.keeper, self.clock_ms)
-        service = AdminService(self.releases, self.store, self.fleet, self.statistics, rooms)
-        self.server, port = await start_admin(service, "127.0.0.1", 0, self.door)
+        self.service = AdminService(self.releases, self.store, self.fleet, self.statistics, rooms)
+        guard = Guard(self.keeper, self.service.target_of)
+        self.door = Door(guard, self.certificates, self.folder / "admin.sock")
+        self.server, port = await start_admin(self.service, "127.0.0.1", 0, self.door)
         self.address = f"localhost:{port}"
 
     async def token(self, token_id: str, owner: "Client", ttl_s: int = 0, **roles: pb.Role) -> "Client":
@@ -80,10 +83,15 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, token: str = "") -> None:
         self.channel = channel
         self.stub: Any = AdminStub(channel)
+        self.operations: Any = OperationsStub(channel)
         self.metadata = (("cutover-actor", "ada@vm"), *((("authorization", f"Bearer {token}"),) if token else ()))
 
     def call(self, rpc: str, request: Any) -> Any:
         return getattr(self.stub, rpc)(request, metadata=self.metadata, timeout=20)
+
+    def operation(self, rpc: str, request: Any) -> Any:
+        """Calls the service of operations."""
+        return getattr(self.operations, rpc)(request, metadata=self.metadata, timeout=20)
 
     def bare(self, method: str) -> Any:
         """An empty message to any method, answered once."""
@@ -110,6 +118,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     yield made
     await made.server.stop(None)
     made.door.close()
+    await made.service.close()
     await made.keeper.close()
     await made.releases.close()
     await made.store.close()
@@ -228,10 +237,30 @@ async def test_a_watch_sees_its_models_and_ends_with_its_token(house: House, loc
 async def test_every_rpc_is_guarded(house: House, local: Client) -> None:
     await house.token("boss", local, all=pb.OWNER)
     for method in NEEDS:
-        if not method.startswith(ADMIN):
-            continue
         await refused(local.bare(method), UNAUTHENTICATED, "send a token")
     await refused(local.bare(ADMIN + "Nothing"), grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+async def test_operations_are_for_those_who_may_touch_their_model(house: House, local: Client) -> None:
+    boss = await house.token("boss", local, all=pb.OWNER)
+    viewer = await house.token("look", boss, all=pb.VIEWER)
+    iris = await house.token("iris", boss, iris=pb.OPERATOR)
+    wine = await house.token("wine", boss, wine=pb.OPERATOR)
+    loading = pb.LoadVersionRequest(name="models/iris/versions/1")
+    await refused(viewer.call("LoadVersion", loading), DENIED, "LoadVersion needs operator of iris")
+    name = (await iris.call("LoadVersion", loading)).name
+    waiting = operations_pb2.WaitOperationRequest(name=name)
+    for client in (iris, viewer):
+        assert (await client.operation("WaitOperation", waiting)).done
+    await refused(wine.operation("WaitOperation", waiting), DENIED, "WaitOperation needs viewer of iris")
+    listing = operations_pb2.ListOperationsRequest()
+    for client, count in ((boss, 1), (iris, 1), (wine, 0)):
+        assert len((await client.operation("ListOperations", listing)).operations) == count
+    deleting = operations_pb2.DeleteOperationRequest(name=name)
+    await refused(viewer.operation("DeleteOperation", deleting), DENIED, "needs operator of iris")
+    await iris.operation("DeleteOperation", deleting)
+    await refused(iris.operation("WaitOperation", waiting), DENIED, "needs viewer of all models")
+    await refused(viewer.operation("WaitOperation", waiting), grpc.StatusCode.NOT_FOUND, "no such operation")
 
 
 async def test_refusals_stand_in_the_log_and_a_flood_is_counted(house: House, local: Client) -> None:

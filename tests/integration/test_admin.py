@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
-from gateway.controlplane import audit, overrides
+from gateway.controlplane import audit, overrides, pages
 from gateway.controlplane.admin import AdminService, start_admin
-from gateway.controlplane.api import events as audit_events
 from gateway.controlplane.api import watching
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
@@ -149,11 +149,37 @@ async def test_a_canary_goes_all_the_way_and_back(gateway: Gateway) -> None:
     assert (await gateway.change("RemoveHoldout")).policy == pb.Policy(stable_version=1)
 
 
-async def test_a_refusal_says_why_to_programs(gateway: Gateway) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await gateway.change("Flip")
-    trailers = dict(caught.value.trailing_metadata() or ())
-    assert b"NO_STANDBY" in trailers["grpc-status-details-bin"]
+async def test_an_error_says_more_to_programs(gateway: Gateway) -> None:
+    said = []
+    for change in (gateway.change("Flip"), gateway.change("SetShadow", version=2, rate=2.0)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await change
+        (details,) = [
+            value for key, value in caught.value.trailing_metadata() or () if key == "grpc-status-details-bin"
+        ]
+        said.append([any_.type_url.rpartition(".")[2] for any_ in status_pb2.Status.FromString(details).details])
+        assert b"NO_STANDBY" in details or b"rate" in details
+    assert said == [["ErrorInfo", "PreconditionFailure"], ["ErrorInfo", "BadRequest"]]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields"),
+    [
+        ("SetShadow", {"version": 2, "rate": 1.0}),
+        ("SetCanary", {"version": 2, "basis_points": 1}),
+        ("SetOverrides", {"overrides": {"ann": "stable"}}),
+        ("PrepareStandby", {"version": 2}),
+        ("PauseRelease", {}),
+        ("SetHoldout", {"basis_points": 1}),
+    ],
+)
+async def test_what_is_only_validated_changes_nothing(gateway: Gateway, rpc: str, fields: dict[str, Any]) -> None:
+    gateway.fleet.known = [status("iris", 2)]
+    before = gateway.releases.get("iris")
+    made = await gateway.change(rpc, validate_only=True, request_id="id-1", **fields)
+    assert (made.revision, made.etag) == (2, "")
+    assert (gateway.releases.get("iris"), len(await gateway.store.events(None, 9, None))) == (before, 1)
+    assert (await gateway.change(rpc, request_id="id-1", **fields)).policy == made.policy
 
 
 async def test_overrides_survive_a_start(gateway: Gateway) -> None:
@@ -195,7 +221,7 @@ async def test_audit_pages_follow_each_other_to_the_end(gateway: Gateway) -> Non
 
 
 async def test_a_page_ends_before_it_gets_too_large(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_events, "MAX_PAGE_BYTES", 1)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1)
     await gateway.change("SetCanary", version=2, basis_points=1)
     page = await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest())
     assert [event.revision for event in page.events] == [2]
@@ -256,6 +282,15 @@ async def test_what_is_wrong_is_said_and_changes_nothing(
             "page_token is not from this list",
         ),
         (lambda stub: stub.WatchReleases(pb.WatchReleasesRequest(name="x")).read(), "INVALID_ARGUMENT", "name must be"),
+        (
+            lambda stub: stub.WatchReleases(pb.WatchReleasesRequest(after_sequence=9)).read(),
+            "OUT_OF_RANGE",
+            "there is no change 9 yet, the newest is 1",
+        ),
+        (lambda stub: stub.GetVersion(pb.GetVersionRequest(name="models/iris")), "INVALID_ARGUMENT", "name must be"),
+        (lambda stub: stub.ListReleases(pb.ListReleasesRequest(page_token="x")), "INVALID_ARGUMENT", "page_token is"),
+        (lambda stub: stub.ListVersions(pb.ListVersionsRequest(page_size=-1)), "INVALID_ARGUMENT", "negative"),
+        (lambda stub: stub.ListRevisions(pb.ListRevisionsRequest(name="models/x/release")), "NOT_FOUND", "no model x"),
     ],
 )
 async def test_bad_questions(gateway: Gateway, call: Callable[[Any], Any], code: str, details: str) -> None:

@@ -258,6 +258,18 @@ async def test_a_version_that_is_ready_can_be_prepared_although_its_folder_is_go
         await world.fleet.prepare("digits", 1, shadow=False)
 
 
+async def test_a_version_that_is_kept_stays_although_no_release_names_it(world: World) -> None:
+    for number in (1, 2, 3):
+        await world.put(number)
+    await world.proxies.start(60)
+    await world.fleet.prepare("digits", 2, shadow=False)
+    world.fleet.keep("digits", 2, 3_600)
+    world.fleet.keep("digits", 9, 3_600)
+    await world.fleet.prepare("digits", 3, shadow=False)
+    await world.fleet.serve({"digits": release()})
+    assert [world.pool(number) is not None for number in (1, 2, 3)] == [True, True, False]
+
+
 async def test_changed_files_are_a_problem_and_what_is_loaded_goes_on(world: World) -> None:
     await world.put(1)
     await world.fleet.serve({"digits": release()})

@@ -165,6 +165,16 @@ async def test_every_revision_can_be_read_as_it_was(store: Store) -> None:
     assert await store.revision("wine", 1) is None
 
 
+async def test_revisions_are_listed_newest_first(store: Store) -> None:
+    newest = await fill(store)
+    await fill(store, "wine")
+    found = await store.revisions("iris", 3, None)
+    assert [(release.model, release.revision) for release in found] == [("iris", 4), ("iris", 3), ("iris", 2)]
+    assert found[0] == newest
+    assert [release.revision for release in await store.revisions("iris", 3, 2)] == [1]
+    assert await store.revisions("digits", 3, None) == []
+
+
 async def test_notes_are_links_of_the_chain_and_no_changes(store: Store) -> None:
     release = await fill(store)
     refusal = audit.Draft(*(7, "eve", "flip", "iris", 4, "PERMISSION_DENIED", "", "", ""), kind=audit.REFUSAL)

@@ -1,7 +1,7 @@
 """Stands in front of every call of the admin API: who calls, and may they?"""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, Final
@@ -31,8 +31,10 @@ def calling() -> Caller | None:
 class Guard(grpc.aio.ServerInterceptor):
     """Lets a call through to its handler, or raises Unauthenticated or Forbidden; cuts answers to what may be seen."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, target_of: Callable[[str], str]) -> None:
+        """`target_of`: the resource that an operation, by its name, is about; "": there is no such operation."""
         self._keeper = keeper
+        self._target_of = target_of
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -71,7 +73,7 @@ class Guard(grpc.aio.ServerInterceptor):
         """The caller, who may do this. Raises what `identity.caller` raises, and Forbidden."""
         rpc = method.rpartition("/")[2]
         need = NEEDS.get(method)
-        model = model_of(need, request) if need else None
+        model = model_of(need, request, self._target_of) if need else None
         peer, authorization = _peer(context), _authorization(context)
         try:
             caller = await self._keeper.caller(authorization, peer)

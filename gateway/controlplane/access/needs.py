@@ -1,7 +1,7 @@
 """What each RPC of the admin API asks of its caller: a role, and for which models. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 from gateway.controlplane.access.roles import Role
 
 ADMIN: Final = "/cutover.admin.v1.Admin/"
+OPERATIONS: Final = "/google.longrunning.Operations/"
 _MODEL: Final = re.compile(r"models/([^/]+)(?:/.*)?", re.DOTALL)
 
 
@@ -20,6 +21,8 @@ class About(Enum):
     """That of the resource `name`."""
     RELEASE = "release"
     """That of `release.name`."""
+    OPERATION = "operation"
+    """That which the operation `name` is about."""
     LIST = "list"
     """Those that its caller may see, of `parent` or `name`; empty: of all models."""
     ALL = "all"
@@ -42,9 +45,11 @@ _CHANGE: Final = Need(Role.OPERATOR, About.NAME)
 NEEDS: Final[Mapping[str, Need]] = {
     ADMIN + rpc: need
     for need, rpcs in {
-        _LOOK: ("GetRelease", "ListOverrides"),
+        _LOOK: ("GetRelease", "ListOverrides", "ListRevisions", "GetVersion"),
         _LIST: ("ListReleases", "WatchReleases", "ListVersions", "ListStatistics", "ListAuditEvents"),
         _CHANGE: (
+            "LoadVersion",
+            "WarmVersion",
             "SetShadow",
             "RemoveShadow",
             "SetCanary",
@@ -63,12 +68,18 @@ NEEDS: Final[Mapping[str, Need]] = {
         Need(Role.OWNER, About.OWN): ("CreateToken", "ListTokens", "RevokeToken"),
     }.items()
     for rpc in rpcs
+} | {
+    OPERATIONS + "ListOperations": _LIST,
+    OPERATIONS + "GetOperation": Need(Role.VIEWER, About.OPERATION),
+    OPERATIONS + "WaitOperation": Need(Role.VIEWER, About.OPERATION),
+    OPERATIONS + "CancelOperation": Need(Role.OPERATOR, About.OPERATION),
+    OPERATIONS + "DeleteOperation": Need(Role.OPERATOR, About.OPERATION),
 }
 """By method. An RPC that is not here is refused to everybody."""
 
 
-def model_of(need: Need, request: Any) -> str | None:
-    """The model that a request is about; None: no single one.
+def model_of(need: Need, request: Any, target_of: Callable[[str], str]) -> str | None:
+    """The model that a request is about; None: no single one. `target_of` an operation: a resource name, or "".
 
     A name that is none is about all models: whoever may not see those is told nothing else.
     """
@@ -77,9 +88,16 @@ def model_of(need: Need, request: Any) -> str | None:
             name = request.name
         case About.RELEASE:
             name = request.release.name
+        case About.OPERATION:
+            name = target_of(request.name)
         case About.LIST:
             name = getattr(request, "parent", "") or getattr(request, "name", "")
         case _:
             return None
+    return model_in(name)
+
+
+def model_in(name: str) -> str | None:
+    """The model of a resource; None: it belongs to none."""
     found = _MODEL.fullmatch(name)
     return found[1] if found else None

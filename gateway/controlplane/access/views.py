@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from google.longrunning import operations_pb2
+
+from gateway.controlplane.access.needs import model_in
 from gateway.controlplane.access.roles import Role, Roles
 from gateway.controlplane.repository import problems_of
 from protos import admin_pb2 as pb
@@ -26,13 +29,24 @@ def trim(answer: Any, roles: Roles) -> Any:
             _keep(answer.releases, sees)
         case pb.ListVersionsResponse():
             _keep(answer.versions, sees)
-            found = {problem for model in roles.by_model for problem in problems_of(model, answer.problems)}
-            answer.problems[:] = [problem for problem in answer.problems if problem in found]
+            known = {problem for model in roles.by_model for problem in problems_of(model, answer.problems)}
+            answer.problems[:] = [problem for problem in answer.problems if problem in known]
         case pb.ListStatisticsResponse():
             _keep(answer.statistics, sees)
+        case operations_pb2.ListOperationsResponse():
+            found = [one for one in answer.operations if sees(_target(one))]
+            del answer.operations[:]
+            answer.operations.extend(found)
         case pb.ListAuditEventsResponse():
             answer.hidden += _keep(answer.events, sees)
     return answer
+
+
+def _target(operation: operations_pb2.Operation) -> str:
+    """The model that an operation is about."""
+    metadata = pb.OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    return model_in(metadata.target) or ""
 
 
 def _keep(found: Any, sees: Callable[[str], bool]) -> int:

@@ -3,8 +3,7 @@
 # ruff: noqa: N802  # RPCs are named by the proto
 from typing import Protocol
 
-from gateway.controlplane import names
-from gateway.controlplane.api.caller import actor
+from gateway.controlplane.api.carrying import ChangeRequest, carry_out
 from gateway.controlplane.commands import (
     Abort,
     Command,
@@ -22,23 +21,16 @@ from gateway.controlplane.commands import (
     SetOverrides,
     SetShadow,
 )
-from gateway.controlplane.messages import release_message
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context
 from protos import admin_pb2 as pb
 
 
-class ChangeRequest(Protocol):
-    """What the request of every change has."""
+class NamedRequest(ChangeRequest, Protocol):
+    """Which release is to be changed."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def etag(self) -> str: ...
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
 
 
 class Changing:
@@ -89,13 +81,5 @@ class Changing:
     async def RemoveHoldout(self, request: pb.RemoveHoldoutRequest, context: Context) -> pb.Release:
         return await self._change(request, RemoveHoldout(), context)
 
-    async def _change(self, request: ChangeRequest, command: Command, context: Context) -> pb.Release:
-        changed = await self._releases.change(
-            names.model_of_release(request.name),
-            command,
-            etag=request.etag or None,
-            request_id=request.request_id,
-            reason=request.reason,
-            actor=actor(context),
-        )
-        return release_message(changed.release, changed.applied)
+    async def _change(self, request: NamedRequest, command: Command, context: Context) -> pb.Release:
+        return await carry_out(self._releases, request.name, command, request, context)

@@ -7,7 +7,7 @@ from gateway.controlplane import names
 from gateway.controlplane.messages import release_message
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Context
-from gateway.errors import QueueFull
+from gateway.errors import InvalidRequest, QueueFull
 from protos import admin_pb2 as pb
 
 MAX_WATCHES = 64
@@ -28,7 +28,10 @@ class Watching:
             raise QueueFull(f"{MAX_WATCHES} clients watch already; end one of them", WATCH_PUSHBACK_MS)
         self._watches += 1
         try:
-            with self._releases.subscribe(model) as watch:
+            if request.after_sequence < 0:
+                raise InvalidRequest("after_sequence must not be negative", "after_sequence")
+            await self._releases.check_sequence(request.after_sequence)
+            with self._releases.subscribe(model, request.after_sequence) as watch:
                 async for release in watch:
                     yield release_message(release)
         finally:

@@ -34,6 +34,18 @@ async def read_revision(connection: AsyncConnection, model: str, revision: int) 
     return None if body is None else release_of(f"{model} at revision {revision}", body)
 
 
+async def read_revisions(
+    connection: AsyncConnection, model: str, limit: int, before_revision: int | None
+) -> list[Release]:
+    """A release as it was at its revisions, newest first."""
+    table = schema.revisions.c
+    query = select(table.revision, table.body).where(table.model == model)
+    if before_revision is not None:
+        query = query.where(table.revision < before_revision)
+    rows = await connection.execute(query.order_by(table.revision.desc()).limit(limit))
+    return [release_of(f"{model} at revision {revision}", body) for revision, body in rows]
+
+
 async def read_recalled(connection: AsyncConnection, request_id: str) -> Recalled | None:
     """What the request id was used for."""
     table = schema.requests.c

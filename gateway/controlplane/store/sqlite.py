@@ -83,6 +83,10 @@ class SqliteStore:
         """See `Store.revision`."""
         return await self._transaction(lambda db: sql.read_revision(db, model, revision))
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        return await self._transaction(lambda db: sql.read_revisions(db, model, limit, before_revision))
+
     async def note(self, event: Draft) -> AuditEvent:
         """See `Store.note`."""
         self._check_identity()

@@ -10,6 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.longrunning.operations_pb2 import Operation, WaitOperationRequest
+from google.longrunning.operations_pb2_grpc import OperationsServicer, add_OperationsServicer_to_server
+from google.rpc.status_pb2 import Status
 
 from gateway.cli.root import run
 from protos import admin_pb2 as pb
@@ -31,7 +34,7 @@ class Said:
         return json.loads(self.out)
 
 
-class FakeAdmin(AdminServicer):
+class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # without types
     """Keeps releases in memory; changes do what the proto says without asking whether they may."""
 
     def __init__(self) -> None:
@@ -45,6 +48,9 @@ class FakeAdmin(AdminServicer):
         self.hidden_events = 0
         self.tokens: list[pb.Token] = []
         self.requests: list[Any] = []
+        self.watched: list[pb.WatchReleasesRequest] = []
+        self.waits: list[Any] = []
+        """For operations."""
         self.metadata: dict[str, str] = {}
         self.error: tuple[grpc.StatusCode, str] | None = None
         """Fails every change."""
@@ -63,11 +69,49 @@ class FakeAdmin(AdminServicer):
         return pb.ListReleasesResponse(releases=self.releases.values())
 
     def WatchReleases(self, request: pb.WatchReleasesRequest, context: grpc.ServicerContext) -> Iterator[pb.Release]:
-        yield from self.releases.values()
+        self.watched.append(request)
+        yield from [found for found in self.releases.values() if found.sequence > request.after_sequence]
         context.add_callback(lambda: self.changed.put(None))
         while (changed := self.changed.get()) is not None:
             self.releases[changed.model] = changed
             yield changed
+
+    def ListRevisions(
+        self, request: pb.ListRevisionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListRevisionsResponse:
+        newest = self._find(request.name, context)
+        start = int(request.page_token or newest.revision)
+        # Never a whole page, so that clients have to follow tokens.
+        stop = max(0, start - min(request.page_size, 2))
+        kept = [release(newest.model, number, stable=1) for number in range(start, stop, -1)]
+        return pb.ListRevisionsResponse(revisions=kept, next_page_token=str(stop or ""))
+
+    def GetVersion(self, request: pb.GetVersionRequest, context: grpc.ServicerContext) -> pb.Version:
+        for found in self.versions:
+            if found.name == request.name:
+                return found
+        context.abort(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
+        raise AssertionError
+
+    def LoadVersion(self, request: pb.LoadVersionRequest, context: grpc.ServicerContext) -> Operation:
+        self.requests.append(request)
+        return Operation(name="operations/1")
+
+    def WarmVersion(self, request: pb.WarmVersionRequest, context: grpc.ServicerContext) -> Operation:
+        self.requests.append(request)
+        return Operation(name="operations/1")
+
+    def WaitOperation(self, request: WaitOperationRequest, context: grpc.ServicerContext) -> Operation:
+        """The second time it is done."""
+        self.waits.append(request)
+        if len(self.waits) % 2:
+            return Operation(name=request.name)
+        if self.error:
+            code, text = self.error
+            return Operation(name=request.name, done=True, error=Status(code=code.value[0], message=text))
+        done = Operation(name=request.name, done=True)
+        done.response.Pack(self.versions[-1])
+        return done
 
     def ListVersions(self, request: pb.ListVersionsRequest, context: grpc.ServicerContext) -> pb.ListVersionsResponse:
         found = [one for one in self.versions if request.parent in ("", f"models/{one.model}")]
@@ -218,6 +262,7 @@ def release(model: str, revision: int, stable: int, **policy: Any) -> pb.Release
         revision=revision,
         etag=f'"{revision}-abcdef01"',
         policy=pb.Policy(stable_version=stable, **policy),
+        sequence=revision,
     )
 
 
@@ -255,6 +300,7 @@ def serve(admin: FakeAdmin) -> Generator[FakeAdmin]:
     """Serves the fake on a free port while the caller holds it."""
     server = grpc.server(ThreadPoolExecutor(4))
     add_AdminServicer_to_server(admin, server)
+    add_OperationsServicer_to_server(admin, server)
     admin.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

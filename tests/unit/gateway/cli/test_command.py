@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from gateway.cli.command import Change, DefaultGroup, Gateway, Keys, Output, asks, changes, command
+from gateway.cli.command import Change, DefaultGroup, Gateway, Keys, Output, asks, changes, command, waits
 from tests.unit.gateway.cli.fake import Shell
 
 
@@ -30,9 +30,34 @@ def test_changes_give_every_call_a_request_id_of_its_own() -> None:
         seen.append(change)
 
     given = {"admin": "h:1", "timeout": 2.0, "output": Output.TABLE, "reason": "", "etag": None, "request_id": None}
+    given["dry_run"] = True
     act(**given)
     act(**given)
     assert seen[0].request_id != seen[1].request_id
+    assert seen[0].dry_run
+
+
+def test_waits_has_more_patience() -> None:
+    @waits
+    def look(gateway: Gateway) -> None: ...
+
+    @asks
+    def ask(gateway: Gateway) -> None: ...
+
+    waiting, asking = (inspect.signature(one).parameters["timeout"].default for one in (look, ask))
+    assert waiting > asking
+
+
+def test_a_command_s_own_option_takes_the_place_of_a_shared_one() -> None:
+    seen: list[object] = []
+
+    @changes
+    def act(change: Change, dry_run: str = "") -> None:
+        seen.extend((change.dry_run, dry_run))
+
+    given = {"admin": "h:1", "timeout": 2.0, "output": Output.TABLE, "reason": "", "etag": None, "request_id": None}
+    act(**given, dry_run="mine")
+    assert seen == [False, "mine"]
 
 
 @pytest.mark.parametrize(

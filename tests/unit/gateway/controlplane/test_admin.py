@@ -8,6 +8,7 @@ import pytest
 from gateway.controlplane.access.keeper import Access, Keeper
 from gateway.controlplane.admin import RPCS, AdminService, start_admin
 from gateway.controlplane.api.tokens import Tokens
+from gateway.controlplane.operations import Asked
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import StartupError
@@ -69,7 +70,7 @@ def test_every_rpc_is_answered_by_a_room() -> None:
 
 async def test_further_rooms_may_be_added() -> None:
     class Room:
-        async def GetRelease(self, request: pb.GetReleaseRequest, context: object) -> pb.Release:  # noqa: N802
+        async def GetRelease(self, request: pb.GetReleaseRequest, context: object) -> pb.Release:  # noqa: N802  # RPCs are named by the proto
             return pb.Release(name=request.name)
 
     store, fleet = MemoryStore(), FakeFleet()
@@ -78,3 +79,15 @@ async def test_further_rooms_may_be_added() -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert (await AdminStub(channel).GetRelease(pb.GetReleaseRequest(name="x"))).name == "x"
     await server.stop(None)
+
+
+async def test_what_an_operation_is_about_is_known() -> None:
+    made = service()
+    started = made._operations.start(Asked("load", "models/iris/versions/1"), working, "ada")
+    assert made.target_of(f"operations/{started.key}") == "models/iris/versions/1"
+    assert [made.target_of(name) for name in ("operations/x", "iris", "")] == ["", "", ""]
+    await made.close()
+
+
+async def working() -> pb.Version:
+    return pb.Version()

@@ -7,6 +7,7 @@ from gateway.controlplane.audit import Draft, link
 from gateway.controlplane.etag import etag
 from gateway.controlplane.messages import (
     event_message,
+    other_state_message,
     overrides_message,
     proxy_messages,
     release_message,
@@ -53,6 +54,14 @@ def test_a_release() -> None:
         salt="iris/2",
     )
     assert message.rollback_policy == pb.Policy(stable_version=5, standby_version=1)
+
+
+def test_a_state_that_is_not_the_current_one_has_no_etag() -> None:
+    release = Release("iris", 7, Policy(stable=2), sequence=9)
+    message = other_state_message(release)
+    assert (message.name, message.revision, message.etag) == ("models/iris/release", 7, "")
+    message.etag = etag(release)
+    assert message == release_message(release)
 
 
 def test_a_release_without_a_way_back() -> None:

@@ -24,9 +24,9 @@ from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Changed, Releases
 from gateway.controlplane.store import Request
 from gateway.controlplane.store.memory import MemoryStore
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, Stale, StoreFailed
 from gateway.routing.snapshot import Policy, Release
-from tests.unit.gateway.controlplane.fake_fleet import FakeFleet
+from tests.unit.gateway.controlplane.fake_fleet import FakeFleet, status
 
 
 class FailingStore(MemoryStore):
@@ -229,6 +229,43 @@ async def test_changes_are_in_one_order_over_all_models(door: Door) -> None:
     await door.releases.register("wine", 1)
     assert (await door.ask(SetCanary(2, 100))).sequence == 3
     assert [release.sequence for release in door.releases.list()] == [3, 2]
+
+
+async def test_a_preview_says_what_a_change_would_make_and_makes_nothing(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    before = door.releases.get("iris")
+    door.fleet.known = [status("iris", 2)]
+    made = await door.releases.preview("iris", SetCanary(2, 100), etag=etag(before))
+    assert (made.revision, made.policy.canaries[0].basis_points) == (2, 100)
+    assert (door.releases.get("iris"), door.fleet.prepared) == (before, [])
+    assert await door.revisions() == [1]
+    assert (await door.ask(SetCanary(2, 100))).policy == made.policy
+
+
+async def test_a_preview_meets_what_the_change_would(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    seen = etag(door.releases.get("iris"))
+    with pytest.raises(Refused, match="no standby"):
+        await door.releases.preview("iris", Flip(), etag=seen)
+    with pytest.raises(Stale):
+        await door.releases.preview("iris", Flip(), etag='"9-0"')
+    with pytest.raises(NotFound, match="iris has no version 2 in the models directory"):
+        await door.releases.preview("iris", SetCanary(2, 100), etag=seen)
+    with pytest.raises(Refused, match="has no revision 9"):
+        await door.releases.preview("iris", Rollback(9), etag=seen)
+
+
+async def test_a_sequence_past_the_newest_change_is_out_of_range(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    await door.releases.check_sequence(1)
+    with pytest.raises(OutOfRange, match="there is no change 2 yet, the newest is 1"):
+        await door.releases.check_sequence(2)
+
+
+async def test_what_another_gateway_has_stored_is_not_out_of_range(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    await Releases(door.store, door.fleet, door.clock_ms).register("wine", 1)
+    await door.releases.check_sequence(2)
 
 
 async def test_asking_for_what_already_is_answers_without_a_revision(door: Door) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from google.longrunning import operations_pb2
 
 from gateway.controlplane.access.roles import ALL, Role, Roles
 from gateway.controlplane.access.views import trim
@@ -10,6 +11,12 @@ from protos import admin_pb2 as pb
 
 IRIS = Roles({"iris": Role.OPERATOR})
 BOTH = ("iris", "wine")
+
+
+def operation(model: str) -> operations_pb2.Operation:
+    made = operations_pb2.Operation(name=f"operations/{model}")
+    made.metadata.Pack(pb.OperationMetadata(target=f"models/{model}/versions/1"))
+    return made
 
 
 def answers() -> list[tuple[Any, Any]]:
@@ -37,6 +44,10 @@ def answers() -> list[tuple[Any, Any]]:
                 events=[pb.AuditEvent(model=model) for model in (*BOTH, "")], next_page_token="more"
             ),
             pb.ListAuditEventsResponse(events=[pb.AuditEvent(model="iris")], next_page_token="more", hidden=2),
+        ),
+        (
+            operations_pb2.ListOperationsResponse(operations=[operation(model) for model in BOTH]),
+            operations_pb2.ListOperationsResponse(operations=[operation("iris")]),
         ),
         (pb.Release(model="iris"), pb.Release(model="iris")),
         (pb.Release(model="wine"), None),
