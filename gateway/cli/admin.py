@@ -39,6 +39,8 @@ _LOST = re.compile(
     r"Socket closed|Connection (reset|dropped)|recvmsg|sendmsg|GOAWAY|Endpoint clos|Broken pipe|[Kk]eepalive"
     r"|Stream removed|Cancelling all calls|shutting down"
 )
+_NOBODY = "is `cutover serve` running there, and not with TLS? (--admin, --admin-ca)"
+_NOBODY_BY_TLS = "is `cutover serve` running there with TLS, and do the certificates fit? (--admin, --admin-ca...)"
 
 
 class Admin:
@@ -48,6 +50,7 @@ class Admin:
         """`shown`: whom the gateway is to believe, and to be believed by."""
         self._address = address
         self._timeout_s = timeout_s
+        self._unmet = _NOBODY if shown.channel is None else _NOBODY_BY_TLS
         if shown.channel is None:
             self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         else:
@@ -229,12 +232,13 @@ class Admin:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return Failure(Exit.REFUSED, f"{details} (--token-file, CUTOVER_TOKEN)")
         cause = details.rsplit(": ", 1)[-1].rstrip("]")
+        cause = "handshake failed" if cause == "OK" else cause  # which is all that gRPC says then
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             said = f"no answer from {self._address} within {self._timeout_s:g} s (--timeout){unsure}"
         elif code is grpc.StatusCode.UNIMPLEMENTED:
             said = f"{self._address} does not offer this admin call: is it the admin port? (--admin)"
         elif code is grpc.StatusCode.UNAVAILABLE and _NEVER_SENT.search(details):
-            said = f"cannot reach the gateway at {self._address} ({cause}): is `cutover serve` running there? (--admin)"
+            said = f"cannot reach the gateway at {self._address} ({cause}): {self._unmet}"
         elif code is grpc.StatusCode.UNAVAILABLE and _LOST.search(details):
             said = f"lost the gateway at {self._address} ({cause}){unsure}"
         else:

@@ -186,9 +186,16 @@ def tokens(found: Iterable[pb.Token], now: datetime) -> RenderableType:
     """Who may do what, and until when."""
     table = _table("token", "roles", "holds until", "made by", "made")
     for one in found:
+        roles = words.roles({model: pb.Role.Name(role) for model, role in one.roles.items()})
         made = f"{timestamp(one.create_time).astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(one.name.removeprefix("tokens/"), words.roles(one.roles), _until(one, now), one.created_by, made)
+        table.add_row(one.name.removeprefix("tokens/"), roles, _until(one, now), words.line(one.created_by), made)
     return table
+
+
+class _Given(msgspec.Struct):
+    """What an event says of a token."""
+
+    roles: dict[str, str]
 
 
 def _until(one: pb.Token, now: datetime) -> str:
@@ -203,9 +210,9 @@ def _until(one: pb.Token, now: datetime) -> str:
 def _after(event: pb.AuditEvent) -> str:
     if not event.after:
         return "-"
-    if event.kind == ACCESS:
-        return words.line(event.after)
     try:
+        if event.kind == ACCESS:
+            return words.roles(msgspec.json.decode(event.after, type=_Given).roles)
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))
     except msgspec.MsgspecError:

@@ -87,10 +87,10 @@ def _each(values: list[int]) -> str:
     return f"{count(sum(values))} ({count(min(values))} to {count(max(values))} each)"
 
 
-def roles(found: Mapping[str, int]) -> str:
-    """Roles by model: `owner`, `operator of digits, viewer`."""
-    said = {model: pb.Role.Name(number).lower() for model, number in sorted(found.items())}
-    return ", ".join(role if model == "*" else f"{role} of {model}" for model, role in said.items())
+def roles(found: Mapping[str, str]) -> str:
+    """Roles by model: `owner`, `viewer, operator of digits`."""
+    said = {model: role.lower() for model, role in sorted(found.items())}
+    return line(", ".join(role if model == "*" else f"{role} of {model}" for model, role in said.items()))
 
 
 def line(text: str) -> str:

@@ -75,5 +75,5 @@ def test_a_holdout_and_rules_are_in_a_description() -> None:
 
 
 def test_roles_are_said_by_model() -> None:
-    assert words.roles({"digits": pb.OPERATOR, "*": pb.VIEWER}) == "viewer, operator of digits"
+    assert words.roles({"digits": "OPERATOR", "*": "viewer"}) == "viewer, operator of digits"
     assert words.roles({}) == ""
