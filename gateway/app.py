@@ -34,7 +34,7 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store import Store
-from gateway.controlplane.store.sqlite import SqliteStore
+from gateway.controlplane.store.choice import choose
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.triton.logsettings import LogSettings
 from gateway.controlplane.triton.models import Models
@@ -58,7 +58,6 @@ TAKE_OVER_WAIT_S: Final = 120.0
 ADMIN_GRACE_S: Final = 2.0
 SAME_SIGNAL_S: Final = 0.5
 """Signals so close behind the first are the same word: `timeout` and supervisors tell the process, then its group."""
-STORE_FILE: Final = "cutover.db"
 TOKENS_FILE: Final = "tokens.json"
 
 
@@ -121,7 +120,7 @@ class Gateway:
         certificates(config.admin_files())
         _check_trace_file(config)
         grpc_port = self._reserve_ports(lifetime)
-        store = SqliteStore(server.state.resolve() / STORE_FILE)
+        store, _ = choose(server.state, config.store.url, config.store.password_file)
         await store.open()
         self._parts.push_async_callback(store.close)
         await registry.settle()

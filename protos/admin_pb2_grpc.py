@@ -161,6 +161,11 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
+        self.UpdateRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/UpdateRelease',
+                request_serializer=protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/cutover.admin.v1.Admin/CreateToken',
                 request_serializer=protos_dot_admin__pb2.CreateTokenRequest.SerializeToString,
@@ -361,6 +366,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateRelease(self, request, context):
+        """Sets several parts of a policy in one change, each by the rules of its own call. Loads and warms first whatever gains
+        requests. Another stable version is switched to with the promise of Flip.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateToken(self, request, context):
         """Makes a token for bearers of its secret. The caller must be owner of every model that it is for.
         """
@@ -508,6 +521,11 @@ def add_AdminServicer_to_server(servicer, server):
             'RemoveHoldout': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveHoldout,
                     request_deserializer=protos_dot_admin__pb2.RemoveHoldoutRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'UpdateRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRelease,
+                    request_deserializer=protos_dot_admin__pb2.UpdateReleaseRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
@@ -1201,6 +1219,33 @@ class Admin:
             target,
             '/cutover.admin.v1.Admin/RemoveHoldout',
             protos_dot_admin__pb2.RemoveHoldoutRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/UpdateRelease',
+            protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,

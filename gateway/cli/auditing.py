@@ -18,7 +18,6 @@ app = typer.Typer()
 audit = typer.Typer(cls=DefaultGroup, help="Who changed what, when and why, and who was refused what: `audit [MODEL]`.")
 app.add_typer(audit, name="audit")
 
-STORE_FILE = "cutover.db"
 STDIN = "-"
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events, the newest.")]
@@ -135,6 +134,7 @@ def _file(name: str, expected: str | None) -> tuple[int, str]:
 
 def _state(folder: Path, expected: str | None) -> tuple[int, str]:
     from gateway.controlplane.auditfile import Damaged, File
+    from gateway.controlplane.store.choice import STORE_FILE
 
     with File(folder / STORE_FILE) as stored:
         found = _chain(stored.events(), expected)

@@ -4,8 +4,9 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout, -o and who asks, `waits` the same with more patience; `changes` adds --reason, --etag,
---request-id and --dry-run to those. The function's first parameter gets them as one value.
+`asks` adds --admin, --timeout, -o and who asks, `waits` the same with more patience, `writes` with one more notation;
+`changes` adds --reason, --etag, --request-id and --dry-run to those of `waits`. The function's first parameter gets
+them as one value.
 """
 
 import functools
@@ -40,6 +41,14 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Notation(StrEnum):
+    """What -o may say of a release."""
+
+    TABLE = "table"
+    JSON = "json"
+    TOML = "toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Files that say who asks, and whom to believe; the token itself is never on a command line."""
@@ -56,7 +65,7 @@ class Gateway:
 
     address: str
     timeout_s: float
-    output: Output
+    output: Output | Notation
     keys: Keys = Keys()
 
     @contextmanager
@@ -71,7 +80,7 @@ class Gateway:
 
     def show(self, plain: object, table: Callable[[], None]) -> None:
         """Prints one JSON document, or calls `table`, as -o says."""
-        if self.output is Output.JSON:
+        if self.output == Output.JSON:
             typer.echo(json.dumps(plain, ensure_ascii=False))
         else:
             table()
@@ -95,6 +104,11 @@ Version = Annotated[
 ]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", metavar="table|json", help="json: one JSON document on stdout.")
+]
+
+NotationOption = Annotated[
+    Notation,
+    typer.Option("--output", "-o", metavar="table|json|toml", help="toml: a file for `cutover apply`."),
 ]
 
 
@@ -123,14 +137,15 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
     return [
         _option("admin", Annotated[str, admin], DEFAULT_ADMIN),
         _option("timeout", Annotated[float, timeout], timeout_s),
-        _option("output", OutputOption, Output.TABLE),
         *_KEYS,
+        _option("output", OutputOption, Output.TABLE),
     ]
 
 
 _ASKS = _shared(timeout_s=10.0)
 # Loading and warming a model takes its time.
 _WAITS = _shared(timeout_s=120.0)
+_WRITES = [*_ASKS[:-1], _option("output", NotationOption, Notation.TABLE)]
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
     _option(
@@ -161,13 +176,17 @@ def _gateway(**given: Any) -> Gateway:
 
 def asks(function: Run) -> Run:
     """Adds the options of commands that read; the first parameter becomes a Gateway."""
-
     return _extend(function, _ASKS, _gateway)
 
 
 def waits(function: Run) -> Run:
     """The same for those that may have to load a model."""
     return _extend(function, _WAITS, _gateway)
+
+
+def writes(function: Run) -> Run:
+    """The same for those that can also write a file."""
+    return _extend(function, _WRITES, _gateway)
 
 
 def changes(function: Run) -> Run:

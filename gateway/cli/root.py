@@ -11,6 +11,7 @@ from gateway import __version__
 from gateway.cli import (
     auditing,
     changing,
+    declaring,
     history,
     holding,
     loading,
@@ -38,6 +39,7 @@ for part in (
     reading.app,
     history.app,
     changing.app,
+    declaring.app,
     holding.app,
     overriding.app,
     loading.app,
@@ -62,7 +64,7 @@ def _version(wanted: bool) -> None:
     "  cutover standby set digits 2\n"
     "  cutover flip digits --reason 'v2 met its SLO'\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage or cannot start, 3 gateway out of reach, 4 SLO missed, "
-    "130 interrupted."
+    "5 differs (apply --dry-run), 130 interrupted."
 )
 def cutover(
     version: Annotated[

@@ -21,7 +21,6 @@ app.add_typer(token, name="token")
 ALL: Final = "*"
 NEVER: Final = "never"
 DAY_S: Final = 86_400
-STORE_FILE: Final = "cutover.db"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As the audit log is to name it.", show_default=False)]
 RoleOption = Annotated[
@@ -140,6 +139,7 @@ async def _offline(folder: Path, request: "pb.CreateTokenRequest") -> "pb.Create
     from gateway.cli.admin import actor
     from gateway.controlplane.access.keeper import Access, Keeper
     from gateway.controlplane.api.tokens import Tokens
+    from gateway.controlplane.store.choice import STORE_FILE
     from gateway.controlplane.store.sqlite import SqliteStore
     from gateway.errors import RequestError
 

@@ -24,6 +24,7 @@ PATHS: Final = {
     "server": ("models", "state", "grpc_socket"),
     "tls": ("certificate", "key", "client_ca"),
     "admin": ("socket", "certificate", "key", "client_ca"),
+    "store": ("password_file",),
     "triton": ("trace_file",),
 }
 OPTIONS: Final = {

@@ -1,8 +1,8 @@
 """Every setting with its type, bounds and default: one class per section of the file."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -13,10 +13,9 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config.access import Admin, file_mode
 from gateway.controlplane.access.keeper import Access
-from gateway.controlplane.access.roles import ALL, Roles, role
 from gateway.controlplane.listener import is_loopback
-from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.settings import (
     Batching,
     FleetSettings,
@@ -48,8 +47,6 @@ Patience = Annotated[Seconds, Field(gt=0)]
 SHORTEST_ACK_S: Final = 0.1
 AGE_S: Final = 1800.0
 """How old connections become by default where several proxies share them: some have more than others until then."""
-GrantedRoles = str | dict[str, str]
-"""A role for all models, or by model."""
 MessageBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=1024, le=2**31 - 1)]
 """Written "512B", "64KiB", "4MiB", "1GiB"."""
 HeaderBytes = Annotated[int, BeforeValidator(size_bytes), Field(ge=4096, le=256 << 10)]
@@ -66,30 +63,23 @@ def _ack_timeout(seconds: float) -> float:
     return seconds
 
 
-def _mode(written: str) -> str:
-    """Raises ValueError for what is no file mode."""
-    if not re.fullmatch(r"0?[0-7]{3}", written):
-        raise ValueError('must be a file mode such as "0600" or "0660"')
-    return written
-
-
 def _networks(entries: list[str]) -> list[str]:
     """Raises ValueError for what is neither address nor network."""
     Trusted.parse(entries)
     return entries
 
 
-def _grants(grants: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
-    """Raises ValueError for what is no role, or no model."""
-    for name, given in grants.items():
-        for model, word in ({ALL: given} if isinstance(given, str) else given).items():
-            if model != ALL and not MODEL_NAME.fullmatch(model):
-                raise ValueError(f'{name}: {model!r} is neither the name of a model nor "*"')
-            try:
-                role(word)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-    return grants
+def _check_url(url: str) -> None:
+    """Raises ValueError for what is no URL of PostgreSQL, or tells a password to whoever sees it."""
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ValueError("url must be one of PostgreSQL, such as postgresql://user@host:5432/database") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("url must begin with postgresql://; without it releases are kept in the state directory")
+    if secret:
+        raise ValueError("url must not hold a password; give it by password_file, PGPASSWORD or ~/.pgpass")
 
 
 class Server(Section):
@@ -112,7 +102,7 @@ class Server(Section):
     """A proxy that has not applied a change of a release after this long is replaced."""
     grpc_socket: Path | None = None
     """A Unix socket for clients, besides the port."""
-    grpc_socket_mode: Annotated[str, AfterValidator(_mode)] = "0600"
+    grpc_socket_mode: Annotated[str, AfterValidator(file_mode)] = "0600"
     """Who may connect to it, as chmod writes it."""
     transport: Literal["h2", "grpcio"] = "h2"
     """Who serves clients: our own transport, or grpcio's server."""
@@ -151,39 +141,28 @@ class Tls(Section):
         return self
 
 
-class Admin(Section):
-    """[admin]: how operators come in, and who may do what. `server.admin_host` and `admin_port` say where."""
+class Store(Section):
+    """[store]: where releases and the audit log are kept; several gateways share a PostgreSQL."""
 
-    tcp: StrictBool = True
-    """Whether the admin API listens on its port; else on the socket only."""
-    socket: Path | None = None
-    """A Unix socket for operators."""
-    socket_mode: Annotated[str, AfterValidator(_mode)] = "0600"
-    """Who may connect to it, as chmod writes it."""
-    certificate: Path | None = None
-    key: Path | None = None
-    client_ca: Path | None = None
-    """Authorities that sign operators' certificates; without it they need none."""
-    grants: Annotated[dict[str, GrantedRoles], AfterValidator(_grants)] = Field(default_factory=dict)
-    """Roles by the name in a certificate, or "unix:"."""
+    url: str | None = None
+    """As libpq takes it, but without a password; unset: SQLite, in the state directory."""
+    password_file: Path | None = None
+    """Read for every connection; unset: PGPASSWORD or ~/.pgpass."""
+    gateway: Annotated[str, Field(max_length=255)] = ""
+    """The name of this one among the gateways of the database; empty: its host and port."""
+    cut_off: Literal["serve", "stop"] = "serve"
+    """What it does for clients while it cannot reach the database, and the others cannot know."""
+    lease: Annotated[Seconds, Field(ge=1)] = 10.0
+    """How long a gateway that is cut off may still serve if it is to stop: a flip waits so long for it."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key belong together; give both")
-        if self.client_ca is not None and self.certificate is None:
-            raise ValueError("client_ca needs a certificate and a key, too")
-        if not self.tcp and self.socket is None:
-            raise ValueError("without tcp the admin API needs a socket")
+    def _makes_sense(self) -> Self:
+        """Nothing of a URL is repeated in what is said: there may be a password in it."""
+        if self.url is not None:
+            _check_url(self.url)
+        elif self.password_file is not None or self.cut_off == "stop":
+            raise ValueError("password_file and cut_off concern a database; give its url, too")
         return self
-
-    def roles(self) -> dict[str, Roles]:
-        """The roles of each who is granted some."""
-        return {
-            name: Roles({model: role(word) for model, word in granted.items()})
-            for name, given in self.grants.items()
-            for granted in [{ALL: given} if isinstance(given, str) else given]
-        }
 
 
 class Limits(Section):
@@ -341,6 +320,7 @@ class Config(Section):
     server: Server = Server()
     tls: Tls = Tls()
     admin: Admin = Admin()
+    store: Store = Store()
     limits: Limits = Limits()
     workers: Workers = Workers()
     models: dict[str, Model] = Field(default_factory=dict)

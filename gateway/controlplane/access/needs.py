@@ -65,6 +65,7 @@ NEEDS: Final[Mapping[str, Need]] = {
             "SetHoldout",
             "RemoveHoldout",
         ),
+        Need(Role.OPERATOR, About.RELEASE): ("UpdateRelease",),
         Need(Role.OWNER, About.OWN): ("CreateToken", "ListTokens", "RevokeToken"),
     }.items()
     for rpc in rpcs

@@ -102,6 +102,7 @@ preparations = Table(
     Column("gateway", String(255), primary_key=True),
     Column("wanted", Text, nullable=False),
     Column("asked", DateTime(timezone=True), nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("answer", Text, nullable=True),
 )
-"""What a change needs ready before it is committed, a row for each gateway asked, which answers in it."""
+"""What a change needs ready before it is committed, a row for each gateway asked, which answers in it: empty when all
+is ready."""

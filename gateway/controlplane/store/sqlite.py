@@ -5,9 +5,7 @@ no second gateway shares it by accident, and SQLite's WAL reset race (two connec
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from sqlalchemy import URL, event
 from sqlalchemy.engine import Connection
@@ -16,13 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from gateway.controlplane.audit import AuditEvent, Draft
-from gateway.controlplane.store import Recalled, Request, Store, Token, backup, schema, sql, tokens, upgrade, whole
+from gateway.controlplane.store import Store, schema, upgrade
+from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
-from gateway.routing.snapshot import Release
-
-T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
 
 _PRAGMAS = (
     "locking_mode=EXCLUSIVE",  # first: a WAL opened exclusively needs no shared memory, so network disks work too
@@ -32,23 +26,23 @@ _PRAGMAS = (
 )
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """See `Store`. `busy_timeout_s`: how long to wait for another process to let go of the file."""
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+        super().__init__()
         self._path = path
         self._busy_timeout_s = busy_timeout_s
         self._engine: AsyncEngine | None = None
         self._identity = (0, 0)
         self._lock = asyncio.Lock()
-        self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Makes the directory, the file and the tables as needed."""
         _make_directory(self._path.parent)
         self._engine = _engine(self._path, self._busy_timeout_s)
         try:
-            await self._transaction(self._create)
+            await self._transact(self._create)
             await self.releases()
             self._identity = _identity(self._path)
         except StoreFailed as error:
@@ -60,68 +54,19 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Waits for what is under way, then closes the file."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._finish()
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
 
-    async def releases(self) -> dict[str, Release]:
-        """See `Store.releases`."""
-        return await self._transaction(sql.read_releases)
+    async def _transact(self, work: Work[T]) -> T:
+        """See `SqlStore`: one connection, so that nobody else writes anyway."""
+        return await self._to_the_end(self._alone(work))
 
-    async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
-        """See `Store.commit`."""
+    async def _write(self, work: Work[T]) -> T:
+        """See `SqlStore`."""
         self._check_identity()
-        return await self._transaction(lambda db: sql.write_commit(db, expected_revision, release, event, request))
-
-    async def since(self, sequence: int) -> list[Release]:
-        """See `Store.since`."""
-        return await self._transaction(lambda db: sql.read_since(db, sequence))
-
-    async def revision(self, model: str, revision: int) -> Release | None:
-        """See `Store.revision`."""
-        return await self._transaction(lambda db: sql.read_revision(db, model, revision))
-
-    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
-        """See `Store.revisions`."""
-        return await self._transaction(lambda db: sql.read_revisions(db, model, limit, before_revision))
-
-    async def note(self, event: Draft) -> AuditEvent:
-        """See `Store.note`."""
-        self._check_identity()
-        return await self._transaction(lambda db: sql.write_note(db, event))
-
-    async def recall(self, request_id: str) -> Recalled | None:
-        """See `Store.recall`."""
-        return await self._transaction(lambda db: sql.read_recalled(db, request_id))
-
-    async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
-        """See `Store.events`."""
-        return await self._transaction(lambda db: sql.read_events(db, model, limit, before_sequence))
-
-    async def tokens(self) -> list[Token]:
-        """See `Store.tokens`."""
-        return await self._transaction(tokens.read)
-
-    async def put_token(self, token: Token, event: Draft) -> AuditEvent:
-        """See `Store.put_token`."""
-        self._check_identity()
-        return await self._transaction(lambda db: tokens.put(db, token, event))
-
-    async def drop_token(self, token_id: str, event: Draft) -> bool:
-        """See `Store.drop_token`."""
-        self._check_identity()
-        return await self._transaction(lambda db: tokens.drop(db, token_id, event))
-
-    def dump(self) -> AsyncIterator[bytes]:
-        """See `Store.dump`."""
-        return backup.written(whole.records(self._transaction))
-
-    async def load(self, lines: Iterable[bytes]) -> None:
-        """See `Store.load`."""
-        self._check_identity()
-        await self._transaction(lambda db: whole.write(db, backup.read(lines)))
+        return await self._transact(work)
 
     def _check_identity(self) -> None:
         """Writing on into a file that was deleted or replaced would acknowledge what no restart could find again."""
@@ -136,13 +81,6 @@ class SqliteStore:
                 f"{schema.SCHEMA_VERSION}): start that version, or name another directory with --state"
             )
         await upgrade.upgrade(connection, found)
-
-    async def _transaction(self, work: Work[T]) -> T:
-        """Runs the work in one transaction, to its end even if the caller is cancelled meanwhile."""
-        task = asyncio.get_running_loop().create_task(self._alone(work))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
 
     async def _alone(self, work: Work[T]) -> T:
         async with self._lock:

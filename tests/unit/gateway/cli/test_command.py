@@ -17,7 +17,7 @@ def test_asks_gives_the_function_a_gateway() -> None:
         seen.extend((gateway, model, limit))
 
     keys = ["admin_ca", "admin_cert", "admin_key", "token_file"]
-    assert list(inspect.signature(look).parameters) == ["model", "limit", "admin", "timeout", "output", *keys]
+    assert list(inspect.signature(look).parameters) == ["model", "limit", "admin", "timeout", *keys, "output"]
     look(model="m", limit=4, admin="h:1", timeout=2.0, output=Output.JSON, token_file=Path("t"))
     assert seen == [Gateway("h:1", 2.0, Output.JSON, Keys(token=Path("t"))), "m", 4]
 

@@ -30,7 +30,7 @@ def test_all_commands_are_there() -> None:
         *("audit show", "audit verify", "audit export", "token create", "token list", "token revoke"),
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
-        *("versions", "revisions", "watch", "load", "warm"),
+        *("versions", "revisions", "watch", "load", "warm", "apply", "get release"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
     }
 

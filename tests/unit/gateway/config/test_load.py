@@ -106,7 +106,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         "cutover.toml: models.digits.instances: must be at least 1, not 0",
         "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",
         'cutover.toml: models.digits.unit_metadata: must be a list such as ["a", "b"], not \'x-user-id\'',
-        "cutover.toml: nope: unknown setting; known: server, tls, admin, limits, workers, models, triton, log",
+        "cutover.toml: nope: unknown setting; known: server, tls, admin, store, limits, workers, models, triton, log",
         'cutover.toml: server.drain_grace: must be a number with one of the units ms, s, m, h, such as "20s", not 20',
         "cutover.toml: server.grpc_prot: unknown setting; did you mean grpc_port?",
         "cutover.toml: server.http_port: must be a whole number, not 'x'",
@@ -125,6 +125,10 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         ("[server]\ngrpc_socket_mode = 'rw'", f"cutover.toml: server.grpc_socket_mode: {MODE}, not 'rw'"),
         ("[tls]\nkey = 'k'", f"cutover.toml: tls: certificate and key belong together; give both {BOTH}"),
         ("[tls]\nclient_ca = 'a'", f"cutover.toml: tls: client_ca needs a certificate and a key, too {BOTH}"),
+        ("[store]\nurl = 'mysql://a'", "cutover.toml: store: url must begin with postgresql://"),
+        ("[store]\nurl = 'postgresql://[a'", "cutover.toml: store: url must be one of PostgreSQL, such as postgresql:"),
+        ("[store]\ncut_off = 'stop'", "cutover.toml: store: password_file and cut_off concern a database"),
+        ("[store]\nlease = '10ms'", "cutover.toml: store.lease: must be at least 1s"),
         ("[server]\nhost = 1", "cutover.toml: server.host: must be text in quotes, not 1"),
         ("[server]\ngrpc_port = 8002", "cutover.toml: server: grpc_port, http_port and admin_port must differ"),
         ("[limits]\nmax_message = '2GiB'", "cutover.toml: limits.max_message: must be at most 2147483647B, not '2GiB'"),
@@ -198,6 +202,24 @@ def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load(None, {"tls.certificate": Path("x"), "tls.key": Path("y")}).entrance().certificate == str(
         Path.cwd() / "x"
     )
+
+
+@pytest.mark.parametrize("url", ["postgresql://ada:s3cret@db/x", "postgresql://db/x?user=ada&password=s3cret"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (said,) = mistakes(tmp_path, f"[store]\nurl = {url!r}")
+    assert said.startswith("cutover.toml: store: url must not hold a password; give it by password_file")
+    assert "s3cret" not in said
+    monkeypatch.setenv("CUTOVER_STORE_URL", url)
+    with pytest.raises(StartupError) as raised:
+        load()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_the_file_of_the_password_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    file = written(tmp_path, "[store]\nurl = 'postgresql://db/x'\npassword_file = 'secret'")
+    assert load(file).store.password_file == tmp_path / "secret"
 
 
 def test_lists_of_numbers_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

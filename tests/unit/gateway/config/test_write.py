@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.access import Admin
 from gateway.config.load import load
-from gateway.config.schema import Admin, Config, Limits, Log, Server, Workers
+from gateway.config.schema import Config, Limits, Log, Server, Workers
 from gateway.config.write import write
 from gateway.controlplane.written import Model
 

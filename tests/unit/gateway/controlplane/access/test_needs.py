@@ -41,6 +41,8 @@ def test_requests_have_what_names_their_model(method: str) -> None:
         (About.NAME, pb.FlipRequest(name="models/iris"), "iris"),
         (About.NAME, pb.FlipRequest(name="iris"), None),
         (About.NAME, pb.FlipRequest(), None),
+        (About.RELEASE, pb.UpdateReleaseRequest(release=pb.Release(name="models/iris/release")), "iris"),
+        (About.RELEASE, pb.UpdateReleaseRequest(release=pb.Release(model="iris")), None),
         (About.LIST, pb.ListVersionsRequest(parent="models/iris"), "iris"),
         (About.LIST, pb.ListVersionsRequest(), None),
         (About.LIST, pb.WatchReleasesRequest(name="models/iris/release"), "iris"),

@@ -1,0 +1,144 @@
+"""The store of many gateways: a PostgreSQL database. Needs the extra `postgres`, and is imported only if there is one.
+
+Who writes holds an advisory lock, so that changes have one order and the audit chain one end. What a statement said
+when the connection broke is not known: StoreFailed, and the caller reads again.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.controlplane.store import Store, migrate
+from gateway.controlplane.store.driver import STATEMENT_S, Driver
+from gateway.controlplane.store.hints import CHANNEL, Hints
+from gateway.controlplane.store.sqlstore import SqlStore, T, Work
+from gateway.errors import StartupError, StoreFailed
+
+LOCK: Final = int.from_bytes(b"cutover", "big")
+"""Of the database: other programs in it take other numbers."""
+CONNECTIONS: Final = 5
+BROKEN: Final = (DBAPIError, NoConnection, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class PostgresStore(SqlStore):
+    """See `Store`."""
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        """`url` as in `driver`."""
+        super().__init__()
+        self.driver: Final = Driver(url, password_file)
+        self.hints: Final = Hints(self.driver)
+        self._engine: AsyncEngine | None = None
+
+    async def open(self) -> None:
+        """Makes the tables as needed. May be tried again."""
+        self.driver.check()
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self.driver.connect,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=STATEMENT_S,
+            pool_pre_ping=True,  # after a restart of the server no change fails for the connections of before
+        )
+        try:
+            await self.run(lambda db: db.run_sync(migrate.migrate, str(self.driver)), alone=True)
+            await self.releases()
+        except StoreFailed as error:
+            await self.close()
+            raise StartupError(f"{error}; {_remedy(error)}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Waits for what is under way, then lets go of the connections."""
+        await self._finish()
+        await self.hints.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def run(self, work: Work[T], *, alone: bool = False, tell: bool = False) -> T:
+        """Runs the work in one transaction, to its end.
+
+        `alone`: nobody else who says so is in one meanwhile; `tell`: others get a hint when it is committed.
+        """
+        return await self._to_the_end(self._run(work, "READ COMMITTED", alone, tell))
+
+    async def _transact(self, work: Work[T]) -> T:
+        """See `SqlStore`."""
+        return await self._to_the_end(self._run(work, "REPEATABLE READ", False, False))
+
+    async def _write(self, work: Work[T]) -> T:
+        """See `SqlStore`."""
+        return await self.run(work, alone=True, tell=True)
+
+    async def _run(self, work: Work[T], isolation: str, alone: bool, tell: bool) -> T:
+        if self._engine is None:
+            raise StoreFailed(f"store {self.driver} is closed")
+        try:
+            async with self._engine.execution_options(isolation_level=isolation).connect() as connection:
+                try:
+                    return await _transaction(connection, work, alone, tell)
+                except OSError:
+                    await _abandon(connection)
+                    raise
+        except BROKEN as error:
+            raise StoreFailed(f"store {self.driver}: {_said(_root(error))}") from error
+
+
+async def _transaction(connection: AsyncConnection, work: Work[T], alone: bool, tell: bool) -> T:
+    """What it raises leaves the transaction open: closing the connection ends that."""
+    await connection.begin()
+    if alone:
+        await connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+    result = await work(connection)
+    if tell:
+        await connection.execute(select(func.pg_notify(CHANNEL, "")))
+    await connection.commit()
+    return result
+
+
+async def _abandon(connection: AsyncConnection) -> None:
+    """Of a server that is silent: asking it to roll back would only wait once more."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver.terminate()
+    await connection.invalidate()
+
+
+def _root(error: BaseException) -> BaseException:
+    """What the driver or the system said first."""
+    found = error
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if isinstance(error, BROKEN):
+            found = error
+    return found
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not error.args:
+        return "the server does not answer"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _remedy(error: BaseException) -> str:
+    match _root(error.__cause__ or error):
+        case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidPasswordError():
+            return "give the password by store.password_file, PGPASSWORD or ~/.pgpass, and the user in store.url"
+        case asyncpg.InvalidCatalogNameError():
+            return "create the database, or correct store.url"
+        case asyncpg.InsufficientPrivilegeError():
+            return "let the user of store.url create tables in the database"
+        case StoreFailed():
+            return "restore the database from a backup, or name another one with store.url"
+    return "start PostgreSQL, or correct store.url"
+
+
+_: type[Store] = PostgresStore

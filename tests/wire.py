@@ -1,0 +1,76 @@
+"""A TCP connection that a test can cut, or make silent: what lies between a program and a server on loopback."""
+
+import asyncio
+from contextlib import suppress
+from typing import Self
+
+HOST = "127.0.0.1"
+CHUNK_BYTES = 1 << 16
+
+
+class Wire:
+    """Passes bytes on between whoever connects to `port` and a server; for use in `async with`."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self._server_port = server_port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._refuses = False
+        self._ways: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._listener: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._connected, HOST, self.port)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._open.set()
+        self.cut()
+        if self._ways:
+            await asyncio.wait(self._ways)
+
+    def silence(self) -> None:
+        """From here on nothing gets through, and nobody is told: a cable pulled out."""
+        self._open.clear()
+
+    def restore(self) -> None:
+        """Passes on what waited, and lets connections in again."""
+        self._refuses = False
+        self._open.set()
+
+    def cut(self, *, refuse: bool = False) -> None:
+        """Resets every connection; with `refuse`, new ones, too, until `restore`."""
+        self._refuses = refuse
+        for end in tuple(self._ends):
+            end.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            writer.transport.abort()
+            return
+        try:
+            there_reader, there = await asyncio.open_connection(HOST, self._server_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        for source, sink in ((reader, there), (there_reader, writer)):
+            self._ends.add(sink)
+            way = asyncio.get_running_loop().create_task(self._pass(source, sink))
+            self._ways.add(way)
+            way.add_done_callback(self._ways.discard)
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(CHUNK_BYTES):
+                await self._open.wait()
+                sink.write(data)
+                await sink.drain()
+        self._ends.discard(sink)
+        sink.close()
+        with suppress(OSError):
+            await sink.wait_closed()
