@@ -12,6 +12,7 @@ from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from structlog.testing import capture_logs
 
+from gateway.controlplane.access import guard
 from gateway.controlplane.access.door import Door, certificates
 from gateway.controlplane.access.guard import Guard
 from gateway.controlplane.access.keeper import Access, Keeper
@@ -57,8 +58,7 @@ class House:
         self.certificates = certificates(files)
         rooms = Tokens(self.keeper, self.clock_ms)
         self.service = AdminService(self.releases, self.store, self.fleet, self.statistics, rooms)
-        guard = Guard(self.keeper, self.service.target_of)
-        self.door = Door(guard, self.certificates, self.folder / "admin.sock")
+        self.door = Door(Guard(self.keeper, self.service.target_of), self.certificates, self.folder / "admin.sock")
         self.server, port = await start_admin(self.service, "127.0.0.1", 0, self.door)
         self.address = f"localhost:{port}"
 
@@ -228,10 +228,21 @@ async def test_a_watch_sees_its_models_and_ends_with_its_token(house: House, loc
     changed = await boss.shadow("iris", (await boss.get()).etag)
     assert (await watch.read()).etag == changed.etag
     await boss.call("RevokeToken", pb.RevokeTokenRequest(name="tokens/look"))
-    await boss.call("AbortRelease", pb.AbortReleaseRequest(name=changed.name, etag=changed.etag))
     removing = pb.RemoveShadowRequest(name=changed.name, etag=changed.etag, version=2)
     await boss.call("RemoveShadow", removing)
     await refused(watch.read(), UNAUTHENTICATED, "token look was revoked")
+
+
+async def test_a_watch_of_what_does_not_change_ends_too(
+    house: House, local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+    boss = await house.token("boss", local, all=pb.OWNER)
+    viewer = await house.token("look", boss, ttl_s=1, iris=pb.VIEWER)
+    watch = viewer.call("WatchReleases", pb.WatchReleasesRequest())
+    assert (await watch.read()).model == "iris"
+    house.now_ms += 1_000
+    await refused(watch.read(), UNAUTHENTICATED, "token look has expired")
 
 
 async def test_every_rpc_is_guarded(house: House, local: Client) -> None:

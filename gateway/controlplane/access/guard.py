@@ -11,6 +11,7 @@ import grpc
 from gateway.controlplane.access.identity import AUTHORIZATION, Caller, address
 from gateway.controlplane.access.keeper import Keeper
 from gateway.controlplane.access.needs import NEEDS, About, Need, model_of
+from gateway.controlplane.access.streams import checked
 from gateway.controlplane.access.views import trim
 from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.statuses import Context, Continuation, Handler
@@ -19,6 +20,8 @@ from gateway.transport.call import UNKNOWN_PEER, Peer
 from gateway.transport.grpcio.metadata import peer_of
 from gateway.transport.peers import BadPeer
 
+LOOK_S = 5.0
+"""How often to look whether a stream's caller may still have it, while there is nothing to tell."""
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
@@ -59,11 +62,17 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _streaming(self, behavior: Any, method: str) -> Any:
         async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-            await self._admit(method, request, context)
-            async with aclosing(behavior(request, context)) as answers:
-                async for answer in answers:
-                    # Streams are long: what held at their start may have been revoked since.
-                    caller = await self._admit(method, request, context)
+            caller = await self._admit(method, request, context)
+
+            async def check() -> None:
+                nonlocal caller
+                caller = await self._admit(method, request, context)
+
+            async with (
+                aclosing(behavior(request, context)) as answers,
+                aclosing(checked(answers, check, LOOK_S)) as good,
+            ):
+                async for answer in good:
                     if (seen := trim(answer, caller.roles)) is not None:
                         yield seen
 

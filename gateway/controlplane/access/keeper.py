@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from gateway.controlplane.access import identity
+from gateway.controlplane.access import identity, tokens
 from gateway.controlplane.access.identity import Caller, Rights
 from gateway.controlplane.access.refusals import Refusal, Refusals
 from gateway.controlplane.access.roles import Roles
@@ -120,14 +120,18 @@ class Keeper:
                 self._read_s = asyncio.get_running_loop().time()
 
     async def _read(self) -> dict[str, Token]:
-        found = {token.id: token for token in await self._store.tokens()}
+        kept = {token.id: token for token in await self._store.tokens()}
         self._read_s = asyncio.get_running_loop().time()
+        known = self._recalled() if self._tokens is None else self._tokens
+        found = tokens.never_again(known or {}, kept, self._clock_ms())
         if found != self._tokens:
+            if forgotten := sorted(token_id for token_id in found if found[token_id] != kept.get(token_id)):
+                log.warning("the store has forgotten the end of tokens, which stay ended", tokens=forgotten)
             self._tokens = found
             self._remember(found)
         return found
 
-    def _remember(self, tokens: dict[str, Token]) -> None:
+    def _remember(self, found: dict[str, Token]) -> None:
         """Hashes only, but nobody else's business."""
         if self._copy is None:
             return
@@ -135,7 +139,7 @@ class Keeper:
         try:
             scratch.unlink(missing_ok=True)
             with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - only os.open sets a mode
-                file.write(msgspec.json.encode(list(tokens.values())))
+                file.write(msgspec.json.encode(list(found.values())))
             scratch.replace(self._copy)
         except OSError as error:
             log.warning("tokens cannot be kept for times without the store", file=str(self._copy), error=str(error))

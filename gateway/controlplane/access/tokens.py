@@ -6,7 +6,10 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from gateway.controlplane.access.roles import Role, Roles
 from gateway.controlplane.store import Token
@@ -65,6 +68,19 @@ def roles_of(token: Token) -> Roles:
     """The roles it gives. One that is not known (of a later version) gives nothing."""
     known = {role.word: role for role in Role}
     return Roles({model: known[word] for model, word in token.roles.items() if word in known})
+
+
+def never_again(known: Mapping[str, Token], found: Mapping[str, Token], now_ms: int) -> dict[str, Token]:
+    """The tokens found; but those have ended that are known to have, or are gone.
+
+    So a store that was put back from an older copy gives nobody back what was taken.
+    """
+    ended = {
+        token.id: msgspec.structs.replace(token, revoked_ms=token.revoked_ms or now_ms)
+        for token in known.values()
+        if token.id not in found or (found[token.id].hash == token.hash and token.revoked_ms)
+    }
+    return {**found, **ended}
 
 
 def invalid(token: Token, now_ms: int) -> str | None:

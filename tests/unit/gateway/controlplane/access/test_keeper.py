@@ -197,3 +197,21 @@ async def test_minutes_end_by_themselves(house: House, monkeypatch: pytest.Monke
     house.now_ms += 60_000
     await twice.wait()
     assert done[1].reason.startswith("1 more refusal")
+
+
+async def test_a_store_that_was_put_back_gives_nobody_back_what_was_taken(house: House) -> None:
+    keeper = await house.keeper()
+    await keeper.add(token(), EVENT)
+    await keeper.replace(token(revoked_ms=2), EVENT)
+    for older in (MemoryStore(), Flaky()):
+        if isinstance(older, Flaky):
+            await older.put_token(token(), EVENT)
+        again = Keeper(older, Access(), lambda: 1_000, house.copy)
+        with capture_logs() as logs:
+            await again.start()
+        assert "the store has forgotten the end of tokens" in str(logs)
+        with pytest.raises(Unauthenticated, match="revoked"):
+            await again.caller(BEARER, HERE)
+        with pytest.raises(Unauthenticated, match="send a token"):
+            await again.caller(None, HERE)
+        await again.close()

@@ -64,3 +64,14 @@ def test_a_token_holds_until_it_ends(fields: dict[str, int], now_ms: int, why: s
 def test_roles_that_nobody_knows_give_nothing() -> None:
     odd = Token("ci", "", {"iris": "operator", "wine": "emperor"}, "ada", 1)
     assert dict(tokens.roles_of(odd).by_model) == {"iris": Role.OPERATOR}
+
+
+def test_what_has_ended_stays_ended_whatever_the_store_says() -> None:
+    held, ended = token(), msgspec.structs.replace(token(), revoked_ms=50)
+    other = msgspec.structs.replace(held, hash="another")
+    assert tokens.never_again({}, {"ci": held}, 70) == {"ci": held}
+    assert tokens.never_again({"ci": held}, {"ci": ended}, 70) == {"ci": ended}
+    assert tokens.never_again({"ci": ended}, {"ci": held}, 70) == {"ci": ended}
+    assert tokens.never_again({"ci": ended}, {}, 70) == {"ci": ended}
+    assert tokens.never_again({"ci": held}, {}, 70) == {"ci": msgspec.structs.replace(held, revoked_ms=70)}
+    assert tokens.never_again({"ci": ended}, {"ci": other}, 70) == {"ci": other}
