@@ -424,8 +424,8 @@ class Config(Section):
     def access(self) -> Access:
         """Who may do what by configuration."""
         admin = self.admin
-        open_port = is_loopback(self.server.admin_host) and admin.client_ca is None
-        return Access(admin.roles(), open_port)
+        open_port = admin.tcp and is_loopback(self.server.admin_host) and admin.client_ca is None
+        return Access(admin.roles(), open_port, admin.socket is not None)
 
     def triton_settings(self) -> TritonSettings:
         """What answers Triton's rarer calls is told."""

@@ -28,10 +28,14 @@ log = structlog.get_logger()
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Who may do what by configuration. `open_port`: the port is for this machine and asks for no certificate."""
+    """Who may do what by configuration.
+
+    `open_port`: there is a port, for this machine only, that asks for no certificate; `socket`: there is one.
+    """
 
     grants: dict[str, Roles] = {}
     open_port: bool = True
+    socket: bool = False
 
 
 class Keeper:
@@ -58,11 +62,16 @@ class Keeper:
             self._tokens = self._recalled()
             log.warning("tokens are not read from the store", cause=str(error), known=self._tokens is not None)
         if self._tokens is not None and self._rights().open:
-            log.info(
-                "whoever reaches the admin API is owner: there is neither a token nor a grant",
-                port=self._access.open_port,
-            )
+            self._say_open()
         self._tasks.start(self._end_minutes(), "refusals")
+
+    def _say_open(self) -> None:
+        if self._access.open_port or self._access.socket:
+            log.info("whoever reaches the admin API on this machine is owner: there is neither a token nor a grant")
+        else:
+            log.warning(
+                "nobody can use the admin API: make a token with `cutover token create --state`, or grant a role"
+            )
 
     async def close(self) -> None:
         """Writes down what is still to be said of refusals."""

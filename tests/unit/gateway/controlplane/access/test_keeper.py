@@ -155,7 +155,15 @@ async def test_a_door_that_is_open_is_said(house: House) -> None:
         keeper = await house.keeper()
         await keeper.add(token(), EVENT)
         await house.keeper()
-    assert str(logs).count("whoever reaches the admin API is owner") == 1
+    assert str(logs).count("whoever reaches the admin API on this machine is owner") == 1
+
+
+async def test_a_door_that_nobody_can_open_is_said(house: House) -> None:
+    with capture_logs() as logs:
+        await house.keeper(Access(open_port=False, socket=True))
+        await house.keeper(Access(open_port=False))
+    assert [entry["log_level"] for entry in logs] == ["info", "warning"]
+    assert "nobody can use the admin API" in logs[1]["event"]
 
 
 async def test_refusals_are_noted_and_counted(house: House) -> None:
