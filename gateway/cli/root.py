@@ -9,6 +9,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli import (
+    auditing,
     backing,
     changing,
     declaring,
@@ -21,6 +22,7 @@ from gateway.cli import (
     reading,
     registering,
     serving,
+    tokens,
 )
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
@@ -46,6 +48,8 @@ for room in (
     overriding,
     loading,
     gateways,
+    auditing,
+    tokens,
     backing,
     loadtest,
 ):

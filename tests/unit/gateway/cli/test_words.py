@@ -98,3 +98,8 @@ def test_what_holds_for_requests_is_in_a_description() -> None:
     assert words.describe(policy) == "stable 1, units by x-tenant, tenant, timeout 1500ms"
     assert words.requests(Policy(1, assignment=Assignment((), ()))) == ["units by nothing"]
     assert words.requests(Policy(1)) == []
+
+
+def test_roles_are_said_by_model() -> None:
+    assert words.roles({"digits": "OPERATOR", "*": "viewer"}) == "viewer, operator of digits"
+    assert words.roles({}) == ""
