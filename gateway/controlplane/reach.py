@@ -69,8 +69,8 @@ def _ruled(before: Policy, after: Policy) -> Iterator[Gain]:
     Two for the same key and different values never meet.
     """
     places: dict[Match, int] = {}
-    for place, match in enumerate(matches(before)):
-        places.setdefault(match, place)
+    for number, match in enumerate(matches(before)):
+        places.setdefault(match, number)
     now = list(matches(after))
     first = {(key, value): version for key, value, version in reversed(now)}
     below: dict[Match, int] = {}
