@@ -53,7 +53,8 @@ def status(overviews: Iterable[Overview], now: datetime) -> RenderableType:
     parts: list[RenderableType] = []
     for overview in overviews:
         parts += [_heading(overview, now), Padding(_arms(overview), (0, 0, 1, 2), expand=False)]
-    return Group(*parts) if parts else Text("no model is released yet: put MODEL/VERSION/model.onnx where serve looks")
+    nothing = "no model is released yet: put MODEL/VERSION/model.onnx where serve looks, or `cutover register` one"
+    return Group(*parts) if parts else Text(nothing)
 
 
 def _heading(overview: Overview, now: datetime) -> Text:
