@@ -33,7 +33,7 @@ from tests.wire import Wire
 STOP = 'cut_off = "stop"\nlease = "{lease}"\n'
 CLIENTS = 2
 """Of each gateway."""
-OPERATORS = 3
+OPERATORS = 8
 STORM_S = 60.0
 RECOVERY_S = 8.0
 """How long clients may notice what was broken."""
@@ -246,6 +246,7 @@ def test_promises_hold_across_gateways_while_everything_breaks(
     changes = [event for event in newest_first[::-1] if event.kind == "change"]
     seen = Counter(attempt.error.partition(":")[0] or "OK" for attempt in storm.history.attempts)
     times_s = [event.time.seconds for event in newest_first]
+    sys.stderr.write(f"{seen} {len(changes)} changes {len(storm.history.answers)} answers {Counter(w.what for w in storm.history.windows)}\n")
     assert broken(newest_first) is None
     assert storm.history.problems(changes, final) == []
     assert seen["OK"] >= 20, seen
