@@ -1,6 +1,7 @@
 import datetime
 
 from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -754,3 +755,34 @@ class RemoveHoldoutRequest(_message.Message):
     reason: str
     validate_only: bool
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class UpdateReleaseRequest(_message.Message):
+    __slots__ = ("release", "etag", "request_id", "reason", "update_mask", "validate_only", "override_list")
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_LIST_FIELD_NUMBER: _ClassVar[int]
+    release: Release
+    etag: str
+    request_id: str
+    reason: str
+    update_mask: _field_mask_pb2.FieldMask
+    validate_only: bool
+    override_list: OverrideList
+    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., reason: _Optional[str] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., validate_only: _Optional[bool] = ..., override_list: _Optional[_Union[OverrideList, _Mapping]] = ...) -> None: ...
+
+class OverrideList(_message.Message):
+    __slots__ = ("overrides",)
+    class OverridesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    OVERRIDES_FIELD_NUMBER: _ClassVar[int]
+    overrides: _containers.ScalarMap[str, str]
+    def __init__(self, overrides: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -181,6 +181,11 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.FenceGatewayResponse.FromString,
                 _registered_method=True)
+        self.UpdateRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/UpdateRelease',
+                request_serializer=protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -396,6 +401,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateRelease(self, request, context):
+        """Sets several parts of a policy in one change, each by the rules of its own call. Loads and warms first whatever gains
+        requests. Another stable version is switched to with the promise of Flip.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -543,6 +556,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.FenceGateway,
                     request_deserializer=protos_dot_admin__pb2.FenceGatewayRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.FenceGatewayResponse.SerializeToString,
+            ),
+            'UpdateRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRelease,
+                    request_deserializer=protos_dot_admin__pb2.UpdateReleaseRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1329,6 +1347,33 @@ class Admin:
             '/cutover.admin.v1.Admin/FenceGateway',
             protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
             protos_dot_admin__pb2.FenceGatewayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/UpdateRelease',
+            protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,
             insecure,

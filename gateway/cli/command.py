@@ -4,8 +4,9 @@
     @changes
     def flip(change: Change, model: Model) -> None: ...
 
-`asks` adds --admin, --timeout and -o, `waits` the same with more patience; `changes` adds --reason, --etag,
---request-id and --dry-run to those. The function's first parameter gets them as one value.
+`asks` adds --admin, --timeout and -o, `waits` the same with more patience, `writes` with one more notation; `changes`
+adds --reason, --etag, --request-id and --dry-run to those of `waits`. The function's first parameter gets them as one
+value.
 """
 
 import functools
@@ -38,13 +39,21 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Notation(StrEnum):
+    """What -o may say of a release."""
+
+    TABLE = "table"
+    JSON = "json"
+    TOML = "toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """The gateway a command talks to, and how the command answers."""
 
     address: str
     timeout_s: float
-    output: Output
+    output: Output | Notation
 
     @contextmanager
     def connect(self) -> Iterator["Admin"]:
@@ -57,7 +66,7 @@ class Gateway:
 
     def show(self, plain: object, table: Callable[[], None]) -> None:
         """Prints one JSON document, or calls `table`, as -o says."""
-        if self.output is Output.JSON:
+        if self.output == Output.JSON:
             typer.echo(json.dumps(plain, ensure_ascii=False))
         else:
             table()
@@ -83,6 +92,11 @@ OutputOption = Annotated[
     Output, typer.Option("--output", "-o", metavar="table|json", help="json: one JSON document on stdout.")
 ]
 
+NotationOption = Annotated[
+    Notation,
+    typer.Option("--output", "-o", metavar="table|json|toml", help="toml: a file for `cutover apply`."),
+]
+
 
 def _option(name: str, annotation: object, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -101,6 +115,7 @@ def _shared(timeout_s: float) -> list[inspect.Parameter]:
 _ASKS = _shared(timeout_s=10.0)
 # Loading and warming a model takes its time.
 _WAITS = _shared(timeout_s=120.0)
+_WRITES = [*_ASKS[:-1], _option("output", NotationOption, Notation.TABLE)]
 _CHANGES = [
     _option("reason", Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")], ""),
     _option(
@@ -126,7 +141,6 @@ _CHANGES = [
 
 def asks(function: Run) -> Run:
     """Adds the options of commands that read; the first parameter becomes a Gateway."""
-
     return _extend(function, _ASKS, _gateway)
 
 
@@ -135,7 +149,12 @@ def waits(function: Run) -> Run:
     return _extend(function, _WAITS, _gateway)
 
 
-def _gateway(admin: str, timeout: float, output: Output) -> Gateway:
+def writes(function: Run) -> Run:
+    """The same for those that can also write a file."""
+    return _extend(function, _WRITES, _gateway)
+
+
+def _gateway(admin: str, timeout: float, output: Output | Notation) -> Gateway:
     return Gateway(admin, timeout, output)
 
 

@@ -11,6 +11,7 @@ from gateway import __version__
 from gateway.cli import (
     backing,
     changing,
+    declaring,
     gateways,
     history,
     holding,
@@ -40,6 +41,7 @@ for room in (
     history,
     registering,
     changing,
+    declaring,
     holding,
     overriding,
     loading,
@@ -64,7 +66,7 @@ def _version(wanted: bool) -> None:
     "  cutover standby set digits 2\n"
     "  cutover flip digits --reason 'v2 met its SLO'\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage or cannot start, 3 gateway out of reach, 4 SLO missed, "
-    "130 interrupted."
+    "5 differs (apply --dry-run), 130 interrupted."
 )
 def cutover(
     version: Annotated[

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import tables
-from gateway.cli.command import Gateway, Output
+from gateway.cli.command import Gateway, Notation, Output
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.overview import Overview, one_line
 from gateway.cli.reading import look, plain_status
@@ -93,9 +93,9 @@ def _read(watch: "Watch", changes: Changes) -> None:
 
 
 @contextmanager
-def _display(output: Output) -> Iterator[tuple[Show, Callable[[str], None]]]:
+def _display(output: Output | Notation) -> Iterator[tuple[Show, Callable[[str], None]]]:
     """How to show a state and a lost connection: JSON lines, a live table, or lines when stdout is not a terminal."""
-    if output is Output.JSON:
+    if output == Output.JSON:
         yield _json_line, _complain
     elif sys.stdout.isatty():
         with Live(console=tables.console(), auto_refresh=False, vertical_overflow="visible") as live:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
+from gateway.controlplane.commands import Declared
 from gateway.routing.snapshot import (
     HOLDOUT,
     SHADOW,
@@ -110,6 +111,29 @@ def to_policy(message: pb.Policy, overrides: Mapping[str, str] | None = None) ->
         if message.HasField("assignment")
         else None,
         timeout_ms=message.timeout_ms,
+    )
+
+
+def to_message(wanted: Declared) -> pb.Policy:
+    """The policy that asks for what is declared; overrides go a way of their own."""
+    held, found = wanted.holdout, wanted.assignment
+    return pb.Policy(
+        stable_version=wanted.stable,
+        canaries=[pb.Canary(version=one, basis_points=share) for one, share in wanted.canaries.items()],
+        shadows=[pb.Shadow(version=one, rate=part) for one, part in wanted.shadows.items()],
+        standby_version=wanted.standby or 0,
+        salt=wanted.salt,
+        holdout=pb.Holdout(version=held.version, basis_points=held.basis_points) if held else None,
+        rules=[pb.Rule(key=rule.key, values=rule.values, arm=rule.arm) for rule in wanted.rules],
+        assignment=pb.Assignment(
+            unit_metadata=found.unit_metadata,
+            unit_parameters=found.unit_parameters,
+            no_unit=found.no_unit,
+            allow_forced=found.allow_forced,
+        )
+        if found
+        else None,
+        timeout_ms=wanted.timeout_ms,
     )
 
 

@@ -16,6 +16,7 @@ from gateway.controlplane.api.known import Known
 from gateway.controlplane.api.loading import Loading
 from gateway.controlplane.api.operating import Operating
 from gateway.controlplane.api.reading import Reading
+from gateway.controlplane.api.updating import Updating
 from gateway.controlplane.api.versions import Versions
 from gateway.controlplane.api.watching import Watching
 from gateway.controlplane.listener import require_free
@@ -57,6 +58,7 @@ class AdminService(AdminServicer):
             Reading(releases, store),
             Watching(releases),
             Changing(releases),
+            Updating(releases),
             versions,
             Loading(fleet, versions, self._operations),
             Figures(statistics, known),

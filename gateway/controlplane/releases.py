@@ -192,7 +192,8 @@ class Releases:
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            needed = pools_needed(self._try(change), change.command)
+            before, after = self._try(change)
+            needed = pools_needed(before.policy, after.policy, change.command)
             await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
         begun_s = time.monotonic()
         return await self._confirmed(await self._in_turn(self._decide(change)), begun_s)
@@ -236,15 +237,13 @@ class Releases:
     async def preview(self, model: str, command: Command, *, etag: str | None) -> Release:
         """The release as the command would make it; nothing is changed, loaded or kept.
 
-        Raises what `change` would, as far as that can be told: not that a version cannot be loaded.
+        Raises what `change` would, as far as that can be told: not that loading a version fails.
         """
         change = _Change(model, await self._completed(model, command), etag, None, "", "")
-        before = self._try(change)
-        known = {(found.model, found.version) for found in self._fleet.statuses()}
-        for version, _ in pools_needed(before, change.command):
-            if (model, version) not in known:
-                raise NotFound(f"{model} has no version {version} in the models directory")
-        return apply(before, change.command, self._clock_ms())[0]
+        before, after = self._try(change)
+        for version, shadow in pools_needed(before.policy, after.policy, change.command):
+            await self._fleet.check(model, version, shadow=shadow)
+        return after
 
     async def _completed(self, model: str, command: Command) -> Command:
         """A rollback to a revision with the policy that the store has for it."""
@@ -253,8 +252,8 @@ class Releases:
         kept = await self._store.revision(model, command.revision)
         return Rollback(command.revision, None if kept is None else kept.policy)
 
-    def _try(self, change: _Change) -> Release:
-        """The release the change starts from, if it may be made now."""
+    def _try(self, change: _Change) -> tuple[Release, Release]:
+        """The release the change starts from, and the one it would lead to if that is known already; if it may."""
         if isinstance(change.command, Register):
             current = self._current.get(change.model, unborn(change.model))
         else:
@@ -266,7 +265,7 @@ class Releases:
         adds = isinstance(change.command, SetOverrides) or change.command != Rollback()
         if longer and adds:
             overrides.check_all({**self._current, change.model: after}.values())
-        return current
+        return current, after
 
     async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
         """Waits for its turn; from then on the work is carried out even if the caller leaves."""
@@ -286,7 +285,7 @@ class Releases:
         answered = await self._recall(change.request)
         if answered is not None:
             return Changed(answered, await self._serve_owed())
-        before = self._try(change)
+        before, _ = self._try(change)
         after, facts = apply(before, change.command, self._clock_ms())
         if not facts:
             return Changed(before, await self._serve_owed())

@@ -46,8 +46,8 @@ class OwnWorkers(Section):
         return overrides(self)
 
 
-class Model(OwnWorkers):
-    """[models.NAME]: what is different for one model, and how its units are found."""
+class Units(Section):
+    """How the units of a model are found."""
 
     unit_metadata: list[str] = ["x-user-id"]
     """Metadata keys, tried in order."""
@@ -61,6 +61,10 @@ class Model(OwnWorkers):
     def assignment(self) -> Assignment:
         keys = tuple(key.lower() for key in self.unit_metadata)
         return Assignment(keys, tuple(self.unit_parameters), self.no_unit, self.allow_forced)
+
+
+class Model(Units, OwnWorkers):
+    """[models.NAME]: what is different for one model, and how its units are found."""
 
 
 class VersionFile(OwnWorkers):

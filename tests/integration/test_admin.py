@@ -174,7 +174,6 @@ async def test_an_error_says_more_to_programs(gateway: Gateway) -> None:
     ],
 )
 async def test_what_is_only_validated_changes_nothing(gateway: Gateway, rpc: str, fields: dict[str, Any]) -> None:
-    gateway.fleet.known = [status("iris", 2)]
     before = gateway.releases.get("iris")
     made = await gateway.change(rpc, validate_only=True, request_id="id-1", **fields)
     assert (made.revision, made.etag) == (2, "")

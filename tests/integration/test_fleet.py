@@ -148,6 +148,17 @@ async def test_a_version_put_there_a_moment_ago_can_be_prepared(world: World) ->
     assert world.states() == {7: "ready"}
 
 
+async def test_a_version_is_checked_without_loading_it(world: World) -> None:
+    put(world.models, "digits", 7)
+    await world.fleet.check("digits", 7, shadow=False)
+    assert world.states() == {7: "found"}
+    with pytest.raises(NotFound, match="has no version 8"):
+        await world.fleet.check("digits", 8, shadow=False)
+    await world.fleet.unload("digits")
+    with pytest.raises(Refused, match="unloaded by a client"):
+        await world.fleet.check("digits", 7, shadow=False)
+
+
 async def test_a_version_that_is_live_and_a_shadow_counts_its_live_workers(world: World) -> None:
     await world.put(1)
     await world.fleet.prepare("digits", 1, shadow=True)

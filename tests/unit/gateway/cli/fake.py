@@ -224,6 +224,19 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         self.releases["digits"].ClearField("rollback_policy")
         return self.releases["digits"]
 
+    def UpdateRelease(self, request: pb.UpdateReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        before = pb.Release()
+        before.CopyFrom(self._find(request.release.name, context))
+        policy = self._changed(request, context, request.release.name)
+        policy.CopyFrom(request.release.policy)
+        if request.validate_only:
+            would, self.releases["digits"] = self.releases["digits"], before
+            return would
+        if request.HasField("override_list"):
+            self.overrides = dict(request.override_list.overrides)
+        policy.override_count = len(self.overrides)
+        return self.releases["digits"]
+
     def _find(self, name: str, context: grpc.ServicerContext) -> pb.Release:
         found = self.releases.get(name.removeprefix("models/").removesuffix("/release"))
         if found is None:
@@ -231,10 +244,10 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         assert found is not None
         return found
 
-    def _changed(self, request: Any, context: grpc.ServicerContext) -> pb.Policy:
+    def _changed(self, request: Any, context: grpc.ServicerContext, name: str = "") -> pb.Policy:
         self.requests.append(request)
         self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
-        found = self._find(request.name, context)
+        found = self._find(name or request.name, context)
         if self.error:
             context.abort(*self.error)
         found.revision += 1

@@ -29,9 +29,9 @@ def test_all_commands_are_there() -> None:
         *("serve", "health", "config check", "config show", "models", "status", "stats", "audit", "assign"),
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
-        *("versions", "revisions", "watch", "load", "warm"),
+        *("versions", "revisions", "watch", "load", "warm", "apply", "get release"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
-        *("backup", "restore", "register"),
+        *("backup", "restore", "register", "gateways list", "gateways fence"),
     }
 
 

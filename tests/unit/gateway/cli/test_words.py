@@ -3,7 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.cli import words
-from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Rule, Shadow
+from gateway.controlplane.api.updating import declared as declared_again
+from gateway.controlplane.commands import Declared, Hold
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Rule, Shadow
 from protos import admin_pb2 as pb
 
 
@@ -53,6 +55,23 @@ def test_a_policy_in_words_and_from_a_message() -> None:
     assert words.describe(policy) == "stable 1, canary 2 (10 %), shadow 3 (50 %), standby 4"
     assert words.candidates(policy) == ["canary 2 (10 %)", "shadow 3 (50 %)"]
     assert words.describe(words.to_policy(pb.Policy(stable_version=1))) == "stable 1"
+
+
+def test_what_is_declared_becomes_a_message() -> None:
+    declared = Declared(
+        stable=1,
+        canaries={2: 100},
+        shadows={3: 0.5},
+        standby=4,
+        salt="m/2",
+        holdout=Hold(50, 1),
+        rules=(Rule("x", ("a",), "stable"),),
+        assignment=Assignment(("x",), ("y",), "stable", False),
+        timeout_ms=5,
+    )
+    message = words.to_message(declared)
+    assert declared_again(pb.UpdateReleaseRequest(release=pb.Release(policy=message))) == declared
+    assert words.to_message(Declared(stable=1)) == pb.Policy(stable_version=1)
 
 
 def test_many_proxies_are_summed_up() -> None:

@@ -10,7 +10,6 @@ from gateway.controlplane.etag import etag
 from gateway.errors import Refused
 from protos import admin_pb2 as pb
 from tests.unit.gateway.controlplane.api.conftest import World
-from tests.unit.gateway.controlplane.fake_fleet import status
 
 IRIS = "models/iris/release"
 
@@ -28,7 +27,6 @@ async def test_a_change_is_carried_out_in_the_caller_s_name(world: World) -> Non
 
 
 async def test_a_change_may_be_asked_for_without_making_it(world: World) -> None:
-    world.fleet.known = [status("iris", 2)]
     before = world.releases.get("iris")
     made = await ask(world, SetCanary(2, 100), validate_only=True)
     assert (made.revision, made.etag, made.policy.canaries[0].basis_points) == (2, "", 100)
