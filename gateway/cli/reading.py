@@ -23,6 +23,10 @@ Watching = Annotated[bool, typer.Option("--watch", "-w", help="Stay and show eve
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often to read statistics.")
 ]
+Pairs = Annotated[
+    list[str],
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata of the request, for rules; may be repeated."),
+]
 
 
 @command(app, "models", "cutover models", "cutover models digits", "cutover models -o json")
@@ -82,30 +86,42 @@ def audit(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, veri
 
 @command(app, "assign", "cutover assign digits --unit user-1", "cutover assign digits --unit alice --unit bob -o json")
 @asks
-def assign(gateway: Gateway, model: Model, unit: Units) -> None:
+def assign(gateway: Gateway, model: Model, unit: Units, metadata: Pairs = []) -> None:  # noqa: B006 - typer copies it
     """Computes which arm answers a unit, and why.
 
     Nothing is asked of the gateway but the release, so anyone can check it.
 
-    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets. An override comes first.
+    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets. An override comes first,
+    then rules for metadata, then the holdout, whose salt is its own.
     """
     from gateway.cli import tables, words
     from gateway.cli.assignment import assign as compute
 
     if "" in unit:
         raise Failure(Exit.USAGE, "--unit is empty: requests with an empty unit are spread as if they had none")
+    given = dict(_pair(text) for text in metadata)
     with gateway.connect() as admin:
         release = admin.release(model)
         overrides = admin.overrides(model, unit) if release.policy.override_count else {}
     policy = words.to_policy(release.policy, overrides)
-    found = [compute(policy, one) for one in unit]
+    held = policy.holdout
+    found = [compute(policy, one, given) for one in unit]
     plain = {
         "model": model,
         "revision": release.revision,
         "salt": policy.salt,
+        **({"holdout_salt": held.salt} if held else {}),
         "assignments": [dataclasses.asdict(one) for one in found],
     }
-    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt)))
+    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt, held.salt if held else "")))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Key and value of `--metadata`; keys are in lower case on the wire, as in gRPC."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise Failure(Exit.USAGE, f"--metadata is KEY=VALUE, not {text!r}")
+    return key.lower(), value
 
 
 def look(admin: "Admin", model: str | None) -> "list[Overview]":

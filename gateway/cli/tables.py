@@ -218,9 +218,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def assignments(found: Iterable[Assigned], salt: str) -> RenderableType:
-    """Where units go, and the salt that says so."""
+def assignments(found: Iterable[Assigned], salt: str, holdout_salt: str) -> RenderableType:
+    """Where units go, and the salts that say so."""
     table = _table("unit", ">bucket", "arm", ">version", "reason")
     for one in found:
         table.add_row(words.line(one.unit), str(one.bucket), one.arm, str(one.version), one.reason)
-    return Group(table, Text(f"salt {salt or '(none)'}", "dim"))
+    salts = f"salt {salt or '(none)'}" + (f", of the holdout {holdout_salt}" if holdout_salt else "")
+    return Group(table, Text(salts, "dim"))

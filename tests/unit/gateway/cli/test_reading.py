@@ -117,6 +117,28 @@ def test_assign_is_recomputed_from_the_release(busy: Shell) -> None:
     ]
 
 
+def test_assign_goes_by_rules_and_by_the_holdout_whose_salt_it_names(cutover: Shell) -> None:
+    policy = cutover.admin.releases["digits"].policy
+    policy.rules.add(key="x-region", values=["eu"], arm="stable")
+    policy.holdout.version, policy.holdout.salt = 1, "exp-2"
+    policy.holdout.ranges.add(start=5576, end=5577)
+    by_rule = cutover("assign", "digits", "--unit", "user-1", "--metadata", "X-Region=eu", "-o", "json").json
+    assert [one["reason"] for one in by_rule["assignments"]] == ["rule"]
+    said = cutover("assign", "digits", "--unit", "user-1", "--metadata", "x-region=", "-o", "json").json
+    assert said["holdout_salt"] == "exp-2"
+    assert said["assignments"] == [
+        {"unit": "user-1", "bucket": 5576, "arm": "holdout", "version": 1, "reason": "holdout"}
+    ]
+    assert cutover("assign", "digits", "--unit", "user-1").out.endswith("of the holdout exp-2\n")
+
+
+@pytest.mark.parametrize("text", ["x-region", "=eu", ""])
+def test_metadata_is_a_key_and_a_value(cutover: Shell, text: str) -> None:
+    said = cutover("assign", "digits", "--unit", "user-1", "--metadata", text)
+    assert (said.code, cutover.admin.requests) == (2, [])
+    assert "--metadata is KEY=VALUE" in said.err
+
+
 def test_assign_needs_a_unit(cutover: Shell) -> None:
     assert cutover("assign", "digits").code == 2
     assert cutover("assign", "digits", "--unit", "").code == 2
