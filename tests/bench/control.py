@@ -37,11 +37,13 @@ from gateway.controlplane.releases import Releases
 from gateway.controlplane.settings import FleetSettings, ProxySettings
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.observe.statistics import Statistics
+from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot
 from loadtests.bench import aims, processes
 from loadtests.bench.aims import Aim, at_most
 from loadtests.bench.errors import BenchError
 from loadtests.bench.machine import machine
-from tests.bench.standins import StandIns
+from tests.bench.driven import proxy
+from tests.bench.standins import STATUS, StandIns
 
 VERSIONS: Final = 5
 BUSY: Final = "model-0"
@@ -77,6 +79,9 @@ class Found:
     look_ms: list[float] = field(default_factory=list)
     """One look at the models directory in which nothing has changed."""
     proxy_bytes: int = 0
+    """Memory of the proxy, connected to the stand-ins, with nothing but a stable version of each model."""
+    full_bytes: int = 0
+    """Of one without workers, with a canary and a standby of each as well."""
 
 
 def put_models(folder: Path, models: int) -> None:
@@ -200,6 +205,34 @@ async def measure_worlds(folder: Path, scale: Scale) -> dict[int, Found]:
     return found
 
 
+def snapshot(models: int) -> Snapshot:
+    """Every model with three versions in its release."""
+    releases, pools = [], []
+    for number in range(models):
+        name = f"model-{number}"
+        canary = Canary(4, (Range(0, BUCKETS // 10),))
+        releases.append(Release(name, 3, Policy(5, canaries=(canary,), standby=3, salt=f"{name}/4")))
+        pools += [
+            Pool(
+                *(name, version, False, "ready"),
+                inputs=STATUS.inputs,
+                outputs=STATUS.outputs,
+                batched=True,
+                max_batch_size=64,
+                costs=STATUS.costs,
+            )
+            for version in (3, 4, 5)
+        ]
+    return Snapshot(1, tuple(releases), {}, tuple(pools))
+
+
+def measure_full(folder: Path, found: Mapping[int, Found]) -> None:
+    """A proxy with each snapshot and nothing else to do."""
+    for models, one in found.items():
+        with proxy(snapshot(models), folder / f"control-{models}") as running:
+            one.full_bytes = held_bytes(running.pid)
+
+
 def start_gateway(models: Path, state: Path) -> float:
     """How long `cutover serve` takes until it is ready when it releases nothing by itself, in s."""
     command = [sys.executable, "-c", "from gateway.cli import main; main()", "serve"]
@@ -238,7 +271,8 @@ def table(found: Sequence[Found], starts_s: Mapping[int, Sequence[float]]) -> It
         ("CPU of the control process per change, ms", lambda one: statistics.median(one.control_ms), ".2f"),
         ("CPU of the proxy per change, ms", lambda one: statistics.fmean(one.proxy_ms), ".2f"),
         ("a look at the models directory, ms", lambda one: min(one.look_ms), ".2f"),
-        ("memory of the proxy, MB", lambda one: one.proxy_bytes / 1e6, ".1f"),
+        ("proxy, a stable version of each and its worker, MB", lambda one: one.proxy_bytes / 1e6, ".1f"),
+        ("proxy, with canary and standby, no workers, MB", lambda one: one.full_bytes / 1e6, ".1f"),
     ]
     yield "| | " + " | ".join(f"{one.models:,} × {VERSIONS}" for one in found) + " |"
     yield "|---|" + "---:|" * len(found)
@@ -266,7 +300,8 @@ def aimed(found: Sequence[Found], starts_s: Mapping[int, Sequence[float]]) -> li
             aims.ratio(statistics.median(many.control_ms), statistics.median(one.control_ms)),
             1.15,
         ),
-        at_most("snapshot in a proxy", (many.proxy_bytes - one.proxy_bytes) / 1e6, 20.0, "MB"),
+        at_most("snapshot in a proxy, connected", (many.proxy_bytes - one.proxy_bytes) / 1e6, 20.0, "MB"),
+        at_most("snapshot with canary and standby in a proxy", (many.full_bytes - one.full_bytes) / 1e6, 20.0, "MB"),
     ]
 
 
@@ -287,7 +322,9 @@ def main() -> int:
     started_s = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="cutover-control-") as name:
-            found = list(asyncio.run(measure_worlds(Path(name), scale)).values())
+            worlds = asyncio.run(measure_worlds(Path(name), scale))
+            measure_full(Path(name), worlds)
+            found = list(worlds.values())
             starts_s = starts(Path(name), scale)
     except BenchError as error:
         say(f"bench: {error}")
