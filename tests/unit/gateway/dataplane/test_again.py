@@ -38,7 +38,11 @@ def test_whose_worker_died_is_run_alone_and_suspect() -> None:
     again = Again()
     again.halves([c])
     again.singles([a, b])
-    assert [(party.suspect, party.jobs) for party in reversed(again.parties)] == [(True, [a]), (True, [b]), (False, [c])]
+    assert [(party.suspect, party.jobs) for party in reversed(again.parties)] == [
+        (True, [a]),
+        (True, [b]),
+        (False, [c]),
+    ]
 
 
 def test_who_does_not_wait_any_more_is_forgotten() -> None:
