@@ -246,7 +246,6 @@ def test_promises_hold_across_gateways_while_everything_breaks(
     changes = [event for event in newest_first[::-1] if event.kind == "change"]
     seen = Counter(attempt.error.partition(":")[0] or "OK" for attempt in storm.history.attempts)
     times_s = [event.time.seconds for event in newest_first]
-    sys.stderr.write(f"{seen} {len(changes)} changes {len(storm.history.answers)} answers {Counter(w.what for w in storm.history.windows)}\n")
     assert broken(newest_first) is None
     assert storm.history.problems(changes, final) == []
     assert seen["OK"] >= 20, seen
