@@ -42,9 +42,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now_s = max(self.now_s, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
+        inner: Any = self  # what asyncio keeps to itself has no types
+        if not inner._ready and inner._scheduled:
+            self.now_s = max(self.now_s, inner._scheduled[0].when())
+        cast(Any, super())._run_once()
 
 
 @dataclass

@@ -43,6 +43,7 @@ class FakeAdmin(AdminServicer):
         self.overrides: dict[str, str] = {}
         self.events: list[pb.AuditEvent] = []
         self.backup: list[bytes] = []
+        self.gateways: list[pb.Gateway] = []
         self.requests: list[Any] = []
         self.metadata: dict[str, str] = {}
         self.error: tuple[grpc.StatusCode, str] | None = None
@@ -90,6 +91,13 @@ class FakeAdmin(AdminServicer):
         stop = start + min(request.page_size, 3)
         token = str(stop) if stop < len(self.events) else ""
         return pb.ListAuditEventsResponse(events=self.events[start:stop], next_page_token=token)
+
+    def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
+        return pb.ListGatewaysResponse(gateways=self.gateways)
+
+    def FenceGateway(self, request: pb.FenceGatewayRequest, context: grpc.ServicerContext) -> pb.FenceGatewayResponse:
+        self.requests.append(request)
+        return pb.FenceGatewayResponse()
 
     def SetShadow(self, request: pb.SetShadowRequest, context: grpc.ServicerContext) -> pb.Release:
         policy = self._changed(request, context)

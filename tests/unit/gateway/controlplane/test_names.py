@@ -2,7 +2,14 @@
 
 import pytest
 
-from gateway.controlplane.names import model_of_parent, model_of_release, release_name, version_name
+from gateway.controlplane.names import (
+    gateway_name,
+    gateway_of,
+    model_of_parent,
+    model_of_release,
+    release_name,
+    version_name,
+)
 from gateway.errors import InvalidRequest
 
 
@@ -21,6 +28,13 @@ def test_names_are_made_and_read() -> None:
 def test_other_release_names_are_invalid(name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"name must be models/\{model\}/release, not '"):
         model_of_release(name)
+
+
+def test_gateways_have_names() -> None:
+    assert gateway_of(gateway_name("host:8001")) == "host:8001"
+    for name in ("b", "gateways/", "gateways/a/b", "gateway/a"):
+        with pytest.raises(InvalidRequest, match=r"name must be gateways/\{gateway\}, not '"):
+            gateway_of(name)
 
 
 @pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -136,17 +137,19 @@ async def test_who_has_promised_to_stop_is_removed_after_its_lease(looking: Look
     assert event.reason == "b: silent for longer than its lease of 2 s"
 
 
-async def test_who_renews_its_row_in_the_last_moment_is_waited_for(looking: Looking) -> None:
+async def test_who_renews_its_row_in_the_last_moment_is_waited_for(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await looking.row("b", applied=4, lease_ms=2_000)
     await looking.peers.look()
     looking.clock.now_s += 3
-    fence = looking.members.fence
+    fence: Any = looking.members.fence
 
     async def renewed_first(*values: object, **named: object) -> bool:
         await looking.row("b", applied=5, lease_ms=2_000)
-        return await fence(*values, **named)  # type: ignore[arg-type]
+        return bool(await fence(*values, **named))
 
-    looking.members.fence = renewed_first  # type: ignore[method-assign]
+    monkeypatch.setattr(looking.members, "fence", renewed_first)
     applied = await looking.peers.confirm(5, 1000.0)
     assert [(one.gateway, one.fenced) for one in applied] == [("b", False), ("b", False)]
     assert await looking.names() == ["a", "b"]
