@@ -191,7 +191,18 @@ def _send(
         after = admin.change(method, request)
         took_ms = (time.perf_counter() - start_s) * 1000
     plain = to_plain(after) | {"took_ms": round(took_ms, 3), "request_id": change.request_id}
-    change.gateway.show(plain, lambda: typer.echo("\n".join(report(before, after, took_ms))))
+    change.gateway.show(plain, lambda: typer.echo("\n".join([*report(before, after, took_ms), *_fenced(after)])))
+
+
+def _fenced(after: "pb.Release") -> list[str]:
+    """Who did not say in time that it serves the change."""
+    lines = []
+    for one in (one for one in after.applied if one.fenced):
+        gateway = f" of gateway {one.gateway}" if one.gateway else ""
+        proxy = f"proxy {one.proxy}{gateway} was replaced: it did not answer in time"
+        stopped = f"gateway {one.gateway} is cut off: it has stopped answering requests"
+        lines.append(f"  {stopped if one.proxy < 0 else proxy}")
+    return lines
 
 
 def _line(before: "pb.Release", after: "pb.Release", said: str, took_ms: float) -> str:
