@@ -102,7 +102,8 @@ class Follower:
         self._peers.close()
         if self._incarnation:
             with contextlib.suppress(StoreFailed, TimeoutError):
-                await asyncio.wait_for(self._members.leave(self._peers.own, self._incarnation), LEAVE_S)
+                async with asyncio.timeout(LEAVE_S):
+                    await self._members.leave(self._peers.own, self._incarnation)
 
     async def _enter(self) -> None:
         self._incarnation = uuid4().hex

@@ -46,8 +46,10 @@ class Hints:
 
     async def after(self, heard: int, limit_s: float) -> None:
         """Returns when there is a hint later than the one with that number, or the time is over."""
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the hint.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._bell.until(lambda: self.heard != heard), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._bell.until(lambda: self.heard != heard)
 
 
 class Peers:

@@ -78,11 +78,8 @@ def test_what_one_gateway_is_told_all_do_and_one_that_dies_is_counted_out(tmp_pa
         assert ("c", -1, True) in applied(back)
         assert answering(trio) == {"a": 3, "b": 3, "c": 0}
         assert set(trio.listed("b")) == {"a", "b"}
-        trio.start("c")
-        assert answering(trio) == {"a": 3, "b": 3, "c": 3}
-        assert set(trio.listed("a")) == {"a", "b", "c"}
-        assert [trio[name].stop() for name in NAMES] == [0, 0, 0]
-        assert trio.psql("SELECT count(*) FROM gateways") == "0"
+        assert trio["b"].stop() == 0
+        assert trio.psql("SELECT id FROM gateways") == "a"
 
 
 class Storm:
@@ -246,9 +243,6 @@ def test_promises_hold_across_gateways_while_everything_breaks(
     changes = [event for event in newest_first[::-1] if event.kind == "change"]
     seen = Counter(attempt.error.partition(":")[0] or "OK" for attempt in storm.history.attempts)
     times_s = [event.time.seconds for event in newest_first]
-    sys.stderr.write(
-        f"{seen} {len(changes)} changes {len(storm.history.answers)} answers {Counter(w.what for w in storm.history.windows)}\n"
-    )
     assert broken(newest_first) is None
     assert storm.history.problems(changes, final) == []
     assert seen["OK"] >= 20, seen

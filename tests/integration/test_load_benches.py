@@ -50,6 +50,14 @@ def test_control() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_flip() -> None:
+    out = run("tests.bench.flip", "--quick")
+    assert "| Flip, from the RPC to its OK | " in out
+    assert "| a flip with 4 proxies, p99 | ≤ 50 ms | " in out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @needs_h2load
 def test_overload(tmp_path: Path) -> None:
     figure = tmp_path / "overload.svg"
