@@ -95,6 +95,17 @@ def override_count(release: str) -> int:
     return int(listed.get("count", 0))
 
 
+def tells_of(after: str, release: Release) -> bool:
+    """Whether an event's `after` is about this release, as it is to the last field."""
+    told = msgspec.json.decode(after, type=dict[str, Any])
+    listed = told["policy"].get("override_list", {})
+    for name in ("set", "removed"):
+        listed.pop(name, None)
+    if listed and not release.policy.overrides:  # it set or removed the last one
+        del told["policy"]["override_list"]
+    return bool(told == msgspec.json.decode(_json(release, {})))
+
+
 def _difference(fact: Fact) -> dict[str, dict[str, str]]:
     """What a command about overrides did to them; that of others follows from the arms."""
     before, after = fact.before.policy.overrides, fact.after.policy.overrides
@@ -106,12 +117,17 @@ def _difference(fact: Fact) -> dict[str, dict[str, str]]:
     }
 
 
-def _json(release: Release, difference: Mapping[str, Any]) -> str:
+def told_of(release: Release, difference: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A release as events have it; `difference`: what a command has done to its overrides."""
     plain = canonical(release)
-    _summarize(plain["policy"], difference)
+    _summarize(plain["policy"], difference or {})
     if release.rollback is not None:
         _summarize(plain["rollback"], {})
-    return msgspec.json.encode(plain).decode()
+    return plain
+
+
+def _json(release: Release, difference: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(told_of(release, difference)).decode()
 
 
 def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:

@@ -399,10 +399,11 @@ class Releases:
 
 
 def check_texts(request_id: str, reason: str, actor: str) -> None:
-    """Raises InvalidRequest for what is too long to be kept."""
+    """Raises InvalidRequest for what cannot be kept."""
     limits = (("request_id", request_id, MAX_REQUEST_ID_CHARS), ("reason", reason, MAX_TEXT_CHARS))
     for name, text, most in (*limits, ("actor", actor, MAX_TEXT_CHARS)):
+        field = "" if name == "actor" else name
         if len(text) > most:
-            raise InvalidRequest(
-                f"{name} has {len(text)} characters; at most {most} are kept", "" if name == "actor" else name
-            )
+            raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept", field)
+        if "\0" in text:
+            raise InvalidRequest(f"{name} has a zero byte, which not every store can keep", field)

@@ -80,7 +80,8 @@ class Store(Protocol):
         while the chain has no gap.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
-        revision or knows the request id. `event` carries the id, too.
+        revision or knows the request id. `event` carries the id, too, and tells of this release: where a
+        start finds them to differ, the store is damaged.
         """
 
     async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:

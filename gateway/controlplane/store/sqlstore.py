@@ -29,9 +29,13 @@ class SqlStore(ABC):
     async def _write(self, work: Work[T]) -> T:
         """Runs the work in a transaction while nobody else writes; durable on return. Raises StoreFailed."""
 
+    @abstractmethod
+    async def _certain(self, work: Work[T]) -> T:
+        """As `_transact`, and whatever became of writes that failed, it stays as it is found. Raises StoreFailed."""
+
     async def releases(self) -> dict[str, Release]:
         """See `Store.releases`."""
-        return await self._transact(sql.read_releases)
+        return await self._certain(sql.read_releases)
 
     async def since(self, sequence: int) -> list[Release]:
         """See `Store.since`."""
@@ -59,7 +63,7 @@ class SqlStore(ABC):
 
     async def recall(self, request_id: str) -> Recalled | None:
         """See `Store.recall`."""
-        return await self._transact(lambda db: sql.read_recalled(db, request_id))
+        return await self._certain(lambda db: sql.read_recalled(db, request_id))
 
     async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
         """See `Store.events`."""

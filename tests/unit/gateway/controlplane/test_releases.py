@@ -315,6 +315,13 @@ async def test_texts_have_a_most(door: Door, field: str, most: int) -> None:
         await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
 
 
+@pytest.mark.parametrize("field", ["request_id", "reason", "actor"])
+async def test_texts_have_no_zero_bytes(door: Door, field: str) -> None:
+    texts = {"request_id": "id", "reason": "why", "actor": "ada", field: "a\0b"}
+    with pytest.raises(InvalidRequest, match=f"{field} has a zero byte"):
+        await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
+
+
 async def test_a_caller_that_leaves_after_its_turn_came_leaves_a_whole_change(door: Door) -> None:
     door.fleet.may_serve.clear()
     door.fleet.serving.clear()
