@@ -20,6 +20,8 @@ get = typer.Typer(help="What there is, in a notation of your choice.")
 app.add_typer(get, name="get")
 
 STDIN = Path("-")
+LARGEST_BYTES = 1 << 20
+"""Of one request to the admin API."""
 TRIES = 5
 """To read a release and its overrides of the same moment."""
 File = Annotated[
@@ -69,13 +71,15 @@ def apply(change: Change, file: File, dry_run: DryRun = False, yes: Yes = False)
     with change.gateway.connect() as admin:
         release, now = _read(admin, model)
         lines = difference(now, wanted)
-        request = _request(release, wanted, change)
-        if wanted.overrides != now.overrides:
-            request.override_list.overrides.update(wanted.overrides)
-            request.override_list.SetInParent()
         if not lines:
             _report(change, release, lines, [f"{model}: nothing to do, revision {release.revision}"])
             return
+        request = _request(release, wanted, change)
+        if wanted.overrides != now.overrides:
+            request.override_list.SetInParent()
+            request.override_list.overrides.update(wanted.overrides)
+        if request.ByteSize() > LARGEST_BYTES:
+            raise Failure(Exit.USAGE, f"{file}: too much for one change; keep the overrides with `cutover override`")
         if dry_run:
             # The gateway may refuse it, which is worth more than the difference.
             request.validate_only = True

@@ -1,5 +1,6 @@
 """Mistakes in files of settings, in words. Pure."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Final, get_args
 
@@ -47,6 +48,9 @@ def explain(problem: ErrorDetails, where: type[BaseModel]) -> str:
 
 def unknown(key: str, where: type[BaseModel]) -> str:
     """What is said of a key that the section has not."""
+    elsewhere: Mapping[str, str] = getattr(where, "ELSEWHERE", {})
+    if key in elsewhere:
+        return f"belongs {elsewhere[key]}"
     known = list(where.model_fields)
     close = get_close_matches(key, known, 1)
     return "unknown setting" + (f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")

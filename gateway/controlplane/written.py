@@ -1,6 +1,7 @@
 """Settings as files write them: what the gateway's configuration and a version's `model.toml` have in common."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -25,6 +26,8 @@ class Section(BaseModel):
     """Unknown keys are errors; values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+    """Where settings belong that people look for here."""
 
 
 class OwnWorkers(Section):
@@ -48,6 +51,8 @@ class OwnWorkers(Section):
 
 class Units(Section):
     """How the units of a model are found."""
+
+    ELSEWHERE = {"labels": "into the version's own model.toml, whose files it names"}
 
     unit_metadata: list[str] = ["x-user-id"]
     """Metadata keys, tried in order."""

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gateway.cli.failure import Exit
 from gateway.cli.root import run
+from protos import inference_pb2 as inference
+from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.serving import Gateway, serving
 
@@ -52,7 +55,17 @@ def cutover(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(gateway, capsys)
 
 
-def test_a_release_is_got_edited_looked_at_and_applied(cutover: Shell, tmp_path: Path) -> None:
+def answered(gateway: Gateway, *metadata: tuple[str, str]) -> tuple[str, str]:
+    """The arm that answers a request with that metadata, and why."""
+    tensor = inference.ModelInferRequest.InferInputTensor(name="X", datatype="FP32", shape=[1, 4])
+    message = inference.ModelInferRequest(model_name="number", inputs=[tensor], raw_input_contents=[bytes(16)])
+    with grpc.insecure_channel(gateway.target) as channel:
+        _, call = GRPCInferenceServiceStub(channel).ModelInfer.with_call(message, metadata=metadata, timeout=30)
+    said = dict(call.trailing_metadata())
+    return said["cutover-arm"], said["cutover-reason"]
+
+
+def test_a_release_is_got_edited_looked_at_and_applied(gateway: Gateway, cutover: Shell, tmp_path: Path) -> None:
     file = tmp_path / "number.toml"
     file.write_text(cutover.toml())
     assert "nothing to do, revision 1" in cutover("apply", "-f", str(file))
@@ -60,13 +73,13 @@ def test_a_release_is_got_edited_looked_at_and_applied(cutover: Shell, tmp_path:
         "\n[[canaries]]\nversion = 2\npercent = 12.5\n\n[holdout]\nversion = 1\npercent = 5\n"
         '\n[[rules]]\nkey = "x-team"\nvalues = ["qa"]\narm = "canary-2"\n\n[overrides]\nann = "canary-2"\n'
     )
-    file.write_text(wanted.replace("stable = 1\n", 'stable = 1\ntimeout = "250ms"\n'))
+    file.write_text(wanted.replace("stable = 1\n", 'stable = 1\ntimeout = "20s"\n'))
     assert cutover("apply", "-f", str(file), "--dry-run", code=Exit.DIFFERS).splitlines() == [
         "number:",
         "  + canary 2: 12.5 %",
         "  + holdout of 1: 5 %",
         '  + rule 1: x-team = ["qa"] goes to canary-2',
-        "  + timeout: 250 ms",
+        "  + timeout: 20000 ms",
         "  + override ann: canary-2",
     ]
     assert "say --yes to apply" in cutover("apply", "-f", str(file), code=Exit.USAGE)
@@ -74,7 +87,9 @@ def test_a_release_is_got_edited_looked_at_and_applied(cutover: Shell, tmp_path:
     assert "revision 2, applied by every proxy in" in cutover(
         "apply", "-f", str(file), "--yes", "--reason", "second week"
     )
-    assert cutover.toml() == file.read_text().replace('"250ms"\n', '"250ms"\nsalt = "number/2"\n')
+    assert cutover.toml() == file.read_text().replace('"20s"\n', '"20s"\nsalt = "number/2"\n')
+    assert answered(gateway, ("x-team", "qa")) == ("canary-2", "rule")
+    assert answered(gateway, ("x-user-id", "ann")) == ("canary-2", "override")
     assert "nothing to do, revision 2" in cutover("apply", "-f", str(file), "--dry-run")
     (event,) = json.loads(cutover("audit", "number", "-n", "1", "-o", "json"))["events"]
     assert (event["verb"], event["reason"]) == ("declare", "second week")

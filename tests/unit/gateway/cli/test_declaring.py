@@ -109,6 +109,14 @@ def test_overrides_travel_only_where_they_change(cutover: Shell, file: Path) -> 
     assert cutover.admin.overrides == {}
 
 
+def test_more_than_a_request_may_hold_is_told_before_it_is_sent(cutover: Shell, file: Path) -> None:
+    overrides = "".join(f'{"u" * 200}-{number} = "stable"\n' for number in range(6_000))
+    file.write_text(f"{WANTED}[overrides]\n{overrides}")
+    said = cutover("apply", "-f", str(file), "--yes")
+    assert (said.code, cutover.admin.requests) == (Exit.USAGE, [])
+    assert "too much for one change; keep the overrides with `cutover override`" in said.err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
