@@ -28,13 +28,16 @@ import structlog
 from gateway.controlplane.commands import PrepareStandby, RemoveCanary, SetCanary
 from gateway.controlplane.etag import etag
 from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.guarded import GuardedStore
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.listener import reserved_port
 from gateway.controlplane.processes import Launcher, held_bytes, python_module
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
+from gateway.controlplane.served import SERVED_FILE, Served
 from gateway.controlplane.settings import FleetSettings, ProxySettings
+from gateway.controlplane.store.choice import STORE_FILE
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.observe.statistics import Statistics
 from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot
@@ -112,12 +115,14 @@ class World:
     def __init__(self, folder: Path, run_dir: Path, port: int) -> None:
         self.book = Book()
         self.registry = Registry(folder / "models")
-        settings = ProxySettings("127.0.0.1", port, ack_timeout_s=60.0)
+        limits = ProxySettings("127.0.0.1", port, ack_timeout_s=60.0)
         launcher = Launcher(self.book)
-        self.proxies = Proxies(settings, launcher, python_module("gateway.dataplane"), run_dir, Statistics())
+        self.proxies = Proxies(limits, launcher, python_module("gateway.dataplane"), run_dir, Statistics())
         host = WorkerHost(StandIns(), python_module("workers"), run_dir)
-        self.fleet = LocalFleet(self.registry, self.proxies, host, FleetSettings(linger_s=0.0, keep_prepared_s=0.0))
-        self.store = SqliteStore(folder / "state" / "cutover.db")
+        state = folder / "state"
+        served, settings = Served(state / SERVED_FILE), FleetSettings(linger_s=0.0, keep_prepared_s=0.0)
+        self.fleet = LocalFleet(self.registry, self.proxies, host, settings, served)
+        self.store = GuardedStore(SqliteStore(state / STORE_FILE), served)
         self.releases = Releases(self.store, self.fleet, lambda: time.time_ns() // 1_000_000)
 
     async def start(self) -> None:
