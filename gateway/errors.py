@@ -10,7 +10,8 @@ CutoverError
 |   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer, or a table, may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
-|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings do not allow it
+|   +-- Unauthenticated   UNAUTHENTICATED      who calls the admin API is not known
+|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings, or the caller's role, do not allow it
 |   +-- AlreadyExists     ALREADY_EXISTS       the name is taken
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
 |   +-- Stale             ABORTED              the etag names another state; read again
@@ -152,8 +153,18 @@ class InferenceFailed(RequestError):
     code = Code.INTERNAL
 
 
+class Unauthenticated(RequestError):
+    """Who calls the admin API is not known. `caller`: who it would be if the token still held; "": nobody."""
+
+    code = Code.UNAUTHENTICATED
+
+    def __init__(self, message: str, caller: str = "") -> None:
+        super().__init__(message)
+        self.caller = caller
+
+
 class Forbidden(RequestError):
-    """The gateway's settings do not allow this to clients; the text says which one would."""
+    """The gateway's settings do not allow this to clients, or its role to an operator; the text says which would."""
 
     code = Code.PERMISSION_DENIED
 

@@ -186,6 +186,21 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/cutover.admin.v1.Admin/CreateToken',
+                request_serializer=protos_dot_admin__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListTokens',
+                request_serializer=protos_dot_admin__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/cutover.admin.v1.Admin/RevokeToken',
+                request_serializer=protos_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Token.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -409,6 +424,27 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateToken(self, request, context):
+        """Makes a token for bearers of its secret. The caller must be owner of every model that it is for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Tokens for models that the caller is owner of, expired and revoked ones, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Ends a token at once, for good. Its id stays taken: the audit log names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -561,6 +597,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.UpdateRelease,
                     request_deserializer=protos_dot_admin__pb2.UpdateReleaseRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=protos_dot_admin__pb2.CreateTokenRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=protos_dot_admin__pb2.ListTokensRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=protos_dot_admin__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Token.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1374,6 +1425,87 @@ class Admin:
             '/cutover.admin.v1.Admin/UpdateRelease',
             protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/CreateToken',
+            protos_dot_admin__pb2.CreateTokenRequest.SerializeToString,
+            protos_dot_admin__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListTokens',
+            protos_dot_admin__pb2.ListTokensRequest.SerializeToString,
+            protos_dot_admin__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/RevokeToken',
+            protos_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
+            protos_dot_admin__pb2.Token.FromString,
             options,
             channel_credentials,
             insecure,

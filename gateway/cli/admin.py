@@ -17,6 +17,7 @@ from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.message import Message
 
+from gateway.cli.credentials import NOTHING, Shown
 from gateway.cli.failure import Exit, Failure
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminStub
@@ -38,18 +39,25 @@ _LOST = re.compile(
     r"Socket closed|Connection (reset|dropped)|recvmsg|sendmsg|GOAWAY|Endpoint clos|Broken pipe|[Kk]eepalive"
     r"|Stream removed|Cancelling all calls|shutting down"
 )
+_NOBODY = "is `cutover serve` running there, and not with TLS? (--admin, --admin-ca)"
+_NOBODY_BY_TLS = "is `cutover serve` running there with TLS, and do the certificates fit? (--admin, --admin-ca...)"
 
 
 class Admin:
     """One connection to the admin API of a gateway. A context manager."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, shown: Shown = NOTHING) -> None:
+        """`shown`: whom the gateway is to believe, and to be believed by."""
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._unmet = _NOBODY if shown.channel is None else _NOBODY_BY_TLS
+        if shown.channel is None:
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(address, shown.channel, options=_OPTIONS)
         self._stub: Any = AdminStub(self._channel)
         self._operations: Any = OperationsStub(self._channel)
-        self._metadata = ((ACTOR, actor()),)
+        self._metadata = ((ACTOR, actor()), *shown.metadata)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +149,8 @@ class Admin:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
             request = pb.ListAuditEventsRequest(parent=_parent(model), page_size=size, page_token=token)
             page = self._call(self._stub.ListAuditEvents, request)
+            if limit is None and page.hidden:
+                raise _partial()
             found += page.events
             token = page.next_page_token
             if not token:
@@ -154,6 +164,46 @@ class Admin:
                 yield piece.lines
         except grpc.RpcError as error:
             raise self.failure(error) from error
+
+    def history(self, after: int = 0) -> Iterator[pb.AuditEvent]:
+        """All audit events later than a sequence, oldest first, a page at a time."""
+        newest = self.events(None, 1)
+        last = newest[0].sequence if newest else 0
+        for start in range(after + 1, last + 1, PAGE):
+            stop = min(start + PAGE, last + 1)
+            found: list[pb.AuditEvent] = []
+            token = ""
+            while len(found) < stop - start:
+                request = pb.ListAuditEventsRequest(page_size=PAGE, page_token=token, before_sequence=stop)
+                page = self._call(self._stub.ListAuditEvents, request)
+                if page.hidden:
+                    raise _partial()
+                found += [event for event in page.events if start <= event.sequence < stop]
+                token = page.next_page_token
+                if not token or page.events[-1].sequence <= start:
+                    break
+            yield from reversed(found)
+
+    def create_token(self, request: pb.CreateTokenRequest) -> pb.CreateTokenResponse:
+        """Makes a token; the answer has its secret."""
+        made: pb.CreateTokenResponse = self._call(self._stub.CreateToken, request)
+        return made
+
+    def tokens(self) -> list[pb.Token]:
+        """All tokens that the caller may give, by name."""
+        found: list[pb.Token] = []
+        token = ""
+        while True:
+            page = self._call(self._stub.ListTokens, pb.ListTokensRequest(page_size=PAGE, page_token=token))
+            found += page.tokens
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def revoke_token(self, request: pb.RevokeTokenRequest) -> pb.Token:
+        """Ends a token."""
+        revoked: pb.Token = self._call(self._stub.RevokeToken, request)
+        return revoked
 
     def change(self, method: str, request: Message) -> pb.Release:
         """Asks for a change, such as `change("Flip", pb.FlipRequest(...))`, and returns the release after it."""
@@ -196,13 +246,16 @@ class Admin:
         code, details = error.code(), " ".join((error.details() or "").split())
         again = f"; whether the change was made is not known: repeat it with --request-id {request_id}"
         unsure = again if request_id else ""
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return Failure(Exit.REFUSED, f"{details} (--token-file, CUTOVER_TOKEN)")
         cause = details.rsplit(": ", 1)[-1].rstrip("]")
+        cause = "handshake failed" if cause == "OK" else cause  # which is all that gRPC says then
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             said = f"no answer from {self._address} within {self._timeout_s:g} s (--timeout){unsure}"
         elif code is grpc.StatusCode.UNIMPLEMENTED:
             said = f"{self._address} does not offer this admin call: is it the admin port? (--admin)"
         elif code is grpc.StatusCode.UNAVAILABLE and _NEVER_SENT.search(details):
-            said = f"cannot reach the gateway at {self._address} ({cause}): is `cutover serve` running there? (--admin)"
+            said = f"cannot reach the gateway at {self._address} ({cause}): {self._unmet}"
         elif code is grpc.StatusCode.UNAVAILABLE and _LOST.search(details):
             said = f"lost the gateway at {self._address} ({cause}){unsure}"
         else:
@@ -237,6 +290,10 @@ def actor() -> str:
         user = str(os.getuid())
     text = f"{user}@{socket.gethostname()}"
     return "".join(char if "!" <= char <= "~" else "?" for char in text)
+
+
+def _partial() -> Failure:
+    return Failure(Exit.REFUSED, "the whole audit log is for viewers of all models, and you may see some of them only")
 
 
 def release_name(model: str) -> str:

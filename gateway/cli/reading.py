@@ -1,4 +1,4 @@
-"""Commands that look: models, status, statistics, audit, assign."""
+"""Commands that look: models, status, statistics, assign."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +17,6 @@ app = typer.Typer()
 Units = Annotated[
     list[str], typer.Option("--unit", metavar="UNIT", help="User id, tenant...; may be repeated.", show_default=False)
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events, the newest.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Recompute the hash chain of the whole log instead.")]
 Watching = Annotated[bool, typer.Option("--watch", "-w", help="Stay and show every change.")]
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often to read statistics.")
@@ -67,21 +65,6 @@ def stats(gateway: Gateway, model: OptionalModel = None) -> None:
     with gateway.connect() as admin:
         found = admin.statistics(model)
     gateway.show(to_plain(found), lambda: tables.show(tables.statistics(found)))
-
-
-@command(app, "audit", "cutover audit", "cutover audit digits --limit 5", "cutover audit --verify")
-@asks
-def audit(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, verify: Verify = False) -> None:
-    """Shows who changed what, when and why, newest first."""
-    from gateway.cli import tables
-    from gateway.cli.plain import to_plain
-
-    if verify:
-        _verify(gateway, model)
-        return
-    with gateway.connect() as admin:
-        events = admin.events(model, limit)
-    gateway.show({"events": [to_plain(one) for one in events]}, lambda: tables.show(tables.audit(events)))
 
 
 @command(app, "assign", "cutover assign digits --unit user-1", "cutover assign digits --unit alice --unit bob -o json")
@@ -134,20 +117,3 @@ def look(admin: "Admin", model: str | None) -> "list[Overview]":
 def plain_status(found: "list[Overview]") -> dict[str, object]:
     """The JSON document of `cutover status`."""
     return {"models": [overview.plain() for overview in found]}
-
-
-def _verify(gateway: Gateway, model: str | None) -> None:
-    from gateway.cli import words
-    from gateway.cli.chain import broken
-
-    if model is not None:
-        raise Failure(Exit.USAGE, "--verify checks the log of all models together: leave the model out")
-    with gateway.connect() as admin:
-        events = admin.events(None, limit=None)
-    wrong = broken(events)
-    if wrong:
-        raise Failure(Exit.REFUSED, wrong)
-    gateway.show(
-        {"verified": len(events)},
-        lambda: typer.echo(f"{words.counted(len(events), 'event')}, every hash follows from the last"),
-    )

@@ -9,6 +9,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli import (
+    auditing,
     backing,
     changing,
     declaring,
@@ -21,6 +22,7 @@ from gateway.cli import (
     reading,
     registering,
     serving,
+    tokens,
 )
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
@@ -45,6 +47,8 @@ for room in (
     holding,
     overriding,
     loading,
+    auditing,
+    tokens,
     gateways,
     backing,
     loadtest,

@@ -16,7 +16,7 @@ from gateway.cli import words
 from gateway.cli.assignment import Assigned
 from gateway.cli.overview import ArmRow, Overview, errors, requests, rows
 from gateway.cli.plain import timestamp
-from gateway.controlplane.audit import override_count
+from gateway.controlplane.audit import ACCESS, override_count
 from gateway.routing.snapshot import Release
 from protos import admin_pb2 as pb
 
@@ -193,10 +193,37 @@ def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
     return table
 
 
+def tokens(found: Iterable[pb.Token], now: datetime) -> RenderableType:
+    """Who may do what, and until when."""
+    table = _table("token", "roles", "holds until", "made by", "made")
+    for one in found:
+        roles = words.roles({model: pb.Role.Name(role) for model, role in one.roles.items()})
+        made = f"{timestamp(one.create_time).astimezone():%Y-%m-%d %H:%M}"
+        table.add_row(one.name.removeprefix("tokens/"), roles, _until(one, now), words.line(one.created_by), made)
+    return table
+
+
+class _Given(msgspec.Struct):
+    """What an event says of a token."""
+
+    roles: dict[str, str]
+
+
+def _until(one: pb.Token, now: datetime) -> str:
+    if one.HasField("revoke_time"):
+        return f"revoked {timestamp(one.revoke_time).astimezone():%Y-%m-%d %H:%M}"
+    if not one.HasField("expire_time"):
+        return "it is revoked"
+    ends = timestamp(one.expire_time)
+    return f"{'' if now < ends else 'expired '}{ends.astimezone():%Y-%m-%d %H:%M}"
+
+
 def _after(event: pb.AuditEvent) -> str:
     if not event.after:
         return "-"
     try:
+        if event.kind == ACCESS:
+            return words.roles(msgspec.json.decode(event.after, type=_Given).roles)
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))
     except msgspec.MsgspecError:

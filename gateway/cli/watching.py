@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.console import Group, RenderableType
@@ -28,6 +28,8 @@ from protos import admin_pb2 as pb
 if TYPE_CHECKING:
     from gateway.cli.admin import Admin, Watch
 
+READER: Final = "watch"
+"""The name of the thread that reads a watch."""
 Show = Callable[[list[Overview]], None]
 Changes = queue.SimpleQueue[pb.Release | Failure]
 
@@ -57,7 +59,7 @@ def follow(admin: "Admin", model: str | None, every_s: float, show: Show) -> Non
     """Shows the state at once, after every change and every `every_s`. Ends only by an exception, such as Failure."""
     changes: Changes = queue.SimpleQueue()
     watch = admin.watch(model)
-    reader = threading.Thread(target=_read, args=(watch, changes), daemon=True)
+    reader = threading.Thread(target=_read, args=(watch, changes), name=READER, daemon=True)
     reader.start()
     try:
         while True:

@@ -88,6 +88,12 @@ def _each(values: list[int]) -> str:
     return f"{count(sum(values))} ({count(min(values))} to {count(max(values))} each)"
 
 
+def roles(found: Mapping[str, str]) -> str:
+    """Roles by model: `owner`, `viewer, operator of digits`."""
+    said = {model: role.lower() for model, role in sorted(found.items())}
+    return line(", ".join(role if model == "*" else f"{role} of {model}" for model, role in said.items()))
+
+
 def line(text: str) -> str:
     """Text of others on one line and without control characters: it goes to a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

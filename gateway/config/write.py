@@ -50,6 +50,9 @@ def _readers(field: FieldInfo) -> list[object]:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{toml.key(key)} = {_value(one)}" for key, one in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, Path):
         return toml.text(str(value.absolute()))
     return toml.text(value) if isinstance(value, str) else json.dumps(value)

@@ -8,6 +8,8 @@ from typing import Final
 import grpc
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
 
+from gateway.controlplane import names
+from gateway.controlplane.access.door import Door
 from gateway.controlplane.api.changing import Changing
 from gateway.controlplane.api.copying import Copying
 from gateway.controlplane.api.events import Events
@@ -19,20 +21,18 @@ from gateway.controlplane.api.reading import Reading
 from gateway.controlplane.api.updating import Updating
 from gateway.controlplane.api.versions import Versions
 from gateway.controlplane.api.watching import Watching
-from gateway.controlplane.listener import require_free
 from gateway.controlplane.operations import Operations
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.statuses import Statuses
 from gateway.controlplane.store import Store
-from gateway.errors import StartupError
+from gateway.errors import RequestError
 from gateway.observe.statistics import Statistics
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminServicer, add_AdminServicer_to_server
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_CONCURRENT_CALLS = 256
-OPTION = "--admin-port"
 RPCS: Final = tuple(method.name for method in pb.DESCRIPTOR.services_by_name["Admin"].methods)
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -71,25 +71,31 @@ class AdminService(AdminServicer):
                 if hasattr(room, rpc):
                     setattr(self, rpc, getattr(room, rpc))
 
+    def target_of(self, operation: str) -> str:
+        """The resource that an operation, by its name, is about; "": there is no such operation."""
+        try:
+            return self._operations.get(names.id_of_operation(operation)).asked.target
+        except RequestError:
+            return ""
+
     async def close(self) -> None:
         """Ends the operations."""
         await self._operations.close()
 
 
-async def start_admin(service: AdminService, host: str, port: int) -> tuple[grpc.aio.Server, int]:
-    """The listening server and its port (`port` 0: a free one); stop it with `await server.stop(grace_s)`.
+async def start_admin(
+    service: AdminService, host: str, port: int | None, door: Door | None = None
+) -> tuple[grpc.aio.Server, int]:
+    """The listening server and its port (`port` 0: a free one; None: none); stop it with `await server.stop(grace_s)`.
 
-    Raises StartupError when the address cannot be listened on.
+    `door`: who may come in, and how else than by a port in clear. Raises StartupError when an address cannot be
+    listened on.
     """
-    # gRPC would only say that it failed, without the cause, and once more on a line of its own.
-    require_free(host, port, OPTION)
-    server = grpc.aio.server(interceptors=[Statuses()], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    door = door or Door()
+    interceptors = [Statuses(), door.guard] if door.guard else [Statuses()]
+    server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     add_AdminServicer_to_server(service, server)
     add_OperationsServicer_to_server(service.operating, server)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        bound_port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartupError(f"port {port} on {host} cannot be used: {error}; choose another with {OPTION}") from error
+    bound_port = door.listen(server, host, port)
     await server.start()
     return server, bound_port

@@ -10,6 +10,7 @@ from gateway.controlplane import names
 from gateway.controlplane.audit import AuditEvent
 from gateway.controlplane.etag import etag
 from gateway.controlplane.ports import Applied, VersionStatus
+from gateway.controlplane.store import Token
 from gateway.controlplane.store.members import Member
 from gateway.errors import Code
 from gateway.observe.histogram import quantile_us
@@ -26,6 +27,7 @@ _STATES = {
     "unloading": pb.Version.UNLOADED,
     "unloaded": pb.Version.UNLOADED,
 }
+_ROLES = {"viewer": pb.VIEWER, "operator": pb.OPERATOR, "owner": pb.OWNER}
 _NAMES = {code.value: code.name for code in Code}
 
 
@@ -110,6 +112,18 @@ def gateway_message(member: Member, *, silent: bool, answering: bool) -> pb.Gate
         silent=silent,
         lease_ms=member.report.lease_ms,
         answering=answering,
+    )
+
+
+def token_message(token: Token) -> pb.Token:
+    """A token without what only its holder knows."""
+    return pb.Token(
+        name=names.token_name(token.id),
+        roles={model: found for model, word in token.roles.items() if (found := _ROLES.get(word)) is not None},
+        created_by=token.created_by,
+        create_time=timestamp(token.created_ms),
+        expire_time=timestamp(token.expires_ms) if token.expires_ms else None,
+        revoke_time=timestamp(token.revoked_ms) if token.revoked_ms else None,
     )
 
 

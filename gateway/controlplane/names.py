@@ -1,6 +1,7 @@
 """Resource names of the admin API.
 
-models/{model}, models/{model}/release, models/{model}/versions/{version}, operations/{operation}, gateways/{gateway}
+models/{model}, models/{model}/release, models/{model}/versions/{version}, operations/{operation}, gateways/{gateway},
+tokens/{token}
 """
 
 import re
@@ -13,6 +14,7 @@ _RELEASE: Final = re.compile(r"models/([^/]+)/release")
 _VERSION: Final = re.compile(r"models/([^/]+)/versions/([1-9][0-9]{0,17})")
 _OPERATION: Final = re.compile(r"operations/([^/]+)")
 _GATEWAY: Final = re.compile(r"gateways/([^/]+)")
+_TOKEN: Final = re.compile(r"tokens/([^/]+)")
 
 
 def release_name(model: str) -> str:
@@ -57,6 +59,16 @@ def version_of(name: str) -> tuple[str, int]:
 def id_of_operation(name: str) -> str:
     """What comes after `operations/`. Raises InvalidRequest."""
     return _read(_OPERATION, name, "name", "operations/{operation}")[1]
+
+
+def token_name(token_id: str) -> str:
+    """The name of a token."""
+    return f"tokens/{token_id}"
+
+
+def id_of_token(name: str) -> str:
+    """The id of `tokens/{token}`. Raises InvalidRequest."""
+    return _read(_TOKEN, name, "name", "tokens/{token}")[1]
 
 
 def model_of_parent(parent: str) -> str | None:

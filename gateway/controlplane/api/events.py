@@ -23,7 +23,7 @@ class Events:
             "events" if model is None else f"events of {model}", tuple[pages.Number], lambda event: (event.sequence,)
         )
         size = pages.page_size(request.page_size)
-        (before,) = listing.last(request.page_token) or (None,)
+        (before,) = listing.last(request.page_token) or (request.before_sequence or None,)
         events = await self._store.events(model, size + 1, before)
         if not events and before is None:
             self._known.check(model)

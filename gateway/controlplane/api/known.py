@@ -1,5 +1,6 @@
 """Which models there are: to have nothing to tell about one is not the same as not to know it."""
 
+from gateway.controlplane.api.caller import may_see
 from gateway.controlplane.ports import Fleet
 from gateway.controlplane.releases import Releases
 from gateway.errors import NotFound
@@ -18,4 +19,5 @@ class Known:
             return
         known = self._releases.models() | {one.model for one in self._fleet.statuses()}
         if model not in known:
-            raise NotFound(f"there is no model {model}; models: {', '.join(sorted(known)) or 'none'}")
+            told = sorted(filter(may_see, known))
+            raise NotFound(f"there is no model {model}; models: {', '.join(told) or 'none'}")

@@ -47,6 +47,8 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         self.events: list[pb.AuditEvent] = []
         self.backup: list[bytes] = []
         self.gateways: list[pb.Gateway] = []
+        self.hidden_events = 0
+        self.tokens: list[pb.Token] = []
         self.requests: list[Any] = []
         self.watched: list[pb.WatchReleasesRequest] = []
         self.waits: list[Any] = []
@@ -130,11 +132,32 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
     def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: grpc.ServicerContext
     ) -> pb.ListAuditEventsResponse:
-        start = int(request.page_token or 0)
+        later = [event for event in self.events if 0 < request.before_sequence <= event.sequence]
+        start = int(request.page_token or len(later))
         # Never a whole page, so that clients have to follow tokens.
         stop = start + min(request.page_size, 3)
         token = str(stop) if stop < len(self.events) else ""
-        return pb.ListAuditEventsResponse(events=self.events[start:stop], next_page_token=token)
+        return pb.ListAuditEventsResponse(
+            events=self.events[start:stop], next_page_token=token, hidden=self.hidden_events
+        )
+
+    def CreateToken(self, request: pb.CreateTokenRequest, context: grpc.ServicerContext) -> pb.CreateTokenResponse:
+        self.requests.append(request)
+        self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        made = pb.Token(name=f"tokens/{request.token_id}", roles=request.roles, created_by="ada")
+        self.tokens.append(made)
+        return pb.CreateTokenResponse(token=made, secret=f"cutover_{request.token_id}_hush")
+
+    def ListTokens(self, request: pb.ListTokensRequest, context: grpc.ServicerContext) -> pb.ListTokensResponse:
+        start = int(request.page_token or 0)
+        token = str(start + 1) if start + 1 < len(self.tokens) else ""
+        return pb.ListTokensResponse(tokens=self.tokens[start : start + 1], next_page_token=token)
+
+    def RevokeToken(self, request: pb.RevokeTokenRequest, context: grpc.ServicerContext) -> pb.Token:
+        self.requests.append(request)
+        (found,) = (one for one in self.tokens if one.name == request.name)
+        found.revoke_time.GetCurrentTime()
+        return found
 
     def RegisterModel(self, request: pb.RegisterModelRequest, context: grpc.ServicerContext) -> pb.Release:
         self.requests.append(request)

@@ -91,3 +91,8 @@ def test_a_holdout_and_rules_are_in_a_description() -> None:
     holdout = Holdout(1, (Range(0, 500),), "m/holdout/1")
     policy = Policy(2, holdout=holdout, rules=(Rule("x-team", ("qa",), "stable"),))
     assert words.describe(policy) == "stable 2, holdout 1 (5 %), 1 rule"
+
+
+def test_roles_are_said_by_model() -> None:
+    assert words.roles({"digits": "OPERATOR", "*": "viewer"}) == "viewer, operator of digits"
+    assert words.roles({}) == ""

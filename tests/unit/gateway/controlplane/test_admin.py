@@ -5,8 +5,11 @@ import socket
 import grpc
 import pytest
 
+from gateway.controlplane.access.keeper import Access, Keeper
 from gateway.controlplane.admin import RPCS, AdminService, start_admin
 from gateway.controlplane.api.gateways import Gateways
+from gateway.controlplane.api.tokens import Tokens
+from gateway.controlplane.operations import Asked
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import StartupError
@@ -27,7 +30,8 @@ def has_ipv6() -> bool:
 
 def service() -> AdminService:
     store, fleet = MemoryStore(), FakeFleet()
-    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), Gateways(None))
+    tokens = Tokens(Keeper(store, Access(), lambda: 0), lambda: 0)
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), tokens, Gateways(None))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])
@@ -76,3 +80,15 @@ async def test_further_rooms_may_be_added() -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert (await AdminStub(channel).GetRelease(pb.GetReleaseRequest(name="x"))).name == "x"
     await server.stop(None)
+
+
+async def test_what_an_operation_is_about_is_known() -> None:
+    made = service()
+    started = made._operations.start(Asked("load", "models/iris/versions/1"), working, "ada")
+    assert made.target_of(f"operations/{started.key}") == "models/iris/versions/1"
+    assert [made.target_of(name) for name in ("operations/x", "iris", "")] == ["", "", ""]
+    await made.close()
+
+
+async def working() -> pb.Version:
+    return pb.Version()

@@ -16,9 +16,11 @@ from gateway.controlplane.messages import (
     release_message,
     roles,
     statistics_messages,
+    token_message,
     version_message,
 )
 from gateway.controlplane.ports import Applied
+from gateway.controlplane.store import Token
 from gateway.controlplane.store.members import Member
 from gateway.controlplane.store.members import Report as Beat
 from gateway.observe.histogram import index
@@ -209,3 +211,17 @@ def test_overrides_in_pages() -> None:
     assert ([one.unit for one in last.overrides], last.next_page_token) == (["c"], "")
     assert [one.unit for one in overrides_message(release, ("c", "x"), 2, "").overrides] == ["c"]
     assert release_message(release).policy.override_count == 3
+
+
+def test_a_token_is_told_without_its_hash() -> None:
+    message = token_message(Token("ci", "ab" * 32, {"iris": "operator", "*": "emperor"}, "ada", 1_000, 2_000, 3_000))
+    assert (message.name, dict(message.roles), message.created_by) == ("tokens/ci", {"iris": pb.OPERATOR}, "ada")
+    assert [time.ToMilliseconds() for time in (message.create_time, message.expire_time, message.revoke_time)] == [
+        1_000,
+        2_000,
+        3_000,
+    ]
+    assert "ab" * 32 not in str(message)
+    holds = token_message(Token("ci", "", {}, "ada", 1_000))
+    assert not holds.HasField("expire_time")
+    assert not holds.HasField("revoke_time")

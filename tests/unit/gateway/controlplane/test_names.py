@@ -6,10 +6,12 @@ from gateway.controlplane.names import (
     gateway_name,
     gateway_of,
     id_of_operation,
+    id_of_token,
     model_of_parent,
     model_of_release,
     operation_name,
     release_name,
+    token_name,
     version_name,
     version_of,
 )
@@ -66,3 +68,10 @@ def test_a_long_name_is_not_repeated_whole() -> None:
     with pytest.raises(InvalidRequest) as caught:
         model_of_release("x" * 100_000)
     assert len(str(caught.value)) < 300
+
+
+def test_names_of_tokens_are_made_and_read() -> None:
+    assert id_of_token(token_name("ci")) == "ci"
+    for name in ("", "ci", "tokens/", "tokens/a/b"):
+        with pytest.raises(InvalidRequest, match=r"name must be tokens/\{token\}, not '"):
+            id_of_token(name)

@@ -17,3 +17,14 @@ async def test_events_are_listed_newest_first_and_by_page(world: World) -> None:
     assert [event.model for event in (*first.events, *second.events)] == ["wine", "iris"]
     with pytest.raises(NotFound):
         await room.ListAuditEvents(pb.ListAuditEventsRequest(parent="models/digits"), world.context)
+
+
+async def test_events_of_before_a_sequence_are_listed(world: World) -> None:
+    for model in ("wine", "rose"):
+        await world.releases.register(model, 1)
+    room = Events(world.store, world.known)
+    asked = pb.ListAuditEventsRequest(page_size=1, before_sequence=3)
+    first = await room.ListAuditEvents(asked, world.context)
+    asked.page_token = first.next_page_token
+    second = await room.ListAuditEvents(asked, world.context)
+    assert [event.sequence for event in (*first.events, *second.events)] == [2, 1]
