@@ -120,8 +120,8 @@ class World:
         self.proxies = Proxies(limits, launcher, python_module("gateway.dataplane"), run_dir, Statistics())
         host = WorkerHost(StandIns(), python_module("workers"), run_dir)
         state = folder / "state"
-        served, settings = Served(state / SERVED_FILE), FleetSettings(linger_s=0.0, keep_prepared_s=0.0)
-        self.fleet = LocalFleet(self.registry, self.proxies, host, settings, served)
+        served = Served(state / SERVED_FILE)
+        self.fleet = LocalFleet(self.registry, self.proxies, host, FleetSettings(), served)
         self.store = GuardedStore(SqliteStore(state / STORE_FILE), served)
         self.releases = Releases(self.store, self.fleet, lambda: time.time_ns() // 1_000_000)
 
