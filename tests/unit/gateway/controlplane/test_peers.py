@@ -54,7 +54,7 @@ async def looking(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Looking]:
     made = Looking()
     await made.row("a")
     yield made
-    made.peers.close()
+    await made.peers.close()
 
 
 async def test_a_gateway_without_others_waits_for_nobody(looking: Looking) -> None:
