@@ -97,6 +97,12 @@ class Peers:
             self._sightings = sight(self._sightings, rows, self._clock_s())
             return self._sightings
 
+    def counts(self) -> dict[str, int]:
+        """How many gateways are live, and how many silent, as they were seen last; this one included."""
+        now_s = self._clock_s()
+        silent = sum(one.silent(now_s) for gateway, one in self._sightings.items() if gateway != self.own)
+        return {"live": len(self._sightings) - silent, "silent": silent}
+
     async def prepare(self, pools: Sequence[Pool]) -> None:
         """Returns when every other gateway that is not silent has the pools ready. Raises Refused and StoreFailed."""
         now_s = self._clock_s()
