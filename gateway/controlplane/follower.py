@@ -71,6 +71,8 @@ class Follower:
         """When the row is to be renewed."""
         self._only_ours_answer = False
         """No process of an earlier life does."""
+        self._refusing = False
+        """Its proxies answer nobody until it has a row again, and has caught up."""
         self._in_step = True
         self._preparing: set[str] = set()
         self._hints = Hints(members)
@@ -91,7 +93,7 @@ class Follower:
         they have a lease answer nobody.
         """
         if self._pledge.lease_s:
-            self._proxies.lease(self._clock_s())
+            self._refuse()
         self._in_step = False
         self._tasks.start(self._follow(), "following the other gateways")
 
@@ -159,6 +161,10 @@ class Follower:
             return
         self._told = report.applied_sequence
         others = await self._peers.look()
+        if self._refusing:
+            await self._releases.catch_up()
+            self._refusing = False
+            self._proxies.lease(sent_s + self._pledge.lease_s if self._pledge.lease_s else None)
         if self._only_ours_answer:
             await self._renew(sent_s, report.lease_ms / 1000, peers=bool(others))
         self._due_s = sent_s + self._beat_s
@@ -179,17 +185,17 @@ class Follower:
 
     async def _come_back(self) -> None:
         """The others have counted this gateway out, and changes may have been made without it."""
-        now_s = self._clock_s()
-        self._proxies.lease(now_s)
+        self._refuse()
         for member, silent in await self._peers.everybody():
             if member.id == self._peers.own and member.incarnation not in self._incarnations and not silent:
                 raise NotReady(f"another gateway is called {member.id}: give each its own name (store.gateway)")
         if self._incarnation:
             log.error("this gateway was fenced by another; it answers again once it has caught up")
         await self._enter()
-        await self._releases.catch_up()
-        lease_s = self._pledge.lease_s
-        self._proxies.lease(now_s + lease_s if lease_s else None)
+
+    def _refuse(self) -> None:
+        self._refusing = True
+        self._proxies.lease(self._clock_s())
 
     def _answer(self, question: Preparation) -> None:
         if question.id not in self._preparing:

@@ -155,6 +155,23 @@ async def test_who_was_counted_out_answers_nobody_until_it_has_caught_up(group: 
     await until(group.store, "b", changed.sequence)
 
 
+async def test_a_join_that_was_kept_though_it_failed_is_found(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    await group.start("a")
+    second = await group.start("b")
+    join = group.store.members.join
+
+    async def kept(gateway: str, incarnation: str, report: Report) -> None:
+        monkeypatch.setattr(group.store.members, "join", join)
+        await join(gateway, incarnation, report)
+        raise StoreFailed("the connection broke")
+
+    monkeypatch.setattr(group.store.members, "join", kept)
+    await group.store.members.fence("b", second.follower._incarnation)
+    await group.eventually(lambda: len(second.proxies.leases) > 1)
+    assert second.proxies.leases == [second.clock.now_s, None]
+    assert set(await group.rows()) == {"a", "b"}
+
+
 async def test_two_gateways_of_one_name_do_not_take_turns(group: Group) -> None:
     first = await group.start("a")
     await group.start("a")
