@@ -147,7 +147,8 @@ class Gateway:
         releases = Releases(store, fleet, _now_ms, peers)
         lease_s = config.store.lease if config.store.cut_off == "stop" else 0.0
         follower = Follower(members, peers, releases, fleet, proxies, lease_s) if members and peers else None
-        http_port = await self._start_http(statistics, releases, fleet, proxies, store)
+        counts = peers.counts if peers is not None else dict[str, int]
+        http_port = await self._start_http(statistics, releases, fleet, proxies, store, counts)
         models = Models(registry, releases, fleet, may_control=config.triton.model_control == "explicit")
         regions = Regions(fleet.share, allowed=config.triton.shared_memory)
         self._answer_errands(models, regions, statistics, releases, proxies)
@@ -205,7 +206,13 @@ class Gateway:
         return grpc_port
 
     async def _start_http(
-        self, statistics: Statistics, releases: Releases, fleet: LocalFleet, proxies: Proxies, store: GuardedStore
+        self,
+        statistics: Statistics,
+        releases: Releases,
+        fleet: LocalFleet,
+        proxies: Proxies,
+        store: GuardedStore,
+        gateways: Callable[[], dict[str, int]],
     ) -> int:
         server = self._config.server
         metrics = Metrics(
@@ -214,6 +221,7 @@ class Gateway:
             workers=fleet.statuses,
             proxies=lambda: ProxyFacts(proxies.listening, proxies.restarts),
             store_up=lambda: store.up,
+            gateways=gateways,
         )
         collectors = [metrics, Aliases(statistics)] if self._config.triton.metric_aliases else [metrics]
         http = await start_http(

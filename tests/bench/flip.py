@@ -1,4 +1,5 @@
-"""How long a flip takes: one gateway with four proxies, both versions warm, clients asking all the while.
+"""How long a flip takes: one gateway with four proxies, both versions warm, clients asking all the while. Then three
+gateways on one PostgreSQL, a proxy each, all on this machine, without clients.
 
 usage: python -m tests.bench.flip [--quick]
 
@@ -31,6 +32,8 @@ from protos.admin_pb2_grpc import AdminStub
 from protos.inference_pb2_grpc import GRPCInferenceServiceStub
 from tests import models
 from tests.e2e.calls import open_channel, request
+from tests.e2e.several import Trio
+from tests.postgres import PostgresFailure, Server
 from tests.serving import Gateway, ServingError, serving
 
 PROXIES: Final = 4
@@ -54,6 +57,8 @@ class Found:
     """Of each flip: until the slowest proxy had applied it."""
     commit_ms: list[float] = field(default_factory=list)
     """One write to a store beside the gateway's."""
+    several_ms: list[float] = field(default_factory=list)
+    """The RPC at one of three gateways."""
 
 
 @contextmanager
@@ -119,6 +124,7 @@ def table(found: Found) -> Iterator[str]:
         "Rollback, likewise": found.back_ms,
         f"of a flip: until all {PROXIES} proxies had applied it": found.proxy_ms,
         "one write to a store on this disk": found.commit_ms,
+        "Flip at one of three gateways on one PostgreSQL": found.several_ms,
     }
     yield f"| ms, {len(found.flip_ms)} flips | p50 | p99 | most |"
     yield "|---|---:|---:|---:|"
@@ -138,12 +144,15 @@ def aimed(found: Found) -> list[Aim]:
 
 
 def run(folder: Path, flips: int) -> Found:
-    """Starts the gateway and measures. Raises ServingError."""
+    """Starts the gateways and measures. Raises ServingError and PostgresFailure."""
     for version in (1, 2):
         models.save(folder / "models", MODEL, version, models.constant(version))
     with serving(folder / "models", folder / "state", "--proxies", str(PROXIES)) as gateway, asking(gateway):
         found = measure(gateway, flips)
     found.commit_ms = asyncio.run(commits_ms(folder / "beside", flips))
+    (folder / "several").mkdir()
+    with Server() as server, Trio(folder / "several", server, "") as trio:
+        found.several_ms = measure(trio["a"], flips // 4 + 1).flip_ms
     return found
 
 
@@ -155,7 +164,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="cutover-flip-") as name:
             found = run(Path(name), QUICK if quick else FULL)
-    except (ServingError, grpc.RpcError) as error:
+    except (ServingError, PostgresFailure, grpc.RpcError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     except KeyboardInterrupt:

@@ -432,4 +432,4 @@ async def test_the_gateways_of_a_shared_store_are_listed_and_fenced() -> None:
         assert (event.kind, event.verb, event.actor) == ("access", "fence-gateway", "ada")
         assert [one.gateway for one in (await stub.ListGateways(pb.ListGatewaysRequest())).gateways] == ["a"]
     await server.stop(None)
-    peers.close()
+    await peers.close()

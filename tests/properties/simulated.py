@@ -221,7 +221,7 @@ class SimulatedGateway:
         if self._follower is not None:
             await self._follower._tasks.close()
             self._follower._hints.end()
-            self._peers.close()
+            await self._peers.close()
 
     def answers_by(self) -> list[int]:
         """The sequences by which its proxies would answer now."""

@@ -1,13 +1,14 @@
 """A gateway keeps step: it takes over, says so, promises to stop, and comes back when it was counted out."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from gateway.controlplane import follower as module
 from gateway.controlplane import peers
-from gateway.controlplane.commands import Flip, PrepareStandby, SetCanary
+from gateway.controlplane.commands import Pause, SetCanary
 from gateway.controlplane.etag import etag
 from gateway.controlplane.store.members import Pool, Preparation, Report
 from gateway.errors import NotReady, StoreFailed
@@ -43,15 +44,16 @@ class Group:
 
 @pytest.fixture
 async def group(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Group]:
-    monkeypatch.setattr(module, "BEAT_S", 0.001)
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
     monkeypatch.setattr(peers, "POLL_S", 0.001)
+    monkeypatch.setattr(module, "BEATS_OF_A_LEASE", math.inf)
     made = Group()
     yield made
     for one in made.all:
         await one.stop()
 
 
-async def change(gateway: OneOfThem, command: PrepareStandby | Flip | SetCanary, request_id: str = "") -> Release:
+async def change(gateway: OneOfThem, command: Pause | SetCanary, request_id: str = "") -> Release:
     """A change at that gateway, which the others are given time to confirm."""
     gateway.peers._patience_s = 20.0
     current = etag(gateway.releases.get("iris"))
@@ -153,6 +155,23 @@ async def test_who_was_counted_out_answers_nobody_until_it_has_caught_up(group: 
     await until(group.store, "b", changed.sequence)
 
 
+async def test_a_join_that_was_kept_though_it_failed_is_found(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    await group.start("a")
+    second = await group.start("b")
+    join = group.store.members.join
+
+    async def kept(gateway: str, incarnation: str, report: Report) -> None:
+        monkeypatch.setattr(group.store.members, "join", join)
+        await join(gateway, incarnation, report)
+        raise StoreFailed("the connection broke")
+
+    monkeypatch.setattr(group.store.members, "join", kept)
+    await group.store.members.fence("b", second.follower._incarnation)
+    await group.eventually(lambda: len(second.proxies.leases) > 1)
+    assert second.proxies.leases == [second.clock.now_s, None]
+    assert set(await group.rows()) == {"a", "b"}
+
+
 async def test_two_gateways_of_one_name_do_not_take_turns(group: Group) -> None:
     first = await group.start("a")
     await group.start("a")
@@ -183,7 +202,7 @@ async def test_a_store_that_is_gone_is_waited_for(group: Group) -> None:
     group.store.down = True
     await group.eventually(lambda: not second.follower._in_step)
     with pytest.raises(StoreFailed):
-        await change(first, SetCanary(2, 100))
+        await change(first, Pause())
     group.store.down = False
     await group.eventually(lambda: second.follower._in_step and first.follower._in_step)
     assert (await change(first, SetCanary(2, 100))).revision == 2

@@ -22,6 +22,8 @@ def test_a_row_is_as_old_as_it_has_been_seen_unchanged() -> None:
     assert {name: one.since_s for name, one in found.items()} == {"b": 100.0, "c": 103.0}
     assert not found["b"].silent(100.0 + SILENT_S)
     assert found["b"].silent(100.1 + SILENT_S)
+    short = sight({}, [row(lease_s=1.0)], 100.0)["b"]
+    assert (short.silent(101.0), short.silent(101.01)) == (False, True)
 
 
 def test_a_renewal_and_another_incarnation_begin_anew() -> None:

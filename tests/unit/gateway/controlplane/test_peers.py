@@ -54,7 +54,7 @@ async def looking(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Looking]:
     made = Looking()
     await made.row("a")
     yield made
-    made.peers.close()
+    await made.peers.close()
 
 
 async def test_a_gateway_without_others_waits_for_nobody(looking: Looking) -> None:
@@ -68,6 +68,7 @@ async def test_everybody_is_listed_and_who_is_silent(looking: Looking) -> None:
     looking.clock.now_s += SILENT_S + 1
     await looking.row("a")
     assert [(member.id, silent) for member, silent in await looking.peers.everybody()] == [("a", False), ("b", True)]
+    assert looking.peers.counts() == {"live": 1, "silent": 1}
 
 
 async def test_others_are_asked_and_waited_for(looking: Looking) -> None:

@@ -54,7 +54,7 @@ async def overtaken(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Over
     yield store, made, fleet
     store.deaf = False
     await made.close()
-    peers.close()
+    await peers.close()
 
 
 def foreign(release: Release, revision: int, request_id: str = "") -> tuple[Release, Draft, Request | None]:

@@ -7,13 +7,14 @@ from tests.bench.flip import Found
 
 
 def found(slowest_ms: float) -> Found:
-    return Found([5.0] * 98 + [slowest_ms] * 2, [6.0], [1.0, 2.0], [0.5])
+    return Found([5.0] * 98 + [slowest_ms] * 2, [6.0], [1.0, 2.0], [0.5], [80.0])
 
 
 def test_the_table_has_what_the_caller_sees_and_what_it_is_made_of() -> None:
     rows = list(flip.table(found(40.0)))
     assert rows[0] == "| ms, 100 flips | p50 | p99 | most |"
     assert "| Flip, from the RPC to its OK | 5.00 | 40.00 | 40.00 |" in rows
+    assert "| Flip at one of three gateways on one PostgreSQL | 80.00 | 80.00 | 80.00 |" in rows
     assert "| one write to a store on this disk | 0.50 | 0.50 | 0.50 |" in rows
 
 
