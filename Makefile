@@ -1,12 +1,12 @@
 # Two commands matter: `make demo` and `make test`. Both do all the set-up on a machine with Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options of `make bench-isolation`, `bench-tensors`, `bench-transport`, `bench-overload`, `bench-growth`, `bench-control` and `compare`; PEERS: whom to compare with
+# Options of `make bench-isolation`, `bench-tensors`, `bench-transport`, `bench-overload`, `bench-growth`, `bench-control`, `bench-flip` and `compare`; PEERS: whom to compare with
 BENCH ?=
 PEERS ?=
 
 .PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-tensors bench-transport
-.PHONY: bench-overload bench-growth bench-control compare protos protos-kept lock clean
+.PHONY: bench-overload bench-growth bench-control bench-flip compare protos protos-kept lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -63,6 +63,9 @@ bench-growth: install ## CPU per request with 1,000 models and with 10,000 overr
 
 bench-control: install ## What starts, changes and looks cost with 1,000 models of five versions beside 1; workers are stand-ins
 	@$(BIN)/python -m tests.bench.control $(BENCH)
+
+bench-flip: install ## How long a flip takes with four proxies and everything warm
+	@$(BIN)/python -m tests.bench.flip $(BENCH)
 
 compare: install ## Beside Triton, MLServer, KServe and nginx, installed on first use; PEERS="triton cutover": some
 	@$(BIN)/python -m loadtests.compare $(PEERS) $(BENCH)

@@ -146,7 +146,8 @@ class Gateway:
         follower = None
         if members is not None and peers is not None:
             follower = Follower(members, peers, releases, fleet, proxies, config.store.lease_s)
-        http_port = await self._start_http(statistics, releases, fleet, proxies, store)
+        counts = peers.counts if peers is not None else dict[str, int]
+        http_port = await self._start_http(statistics, releases, fleet, proxies, store, counts)
         models = Models(registry, releases, fleet, may_control=config.triton.model_control == "explicit")
         regions = Regions(fleet.share, allowed=config.triton.shared_memory)
         self._answer_errands(models, regions, statistics, releases, proxies)
@@ -204,7 +205,13 @@ class Gateway:
         return grpc_port
 
     async def _start_http(
-        self, statistics: Statistics, releases: Releases, fleet: LocalFleet, proxies: Proxies, store: GuardedStore
+        self,
+        statistics: Statistics,
+        releases: Releases,
+        fleet: LocalFleet,
+        proxies: Proxies,
+        store: GuardedStore,
+        gateways: Callable[[], dict[str, int]],
     ) -> int:
         server = self._config.server
         metrics = Metrics(
@@ -213,6 +220,7 @@ class Gateway:
             workers=fleet.statuses,
             proxies=lambda: ProxyFacts(proxies.listening, proxies.restarts),
             store_up=lambda: store.up,
+            gateways=gateways,
         )
         collectors = [metrics, Aliases(statistics)] if self._config.triton.metric_aliases else [metrics]
         http = await start_http(

@@ -200,7 +200,18 @@ def _send(
         change.gateway.show(to_plain(after) | {"dry_run": True}, lambda: typer.echo(_would_be(before, after)))
         return
     plain = to_plain(after) | {"took_ms": round(took_ms, 3), "request_id": change.request_id}
-    change.gateway.show(plain, lambda: typer.echo("\n".join(report(before, after, took_ms))))
+    change.gateway.show(plain, lambda: typer.echo("\n".join([*report(before, after, took_ms), *_fenced(after)])))
+
+
+def _fenced(after: "pb.Release") -> list[str]:
+    """Who did not say in time that it serves the change."""
+    lines = []
+    for one in (one for one in after.applied if one.fenced):
+        gateway = f" of gateway {one.gateway}" if one.gateway else ""
+        proxy = f"proxy {one.proxy}{gateway} was replaced: it did not answer in time"
+        stopped = f"gateway {one.gateway} is cut off: it has stopped answering requests"
+        lines.append(f"  {stopped if one.proxy < 0 else proxy}")
+    return lines
 
 
 def _would_be(before: "pb.Release", after: "pb.Release") -> str:

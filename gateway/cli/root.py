@@ -47,6 +47,8 @@ for room in (
     holding,
     overriding,
     loading,
+    auditing,
+    tokens,
     gateways,
     auditing,
     tokens,

@@ -328,6 +328,8 @@ class LocalFleet:
         self._stale.add(key[0])
         await self._publish()
         await asyncio.sleep(self._settings.linger_s)
+        if self._leaving.get(key) is not asyncio.current_task():
+            return  # it is wanted again: before Python 3.12 `wait_for`, in `_publish`, may swallow a cancellation
         pool = self._pools.pop(key)
         del self._leaving[key]
         log.info("stopping workers", model=key[0], version=key[1], shadow=key[2])

@@ -7,6 +7,7 @@ same step: it finds that out when it would renew it, and answers nobody until it
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -23,6 +24,7 @@ from gateway.errors import NotReady, RequestError, StoreFailed
 
 log = structlog.get_logger()
 
+BEATS_OF_A_LEASE: Final = 4.0
 LEAVE_S: Final = 2.0
 """How long the end of a gateway may wait for the store."""
 
@@ -64,8 +66,13 @@ class Follower:
         """All that this gateway has had: a join may be carried out late."""
         self._told = 0
         """What the row says that is served."""
+        self._beat_s = min(BEAT_S, lease_s / BEATS_OF_A_LEASE) if lease_s else BEAT_S
+        self._due_s = -math.inf
+        """When the row is to be renewed."""
         self._only_ours_answer = False
         """No process of an earlier life does."""
+        self._refusing = False
+        """Its proxies answer nobody until it has a row again, and has caught up."""
         self._in_step = True
         self._preparing: set[str] = set()
         self._hints = Hints(members)
@@ -86,7 +93,7 @@ class Follower:
         they have a lease answer nobody.
         """
         if self._pledge.lease_s:
-            self._proxies.lease(self._clock_s())
+            self._refuse()
         self._in_step = False
         self._tasks.start(self._follow(), "following the other gateways")
 
@@ -99,15 +106,16 @@ class Follower:
         """Leaves, once its proxies answer nobody any more."""
         await self._tasks.close()
         self._hints.end()
-        self._peers.close()
+        await self._peers.close()
         if self._incarnation:
             with contextlib.suppress(StoreFailed, TimeoutError):
-                await asyncio.wait_for(self._members.leave(self._peers.own, self._incarnation), LEAVE_S)
+                async with asyncio.timeout(LEAVE_S):
+                    await self._members.leave(self._peers.own, self._incarnation)
 
     async def _enter(self) -> None:
         self._incarnation = uuid4().hex
         self._incarnations.add(self._incarnation)
-        self._told = 0
+        self._told, self._due_s = 0, -math.inf
         self._pledge = Pledge(self._pledge.lease_s)
         await self._members.join(self._peers.own, self._incarnation, Report())
 
@@ -119,12 +127,12 @@ class Follower:
                 self._say("in step with the store", in_step=True)
             except RequestError as error:
                 self._say("out of step with the store", in_step=False, cause=str(error))
-                await asyncio.sleep(BEAT_S)
+                await asyncio.sleep(self._beat_s)
             except Exception:  # whatever one round met must not end all following
                 log.exception("following the other gateways failed; trying again")
-                await asyncio.sleep(BEAT_S)
+                await asyncio.sleep(self._beat_s)
             if not self._owes_word:
-                await self._hints.after(heard, BEAT_S)
+                await self._hints.after(heard, max(0.0, self._due_s - self._clock_s()))
 
     def _say(self, what: str, *, in_step: bool, cause: str = "") -> None:
         """Once, when it changes."""
@@ -134,6 +142,13 @@ class Follower:
 
     async def _round(self) -> None:
         await self._releases.catch_up()
+        if self._owes_word or self._clock_s() >= self._due_s:
+            await self._beat()
+        for question in await self._members.asked(self._peers.own):
+            self._answer(question)
+
+    async def _beat(self) -> None:
+        """Renews the row and looks who else is there; or finds that it is gone."""
         sent_s = self._clock_s()
         report = Report(
             applied_sequence=self._releases.served if self._only_ours_answer else 0,
@@ -146,15 +161,18 @@ class Follower:
             return
         self._told = report.applied_sequence
         others = await self._peers.look()
+        if self._refusing:
+            await self._releases.catch_up()
+            self._refusing = False
+            self._proxies.lease(sent_s + self._pledge.lease_s if self._pledge.lease_s else None)
         if self._only_ours_answer:
             await self._renew(sent_s, report.lease_ms / 1000, peers=bool(others))
-        for question in await self._members.asked(self._peers.own):
-            self._answer(question)
+        self._due_s = sent_s + self._beat_s
 
     @property
     def _owes_word(self) -> bool:
         """The others wait to hear that something is served."""
-        return self._in_step and self._only_ours_answer and self._releases.served > self._told
+        return self._only_ours_answer and self._releases.served > self._told
 
     async def _renew(self, sent_s: float, written_s: float, *, peers: bool) -> None:
         """Lets the proxies answer for another while, counted from before the row was renewed."""
@@ -167,17 +185,17 @@ class Follower:
 
     async def _come_back(self) -> None:
         """The others have counted this gateway out, and changes may have been made without it."""
-        now_s = self._clock_s()
-        self._proxies.lease(now_s)
+        self._refuse()
         for member, silent in await self._peers.everybody():
             if member.id == self._peers.own and member.incarnation not in self._incarnations and not silent:
                 raise NotReady(f"another gateway is called {member.id}: give each its own name (store.gateway)")
         if self._incarnation:
             log.error("this gateway was fenced by another; it answers again once it has caught up")
         await self._enter()
-        await self._releases.catch_up()
-        lease_s = self._pledge.lease_s
-        self._proxies.lease(now_s + lease_s if lease_s else None)
+
+    def _refuse(self) -> None:
+        self._refusing = True
+        self._proxies.lease(self._clock_s())
 
     def _answer(self, question: Preparation) -> None:
         if question.id not in self._preparing:

@@ -36,8 +36,8 @@ class Sighting(msgspec.Struct, frozen=True):
         return self.since_s + lease_s * (1 + DRIFT) if lease_s else math.inf
 
     def silent(self, now_s: float) -> bool:
-        """It has not renewed its row for longer than it would if all was well."""
-        return now_s - self.since_s > SILENT_S
+        """It has not renewed its row for longer than it would if all was well, or than its proxies wait for that."""
+        return now_s - self.since_s > SILENT_S or now_s >= self.lapses_s
 
 
 def sight(before: Mapping[str, Sighting], rows: Iterable[Member], now_s: float) -> dict[str, Sighting]:

@@ -16,7 +16,7 @@ from gateway.controlplane.audit import ACCESS, Draft
 from gateway.controlplane.members import DRIFT, Sighting, lapsed, owing, sight
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.store.members import Member, Members, Pool, Preparation
-from gateway.controlplane.tasks import Bell
+from gateway.controlplane.tasks import Bell, Tasks
 from gateway.errors import InvalidRequest, NotFound, NotReady, Refusal, Refused, StoreFailed
 
 log = structlog.get_logger()
@@ -46,8 +46,10 @@ class Hints:
 
     async def after(self, heard: int, limit_s: float) -> None:
         """Returns when there is a hint later than the one with that number, or the time is over."""
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the hint.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._bell.until(lambda: self.heard != heard), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._bell.until(lambda: self.heard != heard)
 
 
 class Peers:
@@ -68,14 +70,16 @@ class Peers:
         self._clock_s = clock_s
         self._patience_s = patience_s
         self._hints = Hints(members)
+        self._tasks = Tasks()
         self._looking = asyncio.Lock()
         self._sightings: dict[str, Sighting] = {}
         self._confirmed = 0
         """Everybody serves this change, whoever joins later included: whoever joins reads after that."""
 
-    def close(self) -> None:
-        """Ends the hints."""
+    async def close(self) -> None:
+        """Ends the hints, and what is done in the background."""
         self._hints.end()
+        await self._tasks.close()
 
     async def look(self) -> dict[str, Sighting]:
         """Reads who is there, by id. Raises StoreFailed."""
@@ -93,6 +97,12 @@ class Peers:
             self._sightings = sight(self._sightings, rows, self._clock_s())
             return self._sightings
 
+    def counts(self) -> dict[str, int]:
+        """How many gateways are live, and how many silent, as they were seen last; this one included."""
+        now_s = self._clock_s()
+        silent = sum(one.silent(now_s) for gateway, one in self._sightings.items() if gateway != self.own)
+        return {"live": len(self._sightings) - silent, "silent": silent}
+
     async def prepare(self, pools: Sequence[Pool]) -> None:
         """Returns when every other gateway that is not silent has the pools ready. Raises Refused and StoreFailed."""
         now_s = self._clock_s()
@@ -104,8 +114,7 @@ class Peers:
         try:
             await self._until_answered(preparation.id)
         finally:
-            with contextlib.suppress(StoreFailed):
-                await self._members.withdraw(preparation.id)
+            self._tasks.start(self._withdraw(preparation.id), "withdrawing a question")
 
     async def _until_answered(self, preparation_id: str) -> None:
         while True:
@@ -114,11 +123,18 @@ class Peers:
             for gateway, answer in sorted(answers.items()):
                 if answer:
                     raise Refused(f"gateway {gateway}: {answer}", Refusal.CANNOT_BE_LOADED)
-            there, now_s = await self.look(), self._clock_s()
-            waited = [gateway for gateway, answer in answers.items() if answer is None and gateway in there]
-            if all(there[gateway].silent(now_s) for gateway in waited):
+            waited = {gateway for gateway, answer in answers.items() if answer is None}
+            if waited:
+                there, now_s = await self.look(), self._clock_s()
+                waited = {gateway for gateway in waited & there.keys() if not there[gateway].silent(now_s)}
+            if not waited:
                 return
             await self._hints.after(heard, POLL_S)
+
+    async def _withdraw(self, preparation_id: str) -> None:
+        """If it fails, the question is forgotten in time."""
+        with contextlib.suppress(StoreFailed):
+            await self._members.withdraw(preparation_id)
 
     async def confirm(self, sequence: int, since_s: float) -> tuple[Applied, ...]:
         """Returns when no other gateway answers by what was before this change: who serves it, and how long after

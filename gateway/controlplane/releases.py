@@ -25,7 +25,7 @@ from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
 from gateway.controlplane.store.members import Pool
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"
@@ -187,16 +187,24 @@ class Releases:
         last two can mean that the change was kept all the same: read it again.
         """
         check_texts(request_id, reason, actor)
-        if self._peers is not None:
-            await self.catch_up()
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            before, after = self._try(change)
+            before, after = await self._try_anew(change)
             needed = pools_needed(before.policy, after.policy, change.command)
             await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
         begun_s = time.monotonic()
         return await self._confirmed(await self._in_turn(self._decide(change)), begun_s)
+
+    async def _try_anew(self, change: _Change) -> tuple[Release, Release]:
+        """Tries, and where others write as well, on a state that this gateway does not know yet."""
+        try:
+            return self._try(change)
+        except (Stale, NotFound, Refused):
+            if self._peers is None:
+                raise
+        await self.catch_up()
+        return self._try(change)
 
     async def catch_up(self) -> None:
         """Takes over what is new in the store; serves it and what else is owed. Raises StoreFailed and NotReady."""
@@ -240,7 +248,7 @@ class Releases:
         Raises what `change` would, as far as that can be told: not that loading a version fails.
         """
         change = _Change(model, await self._completed(model, command), etag, None, "", "")
-        before, after = self._try(change)
+        before, after = await self._try_anew(change)
         for version, shadow in pools_needed(before.policy, after.policy, change.command):
             await self._fleet.check(model, version, shadow=shadow)
         return after

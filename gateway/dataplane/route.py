@@ -16,7 +16,7 @@ from gateway.dataplane.tap import Series
 from gateway.dataplane.timeout import TimedLane
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
-from gateway.routing.snapshot import HOLDOUT, STABLE, Assignment, Policy, Range, Release, Rule, arm_versions
+from gateway.routing.snapshot import HOLDOUT, STABLE, STANDBY, Assignment, Policy, Range, Release, Rule, arm_versions
 from gateway.transport.call import NO_TRAILERS, Trailers
 
 FORCE = "cutover-arm"
@@ -82,12 +82,11 @@ class Route:
         self._release = release
         self._assignment = policy.assignment or assignment
         self._first_key = next(iter(self._assignment.unit_metadata), "")
-        reasons = _reasons(policy)
         revision = ("cutover-revision", str(release.revision))
         self.arms: dict[str, Arm] = {}
         for name, version in arm_versions(policy).items():
             said = ("cutover-arm", name)
-            trailers = {reason: Trailers(said, revision, _SAID[reason]) for reason in reasons}
+            trailers = {reason: Trailers(said, revision, _SAID[reason]) for reason in _reasons(policy, name)}
             lane, series = lane_of(version), series_of(version, name)
             self.arms[name] = Arm(name, version, lane, series, trailers, policy.timeout_ms)
         self.stable = self.arms[STABLE]
@@ -99,7 +98,8 @@ class Route:
     def _compile(self, policy: Policy) -> None:
         stable, arms = self.stable, self.arms
         self._overrides = policy.overrides
-        self._pinned: dict[str, Choice] = {name: (arm, "override") for name, arm in arms.items()}
+        pinned = arms if policy.overrides else {}
+        self._pinned: dict[str, Choice] = {name: (arm, "override") for name, arm in pinned.items()}
         self._rules = _compiled(policy.rules, arms)
         self._held: Shares[Choice | None] | None = None
         if policy.holdout is not None:
@@ -195,12 +195,15 @@ class Route:
         return arm
 
 
-def _reasons(policy: Policy) -> list[str]:
-    """Those that answers under the policy can have: there are many policies, and trailers for each reason of each."""
+def _reasons(policy: Policy, arm: str) -> list[str]:
+    """Those that answers of an arm can have: there are many policies, and trailers for each reason of each arm."""
     found = ["forced", "version"]
     found += ["override"] * bool(policy.overrides) + ["rule"] * bool(policy.rules)
-    found += [HOLDOUT] * (policy.holdout is not None)
-    return [*found, "split", "per-request", "no-unit"] if policy.canaries else [*found, STABLE]
+    if arm in (HOLDOUT, STANDBY):
+        return [*found, HOLDOUT] if arm == HOLDOUT else found
+    if not policy.canaries:
+        return [*found, STABLE]
+    return [*found, "split", "per-request", *(["no-unit"] if arm == STABLE else [])]
 
 
 def _compiled(rules: Sequence[Rule], arms: Mapping[str, Arm]) -> tuple[tuple[str, dict[str, Choice]], ...]:

@@ -75,6 +75,7 @@ METRICS = (
     Described("cutover_proxy_in_flight_requests", "gauge", ("proxy",), "Requests in one proxy without an answer yet"),
     Described("cutover_release_revision", "gauge", ("model",), "Revision of the release being served"),
     Described("cutover_store_up", "gauge", (), "1: releases can be changed; 0: what was served is served on"),
+    Described("cutover_gateways", "gauge", ("state",), "Gateways on the store that is shared: live or silent"),
     Described("cutover_build_info", "gauge", ("version",), "Always 1; the label says which Cutover this is"),
 )
 
@@ -134,12 +135,15 @@ class Metrics(Collector):
         workers: Callable[[], Iterable[WorkerFacts]],
         proxies: Callable[[], ProxyFacts],
         store_up: Callable[[], bool] = lambda: True,
+        gateways: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`gateways`: how many share the store, by state; none where it is not shared."""
         self._statistics = statistics
         self._releases = releases
         self._workers = workers
         self._proxies = proxies
         self._store_up = store_up
+        self._gateways = gateways
 
     def collect(self) -> Iterable[Metric]:
         """Every family of METRICS, in that order, with the samples of this moment."""
@@ -202,6 +206,8 @@ class Metrics(Collector):
         _add(families, "cutover_proxies", (), proxies.up)
         _add(families, "cutover_proxy_restarts_total", (), proxies.restarts)
         _add(families, "cutover_store_up", (), int(self._store_up()))
+        for state, count in self._gateways().items():
+            _add(families, "cutover_gateways", (state,), count)
         for one in self._statistics.proxies:
             proxy = (str(one.index),)
             _add(families, "cutover_proxy_connections", proxy, one.connections)

@@ -13,14 +13,18 @@ from structlog.testing import capture_logs
 from gateway.controlplane import audit, overrides, pages
 from gateway.controlplane.admin import AdminService, start_admin
 from gateway.controlplane.api import watching
+from gateway.controlplane.api.gateways import Gateways
+from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
+from gateway.controlplane.store.members import Report
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import NotReady
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminStub
 from tests.unit.gateway.controlplane.fake_fleet import FakeFleet, status
+from tests.unit.gateway.controlplane.fake_group import Clock, SharedStore
 
 IRIS = "models/iris/release"
 
@@ -54,7 +58,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     await made.store.open()
     await made.releases.start()
     await made.releases.register("iris", 1)
-    service = AdminService(made.releases, made.store, made.fleet, made.statistics)
+    service = AdminService(made.releases, made.store, made.fleet, made.statistics, Gateways(None))
     server, port = await start_admin(service, "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         made.stub = AdminStub(channel)
@@ -399,3 +403,33 @@ async def test_a_request_above_the_limit_is_refused(gateway: Gateway) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway.change("Flip", reason="x" * (2 << 20))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_store_that_is_not_shared_has_no_gateways(gateway: Gateway) -> None:
+    assert not (await gateway.stub.ListGateways(pb.ListGatewaysRequest())).gateways
+    fencing = gateway.stub.FenceGateway(pb.FenceGatewayRequest(name="gateways/b", reason="dead"))
+    await fails(fencing, grpc.StatusCode.NOT_FOUND, "no other gateway shares this one's store")
+
+
+async def test_the_gateways_of_a_shared_store_are_listed_and_fenced() -> None:
+    store = SharedStore()
+    for name in ("a", "b"):
+        await store.members.join(name, "1", Report(applied_sequence=3))
+    clock = Clock()
+    peers = Peers(store.members, "a", lambda: 7, clock)
+    fleet = FakeFleet()
+    service = AdminService(Releases(store, fleet, lambda: 7, peers), store, fleet, Statistics(), Gateways(peers))
+    server, port = await start_admin(service, "127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = AdminStub(channel)
+        listed = (await stub.ListGateways(pb.ListGatewaysRequest())).gateways
+        assert [(one.gateway, one.answering, one.silent) for one in listed] == [("a", True, False), ("b", False, False)]
+        request = pb.FenceGatewayRequest(name="gateways/b", reason="its machine is off")
+        await fails(stub.FenceGateway(request), grpc.StatusCode.FAILED_PRECONDITION, "gateway b lives")
+        clock.now_s += 60
+        await stub.FenceGateway(request, metadata=(("cutover-actor", "ada"),))
+        (event,) = (await stub.ListAuditEvents(pb.ListAuditEventsRequest())).events
+        assert (event.kind, event.verb, event.actor) == ("access", "fence-gateway", "ada")
+        assert [one.gateway for one in (await stub.ListGateways(pb.ListGatewaysRequest())).gateways] == ["a"]
+    await server.stop(None)
+    await peers.close()

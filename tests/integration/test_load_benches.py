@@ -45,7 +45,15 @@ def test_growth() -> None:
 def test_control() -> None:
     out = run("tests.bench.control", "--quick")
     assert "| | 1 × 5 | 50 × 5 |" in out
-    assert "| snapshot in a proxy | ≤ 20 MB | " in out
+    assert "| snapshot in a proxy, connected | ≤ 20 MB | " in out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_flip() -> None:
+    out = run("tests.bench.flip", "--quick")
+    assert "| Flip, from the RPC to its OK | " in out
+    assert "| a flip with 4 proxies, p99 | ≤ 50 ms | " in out
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from gateway.controlplane.audit import verify
 from gateway.controlplane.commands import Command, Flip, PrepareStandby, RemoveCanary, Rollback, SetCanary
@@ -18,12 +18,13 @@ from gateway.controlplane.follower import Follower
 from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied, VersionStatus
 from gateway.controlplane.releases import Releases
+from gateway.controlplane.store import Store
+from gateway.controlplane.store.members import Members
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.controlplane.store.memorymembers import MemoryMembers
 from gateway.errors import NotReady, RequestError, StoreFailed
 from gateway.routing.snapshot import Release
 
-T = TypeVar("T")
 MODELS = ("iris", "wine")
 NAMES = ("a", "b", "c")
 LEASE_S = 3.0
@@ -41,9 +42,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now_s = max(self.now_s, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
+        inner: Any = self  # what asyncio keeps to itself has no types
+        if not inner._ready and inner._scheduled:
+            self.now_s = max(self.now_s, inner._scheduled[0].when())
+        cast(Any, super())._run_once()
 
 
 @dataclass
@@ -81,21 +83,19 @@ class Network:
         return call
 
     async def _carry(self, name: str, values: Any, named: Any) -> Any:
-        await self._delay()
-        if self.cut or self._world.store_down:
-            await asyncio.sleep(2 * TIMEOUT_S)
-            raise StoreFailed("cut off")
+        await self._pass()
         answer = await getattr(self._inner, name)(*values, **named)
-        await self._delay()
-        if self.cut or self._world.store_down:
-            await asyncio.sleep(2 * TIMEOUT_S)
-            raise StoreFailed("cut off before the answer came")
+        await self._pass()
         return answer
 
-    async def _delay(self) -> None:
+    async def _pass(self) -> None:
+        """A message arrives, or is lost."""
         chance = self._world.random
         is_late = chance.random() < 0.03 and not self._world.calm
         await asyncio.sleep(chance.uniform(0, 4.0) if is_late else chance.uniform(0.0005, 0.005))
+        if self.cut or self._world.store_down:
+            await asyncio.sleep(2 * TIMEOUT_S)
+            raise StoreFailed("cut off")
 
     def subscribe(self, heard: Callable[[], None]) -> Callable[[], None]:
         """Hints, of which some are lost."""
@@ -133,6 +133,12 @@ class Fleet:
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         await asyncio.sleep(self._world.random.uniform(0, 0.3))
+
+    async def check(self, model: str, version: int, *, shadow: bool) -> None:
+        """Whatever is asked for is there."""
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        """Everything stays."""
 
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         sequence = max((release.sequence for release in releases.values()), default=0)
@@ -181,13 +187,14 @@ class SimulatedGateway:
 
     async def start(self) -> None:
         """A life; raises what a start raises."""
-        store, members = Network(self._world, self._world.store), Network(self._world, self._world.members)
+        networks = Network(self._world, self._world.store), Network(self._world, self._world.members)
+        store, members = cast(Store, networks[0]), cast(Members, networks[1])
         fleet = Fleet(self._world, self)
         peers = Peers(members, self.name, self._world.clock_ms, self.clock_s)
         releases = Releases(store, fleet, self._world.clock_ms, peers)
         follower = Follower(members, peers, releases, fleet, fleet, self._lease_s)
         follower._clock_s = self.clock_s
-        self._networks = store, members
+        self._networks = networks
         self._follower, self._peers = follower, peers
         await releases.start()
         for model in MODELS:
@@ -214,7 +221,7 @@ class SimulatedGateway:
         if self._follower is not None:
             await self._follower._tasks.close()
             self._follower._hints.end()
-            self._peers.close()
+            await self._peers.close()
 
     def answers_by(self) -> list[int]:
         """The sequences by which its proxies would answer now."""

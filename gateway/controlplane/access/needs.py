@@ -50,6 +50,7 @@ NEEDS: Final[Mapping[str, Need]] = {
         _CHANGE: (
             "LoadVersion",
             "WarmVersion",
+            "RegisterModel",
             "SetShadow",
             "RemoveShadow",
             "SetCanary",

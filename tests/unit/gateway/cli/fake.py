@@ -46,6 +46,7 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         self.overrides: dict[str, str] = {}
         self.events: list[pb.AuditEvent] = []
         self.backup: list[bytes] = []
+        self.gateways: list[pb.Gateway] = []
         self.hidden_events = 0
         self.tokens: list[pb.Token] = []
         self.requests: list[Any] = []
@@ -163,6 +164,13 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         if self.error:
             context.abort(*self.error)
         return release(request.name.split("/")[1], 1, request.version)
+
+    def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
+        return pb.ListGatewaysResponse(gateways=self.gateways)
+
+    def FenceGateway(self, request: pb.FenceGatewayRequest, context: grpc.ServicerContext) -> pb.FenceGatewayResponse:
+        self.requests.append(request)
+        return pb.FenceGatewayResponse()
 
     def SetShadow(self, request: pb.SetShadowRequest, context: grpc.ServicerContext) -> pb.Release:
         policy = self._changed(request, context)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.cli.changing import basis_points
 from gateway.cli.failure import Exit, Failure
+from protos import admin_pb2 as pb
 from tests.unit.gateway.cli.fake import Shell
 
 
@@ -165,3 +166,18 @@ def test_a_dry_run_is_not_asked_of_a_gateway_that_would_make_the_change(cutover:
     said = cutover("flip", "digits", "--dry-run")
     assert (said.code, cutover.admin.requests) == (1, [])
     assert "too old for --dry-run" in said.err
+
+
+def test_who_did_not_serve_a_change_in_time_is_named(cutover: Shell) -> None:
+    applied = [
+        pb.Applied(proxy=0, took_ms=1.0),
+        pb.Applied(proxy=1, took_ms=2000.0, fenced=True),
+        pb.Applied(gateway="b", proxy=0, took_ms=2000.0, fenced=True),
+        pb.Applied(gateway="c", proxy=-1, took_ms=3000.0, fenced=True),
+    ]
+    cutover.admin.releases["digits"].applied.extend(applied)
+    assert cutover("pause", "digits").out.splitlines()[1:] == [
+        "  proxy 1 was replaced: it did not answer in time",
+        "  proxy 0 of gateway b was replaced: it did not answer in time",
+        "  gateway c is cut off: it has stopped answering requests",
+    ]

@@ -32,7 +32,7 @@ def test_all_commands_are_there() -> None:
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
         *("versions", "revisions", "watch", "load", "warm", "apply", "get release"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
-        *("backup", "restore", "register"),
+        *("backup", "restore", "register", "gateways list", "gateways fence"),
     }
 
 

@@ -31,8 +31,7 @@ def has_ipv6() -> bool:
 def service() -> AdminService:
     store, fleet = MemoryStore(), FakeFleet()
     tokens = Tokens(Keeper(store, Access(), lambda: 0), lambda: 0)
-    releases = Releases(store, fleet, lambda: 0)
-    return AdminService(releases, store, fleet, Statistics(), Gateways(None), tokens)
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), tokens, Gateways(None))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])

@@ -166,6 +166,7 @@ async def test_nothing_is_taken_from_or_given_to_an_older_store(inner: Shaky, se
     asked: list[Callable[[], Awaitable[object]]] = [
         store.releases,
         lambda: store.since(0),
+        store.tokens,
         lambda: commit(store, iris, SetCanary(2, 400)),
         lambda: store.enrol([change(unborn("wine"), Register(1))]),
         lambda: store.note(change(unborn("x"), Register(1))[1]),

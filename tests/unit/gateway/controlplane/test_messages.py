@@ -1,5 +1,7 @@
 """Our values as messages."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from gateway.cli.words import to_policy
@@ -7,6 +9,7 @@ from gateway.controlplane.audit import Draft, link
 from gateway.controlplane.etag import etag
 from gateway.controlplane.messages import (
     event_message,
+    gateway_message,
     other_state_message,
     overrides_message,
     proxy_messages,
@@ -18,6 +21,8 @@ from gateway.controlplane.messages import (
 )
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.store import Token
+from gateway.controlplane.store.members import Member
+from gateway.controlplane.store.members import Report as Beat
 from gateway.observe.histogram import index
 from gateway.observe.statistics import SeriesTotals, ShadowTotals, Statistics
 from gateway.routing.outcome import Report, SeriesReport
@@ -136,6 +141,19 @@ def test_an_audit_event() -> None:
         "kind",
     )
     assert [getattr(message, field) for field in fields] == [getattr(event, field) for field in fields]
+
+
+def test_a_gateway() -> None:
+    member = Member("b:8001", "i-1", datetime(2026, 1, 1, tzinfo=UTC), 0.25, Beat(applied_sequence=7, lease_ms=3_000))
+    assert gateway_message(member, silent=False, answering=True) == pb.Gateway(
+        name="gateways/b:8001",
+        gateway="b:8001",
+        incarnation="i-1",
+        applied_sequence=7,
+        heard_ms=250.0,
+        lease_ms=3_000,
+        answering=True,
+    )
 
 
 def test_statistics_of_arms_and_shadows() -> None:

@@ -3,6 +3,8 @@
 import pytest
 
 from gateway.controlplane.names import (
+    gateway_name,
+    gateway_of,
     id_of_operation,
     id_of_token,
     model_of_parent,
@@ -47,6 +49,13 @@ def test_other_version_names_are_invalid(name: str) -> None:
 def test_other_operation_names_are_invalid() -> None:
     with pytest.raises(InvalidRequest, match=r"name must be operations/\{operation\}, not '7f'"):
         id_of_operation("7f")
+
+
+def test_gateways_have_names() -> None:
+    assert gateway_of(gateway_name("host:8001")) == "host:8001"
+    for name in ("b", "gateways/", "gateways/a/b", "gateway/a"):
+        with pytest.raises(InvalidRequest, match=r"name must be gateways/\{gateway\}, not '"):
+            gateway_of(name)
 
 
 @pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models"])

@@ -37,6 +37,7 @@ def collector(statistics: Statistics) -> Metrics:
         releases=lambda: [Release("digits", 7, Policy(stable=1))],
         workers=workers,
         proxies=lambda: ProxyFacts(up=2, restarts=1),
+        gateways=lambda: {"live": 2, "silent": 1},
     )
 
 
@@ -176,3 +177,10 @@ def test_bucket_counts_are_exact(durations_us: list[int]) -> None:
     for bound in BOUNDS_US:
         found = value("cutover_request_seconds_bucket", model="m", version="1", arm="stable", le=str(bound / 1e6))
         assert found == sum(duration < bound for duration in durations_us)
+
+
+def test_gateways_on_the_store_are_counted_where_it_is_shared() -> None:
+    assert scrape(Statistics())("cutover_gateways", state="silent") == 1
+    alone = Metrics(Statistics(), releases=list, workers=list, proxies=lambda: ProxyFacts(1, 0))
+    (family,) = [family for family in alone.collect() if family.name == "cutover_gateways"]
+    assert family.samples == []
