@@ -6,7 +6,7 @@ BENCH ?=
 PEERS ?=
 
 .PHONY: help install demo test test-slow fuzzer explore lint bench bench-isolation bench-tensors bench-transport
-.PHONY: bench-overload bench-growth bench-control bench-flip compare protos lock clean
+.PHONY: bench-overload bench-growth bench-control bench-flip compare protos protos-kept lock clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -72,6 +72,9 @@ compare: install ## Beside Triton, MLServer, KServe and nginx, installed on firs
 
 protos: install ## Regenerates the protobuf modules
 	$(BIN)/python -m protos.generate
+
+protos-kept: install ## Takes today's protos over as what clients may rely on; refuses what would break one
+	$(BIN)/python -m tests.house.descriptors
 
 UV_COMPILE := uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --generate-hashes
 

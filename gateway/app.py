@@ -19,8 +19,12 @@ import structlog
 
 from gateway import __version__, logs
 from gateway.config import Config
-from gateway.config.schema import is_loopback
+from gateway.controlplane.access.door import Door, certificates
+from gateway.controlplane.access.guard import Guard
+from gateway.controlplane.access.keeper import Keeper
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.api.gateways import Gateways
+from gateway.controlplane.api.tokens import Tokens
 from gateway.controlplane.clientsocket import ClientSocket
 from gateway.controlplane.errands import Errands
 from gateway.controlplane.fleet import LocalFleet
@@ -28,13 +32,14 @@ from gateway.controlplane.follower import Follower
 from gateway.controlplane.guarded import GuardedStore
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.lifetime import Lifetime
-from gateway.controlplane.listener import require_free, reserved_port
+from gateway.controlplane.listener import is_loopback, require_free, reserved_port
 from gateway.controlplane.peers import Peers
 from gateway.controlplane.processes import Launcher, python_module
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import NewModels, Registry
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.served import SERVED_FILE, Served
+from gateway.controlplane.store import Store
 from gateway.controlplane.store.choice import choose
 from gateway.controlplane.tasks import Tasks
 from gateway.controlplane.triton.logsettings import LogSettings
@@ -59,6 +64,7 @@ TAKE_OVER_WAIT_S: Final = 120.0
 ADMIN_GRACE_S: Final = 2.0
 SAME_SIGNAL_S: Final = 0.5
 """Signals so close behind the first are the same word: `timeout` and supervisors tell the process, then its group."""
+TOKENS_FILE: Final = "tokens.json"
 
 
 def run(config: Config) -> int:
@@ -117,6 +123,7 @@ class Gateway:
         registry = Registry(server.models, config.fleet_settings())
         lifetime = self._parts.enter_context(Lifetime(server.state))
         _check_certificates(config)
+        certificates(config.admin_files())
         _check_trace_file(config)
         grpc_port = self._reserve_ports(lifetime)
         chosen, members = choose(server.state, config.store.url, config.store.password_file)
@@ -138,10 +145,8 @@ class Gateway:
         fleet.also_wrong = store.problems
         peers = Peers(members, config.store.gateway or _name(grpc_port), _now_ms) if members is not None else None
         releases = Releases(store, fleet, _now_ms, peers)
-        follower = None
-        if members is not None and peers is not None:
-            lease_s = config.store.lease if config.store.cut_off == "stop" else 0.0
-            follower = Follower(members, peers, releases, fleet, proxies, lease_s)
+        lease_s = config.store.lease if config.store.cut_off == "stop" else 0.0
+        follower = Follower(members, peers, releases, fleet, proxies, lease_s) if members and peers else None
         counts = peers.counts if peers is not None else dict[str, int]
         http_port = await self._start_http(statistics, releases, fleet, proxies, store, counts)
         models = Models(registry, releases, fleet, may_control=config.triton.model_control == "explicit")
@@ -155,7 +160,9 @@ class Gateway:
         if new_models is not None:
             await registry.announce(new_models)
         await self._open(lifetime, fleet, proxies, follower, store)
-        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics, peers), releases)
+        keeper = await self._keep_rights(store)
+        rooms = Gateways(peers), Tokens(keeper, _now_ms)
+        admin_port = await self._start_admin(AdminService(releases, store, fleet, statistics, *rooms), releases, keeper)
         self._watch(registry, fleet, new_models)
         await fleet.until_settled()
         self._say_ready(fleet, releases)
@@ -179,7 +186,7 @@ class Gateway:
         server = self._config.server
         for host, port, option in (
             (server.http_host, server.http_port, "--http-port"),
-            (server.admin_host, server.admin_port, "--admin-port"),
+            *([(server.admin_host, server.admin_port, "--admin-port")] if self._config.admin.tcp else []),
         ):
             require_free(host, port, option)
         ours = server.grpc_port in lifetime.orphan_ports
@@ -193,7 +200,7 @@ class Gateway:
             self._client_socket = self._parts.enter_context(ClientSocket(path, mode, shared_with_orphans=shared))
         encrypted = self._config.tls.certificate is not None
         clients = "127.0.0.1" if encrypted else server.host
-        for what, host in (("clients", clients), ("operators", server.admin_host), ("HTTP", server.http_host)):
+        for what, host in (("clients", clients), ("HTTP", server.http_host)):
             if not is_loopback(host):
                 log.warning("reachable from other machines without TLS", what=what, host=host)
         return grpc_port
@@ -224,15 +231,33 @@ class Gateway:
         log.info("http listening", host=server.http_host, port=http.port)
         return http.port
 
-    async def _start_admin(self, service: AdminService, releases: Releases) -> int:
-        server = self._config.server
-        admin, port = await start_admin(service, server.admin_host, server.admin_port)
+    async def _keep_rights(self, store: Store) -> Keeper:
+        keeper = Keeper(store, self._config.access(), _now_ms, self._config.server.state / TOKENS_FILE)
+        await keeper.start()
+        self._parts.push_async_callback(keeper.close)
+        return keeper
+
+    async def _start_admin(self, service: AdminService, releases: Releases, keeper: Keeper) -> int:
+        server, settings = self._config.server, self._config.admin
+        known = certificates(self._config.admin_files())
+        door = Door(Guard(keeper, service.target_of), known, settings.socket, int(settings.socket_mode, 8))
+        self._parts.callback(door.close)
+        admin, port = await start_admin(service, server.admin_host, server.admin_port if settings.tcp else None, door)
 
         async def stop() -> None:
-            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close())  # closed releases end the watches
+            # Closed releases end the watches, a closed service ends what callers wait for.
+            await asyncio.gather(admin.stop(ADMIN_GRACE_S), releases.close(), service.close())
 
         self._parts.push_async_callback(stop)
-        log.info("admin listening", host=server.admin_host, port=port)
+        if known is not None:
+            self._tasks.start(known.watch(self._config.tls.reload_every), "certificates of the admin API")
+        log.info(
+            "admin listening",
+            host=server.admin_host if settings.tcp else "",
+            port=port,
+            tls=known is not None,
+            socket=str(settings.socket or ""),
+        )
         return port
 
     def _answer_errands(
@@ -320,6 +345,7 @@ class Gateway:
 
 
 def _now_ms() -> int:
+    """Since the epoch."""
     return time.time_ns() // 1_000_000
 
 

@@ -3,13 +3,15 @@
 CutoverError
 +-- RequestError          something is wrong with one call; becomes its gRPC status
 |   +-- InvalidRequest    INVALID_ARGUMENT     malformed message, tensor, parameter; etag absent
+|   +-- OutOfRange        OUT_OF_RANGE         past the end of what there is
 |   +-- NotFound          NOT_FOUND            no such model or version
 |   +-- NotReady          UNAVAILABLE          loading, failed to load, worker lost; retry may help
 |   +-- QueueFull         RESOURCE_EXHAUSTED   bounded queue full; carries the pushback
 |   +-- TooMany           RESOURCE_EXHAUSTED   more than one answer, or a table, may hold
 |   +-- Late              DEADLINE_EXCEEDED    the caller's deadline passed
 |   +-- InferenceFailed   INTERNAL             the model raised
-|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings do not allow it
+|   +-- Unauthenticated   UNAUTHENTICATED      who calls the admin API is not known
+|   +-- Forbidden         PERMISSION_DENIED    the gateway's settings, or the caller's role, do not allow it
 |   +-- AlreadyExists     ALREADY_EXISTS       the name is taken
 |   +-- Refused           FAILED_PRECONDITION  the release refuses the command; nothing changed
 |   +-- Stale             ABORTED              the etag names another state; read again
@@ -63,6 +65,7 @@ class Refusal(StrEnum):
     NO_SUCH_REVISION = "NO_SUCH_REVISION"
     NOTHING_TO_ROLL_BACK = "NOTHING_TO_ROLL_BACK"
     SHARES_TOO_HIGH = "SHARES_TOO_HIGH"
+    UNITS_STAY = "UNITS_STAY"
     TOO_MANY_OVERRIDES = "TOO_MANY_OVERRIDES"
     CANNOT_BE_LOADED = "CANNOT_BE_LOADED"
     GATEWAY_LIVES = "GATEWAY_LIVES"
@@ -78,6 +81,10 @@ class RequestError(CutoverError):
     code: ClassVar[Code] = Code.UNKNOWN
     retryable: ClassVar[bool] = False
     """The same call may succeed a little later."""
+    field: str = ""
+    """The field of the request that is wrong; "": none in particular."""
+    subject: str = ""
+    """What is not in the state that the call needs, as a resource name; "": nothing in particular."""
     reason: str = "REQUEST_ERROR"
     """The name of the class as machines read it, e.g. QUEUE_FULL (google.rpc.ErrorInfo); of a Refused, why."""
     pushback_ms: int | None = None
@@ -91,6 +98,17 @@ class InvalidRequest(RequestError):
     """The call itself is malformed: message, tensor, parameter, or a change without an etag."""
 
     code = Code.INVALID_ARGUMENT
+
+    def __init__(self, message: str, field: str = "") -> None:
+        """`field`: of the request, if it is one that is wrong (google.rpc.BadRequest)."""
+        super().__init__(message)
+        self.field = field
+
+
+class OutOfRange(RequestError):
+    """It names something past the end of what there is: a change that the store has not made."""
+
+    code = Code.OUT_OF_RANGE
 
 
 class NotFound(RequestError):
@@ -135,8 +153,18 @@ class InferenceFailed(RequestError):
     code = Code.INTERNAL
 
 
+class Unauthenticated(RequestError):
+    """Who calls the admin API is not known. `caller`: who it would be if the token still held; "": nobody."""
+
+    code = Code.UNAUTHENTICATED
+
+    def __init__(self, message: str, caller: str = "") -> None:
+        super().__init__(message)
+        self.caller = caller
+
+
 class Forbidden(RequestError):
-    """The gateway's settings do not allow this to clients; the text says which one would."""
+    """The gateway's settings do not allow this to clients, or its role to an operator; the text says which would."""
 
     code = Code.PERMISSION_DENIED
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from protos import admin_pb2 as protos_dot_admin__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
@@ -26,7 +27,8 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes the releases of a gateway.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -44,10 +46,20 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.ListReleasesRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.ListReleasesResponse.FromString,
                 _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListRevisions',
+                request_serializer=protos_dot_admin__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
         self.WatchReleases = channel.unary_stream(
                 '/cutover.admin.v1.Admin/WatchReleases',
                 request_serializer=protos_dot_admin__pb2.WatchReleasesRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.GetVersion = channel.unary_unary(
+                '/cutover.admin.v1.Admin/GetVersion',
+                request_serializer=protos_dot_admin__pb2.GetVersionRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Version.FromString,
                 _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/cutover.admin.v1.Admin/ListVersions',
@@ -73,6 +85,21 @@ class AdminStub:
                 '/cutover.admin.v1.Admin/ListOverrides',
                 request_serializer=protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.ListOverridesResponse.FromString,
+                _registered_method=True)
+        self.LoadVersion = channel.unary_unary(
+                '/cutover.admin.v1.Admin/LoadVersion',
+                request_serializer=protos_dot_admin__pb2.LoadVersionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.WarmVersion = channel.unary_unary(
+                '/cutover.admin.v1.Admin/WarmVersion',
+                request_serializer=protos_dot_admin__pb2.WarmVersionRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RegisterModel = channel.unary_unary(
+                '/cutover.admin.v1.Admin/RegisterModel',
+                request_serializer=protos_dot_admin__pb2.RegisterModelRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
                 _registered_method=True)
         self.SetShadow = channel.unary_unary(
                 '/cutover.admin.v1.Admin/SetShadow',
@@ -154,44 +181,85 @@ class AdminStub:
                 request_serializer=protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
                 response_deserializer=protos_dot_admin__pb2.FenceGatewayResponse.FromString,
                 _registered_method=True)
+        self.UpdateRelease = channel.unary_unary(
+                '/cutover.admin.v1.Admin/UpdateRelease',
+                request_serializer=protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Release.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/cutover.admin.v1.Admin/CreateToken',
+                request_serializer=protos_dot_admin__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/cutover.admin.v1.Admin/ListTokens',
+                request_serializer=protos_dot_admin__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/cutover.admin.v1.Admin/RevokeToken',
+                request_serializer=protos_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_admin__pb2.Token.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes the releases of a gateway.
+    """
 
     def GetRelease(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One release with its etag.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReleases(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All releases, by model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevisions(self, request, context):
+        """The revisions of a release that the store has kept, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchReleases(self, request, context):
-        """The current state of one or all releases, then every change as it happens.
+        """The current state of one or all releases, then every change as it happens, ordered by `sequence`. A watcher that is
+        slower than the changes of a release sees the latest. Whoever comes back gives the sequence seen last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVersion(self, request, context):
+        """One version of a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All versions found or released, by model and version, and what else lies in the models directory.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListStatistics(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What versions did under every arm and as shadows, and what proxies do.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The audit log, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -210,6 +278,30 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadVersion(self, request, context):
+        """Loads and warms a version, whether a release names it or not: it shows whether it can be. The workers stay for a
+        minute, then for as long as a release names the version. Its response is the Version, its metadata
+        OperationMetadata.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WarmVersion(self, request, context):
+        """The same, and the workers stay for as long as asked for: a rollback or a flip to it then is instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterModel(self, request, context):
+        """Gives a model its first release, with this version stable: where the gateway does not do so by itself. Loads and
+        warms the version first. There is no etag yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetShadow(self, request, context):
         """Adds a shadow or changes its sample rate. Loads and warms the version first.
         """
@@ -218,7 +310,8 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveShadow(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends the copies to a version.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -231,7 +324,8 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveCanary(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives all units of a canary back to stable.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -286,7 +380,8 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRelease(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a pause.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -300,7 +395,8 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveHoldout(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets the units of the holdout go where all others go.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -320,6 +416,35 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateRelease(self, request, context):
+        """Sets several parts of a policy in one change, each by the rules of its own call. Loads and warms first whatever gains
+        requests. Another stable version is switched to with the promise of Flip.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Makes a token for bearers of its secret. The caller must be owner of every model that it is for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Tokens for models that the caller is owner of, expired and revoked ones, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Ends a token at once, for good. Its id stays taken: the audit log names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -333,10 +458,20 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_admin__pb2.ListReleasesRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.ListReleasesResponse.SerializeToString,
             ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=protos_dot_admin__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListRevisionsResponse.SerializeToString,
+            ),
             'WatchReleases': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchReleases,
                     request_deserializer=protos_dot_admin__pb2.WatchReleasesRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'GetVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVersion,
+                    request_deserializer=protos_dot_admin__pb2.GetVersionRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Version.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -362,6 +497,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ListOverrides,
                     request_deserializer=protos_dot_admin__pb2.ListOverridesRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.ListOverridesResponse.SerializeToString,
+            ),
+            'LoadVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadVersion,
+                    request_deserializer=protos_dot_admin__pb2.LoadVersionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'WarmVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.WarmVersion,
+                    request_deserializer=protos_dot_admin__pb2.WarmVersionRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'RegisterModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterModel,
+                    request_deserializer=protos_dot_admin__pb2.RegisterModelRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
             ),
             'SetShadow': grpc.unary_unary_rpc_method_handler(
                     servicer.SetShadow,
@@ -443,6 +593,26 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_admin__pb2.FenceGatewayRequest.FromString,
                     response_serializer=protos_dot_admin__pb2.FenceGatewayResponse.SerializeToString,
             ),
+            'UpdateRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRelease,
+                    request_deserializer=protos_dot_admin__pb2.UpdateReleaseRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Release.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=protos_dot_admin__pb2.CreateTokenRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=protos_dot_admin__pb2.ListTokensRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=protos_dot_admin__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=protos_dot_admin__pb2.Token.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'cutover.admin.v1.Admin', rpc_method_handlers)
@@ -452,7 +622,8 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes the releases of a gateway.
+    """
 
     @staticmethod
     def GetRelease(request,
@@ -509,6 +680,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListRevisions',
+            protos_dot_admin__pb2.ListRevisionsRequest.SerializeToString,
+            protos_dot_admin__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchReleases(request,
             target,
             options=(),
@@ -525,6 +723,33 @@ class Admin:
             '/cutover.admin.v1.Admin/WatchReleases',
             protos_dot_admin__pb2.WatchReleasesRequest.SerializeToString,
             protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/GetVersion',
+            protos_dot_admin__pb2.GetVersionRequest.SerializeToString,
+            protos_dot_admin__pb2.Version.FromString,
             options,
             channel_credentials,
             insecure,
@@ -660,6 +885,87 @@ class Admin:
             '/cutover.admin.v1.Admin/ListOverrides',
             protos_dot_admin__pb2.ListOverridesRequest.SerializeToString,
             protos_dot_admin__pb2.ListOverridesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/LoadVersion',
+            protos_dot_admin__pb2.LoadVersionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WarmVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/WarmVersion',
+            protos_dot_admin__pb2.WarmVersionRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/RegisterModel',
+            protos_dot_admin__pb2.RegisterModelRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1092,6 +1398,114 @@ class Admin:
             '/cutover.admin.v1.Admin/FenceGateway',
             protos_dot_admin__pb2.FenceGatewayRequest.SerializeToString,
             protos_dot_admin__pb2.FenceGatewayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/UpdateRelease',
+            protos_dot_admin__pb2.UpdateReleaseRequest.SerializeToString,
+            protos_dot_admin__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/CreateToken',
+            protos_dot_admin__pb2.CreateTokenRequest.SerializeToString,
+            protos_dot_admin__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/ListTokens',
+            protos_dot_admin__pb2.ListTokensRequest.SerializeToString,
+            protos_dot_admin__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutover.admin.v1.Admin/RevokeToken',
+            protos_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
+            protos_dot_admin__pb2.Token.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,12 +14,13 @@ class Wire:
     def __init__(self, server_port: int) -> None:
         self.port = 0
         self._server_port = server_port
-        self._open = asyncio.Event()
-        self._open.set()
+        self._there = asyncio.Event()
+        self._back = asyncio.Event()
         self._refuses = False
         self._ways: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
+        self.restore()
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._connected, HOST, self.port)
@@ -29,19 +30,22 @@ class Wire:
     async def __aexit__(self, *_: object) -> None:
         if self._listener is not None:
             self._listener.close()
-        self._open.set()
+        self.restore()
         self.cut()
         if self._ways:
             await asyncio.wait(self._ways)
 
-    def silence(self) -> None:
-        """From here on nothing gets through, and nobody is told: a cable pulled out."""
-        self._open.clear()
+    def silence(self, *, answers_only: bool = False) -> None:
+        """From here on nothing gets through, or nothing from the server, and nobody is told: a cable pulled out."""
+        self._back.clear()
+        if not answers_only:
+            self._there.clear()
 
     def restore(self) -> None:
         """Passes on what waited, and lets connections in again."""
         self._refuses = False
-        self._open.set()
+        self._there.set()
+        self._back.set()
 
     def cut(self, *, refuse: bool = False) -> None:
         """Resets every connection; with `refuse`, new ones, too, until `restore`."""
@@ -58,16 +62,16 @@ class Wire:
         except OSError:
             writer.transport.abort()
             return
-        for source, sink in ((reader, there), (there_reader, writer)):
+        for source, sink, passes in ((reader, there, self._there), (there_reader, writer, self._back)):
             self._ends.add(sink)
-            way = asyncio.get_running_loop().create_task(self._pass(source, sink))
+            way = asyncio.get_running_loop().create_task(self._pass(source, sink, passes))
             self._ways.add(way)
             way.add_done_callback(self._ways.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: asyncio.Event) -> None:
         with suppress(OSError):
             while data := await source.read(CHUNK_BYTES):
-                await self._open.wait()
+                await passes.wait()
                 sink.write(data)
                 await sink.drain()
         self._ends.discard(sink)

@@ -37,6 +37,8 @@ class Signature(NamedTuple):
     items: tuple[Item, ...]
     sizes: struct.Struct
     refusal: str
+    plain: bool
+    """No strings: what stands before the tensors says all about them."""
 
 
 class Section(NamedTuple):
@@ -46,6 +48,15 @@ class Section(NamedTuple):
     datatypes: dict[str, str]
     rows: int
     end: int
+
+
+class _Same(NamedTuple):
+    """What sections say that begin with the same bytes. tensors: name, datatype, shape, offset from the start."""
+
+    tensors: tuple[tuple[str, str, tuple[int, ...], int], ...]
+    datatypes: dict[str, str]
+    rows: int
+    size: int
 
 
 class Reader:
@@ -58,6 +69,10 @@ class Reader:
         self._batched = batched
         self._expected = expected
         self._known: dict[bytes, Signature] = {}
+        self._seen: dict[bytes, _Same] = {}
+        """By all that stands before the tensors."""
+        self._head_bytes = 0
+        """How long that was, the last time."""
 
     def read(self, buffer: Bytes, start: int, stop: int) -> Section:
         """The section at buffer[start:]; it must end at or before `stop`.
@@ -65,6 +80,13 @@ class Reader:
         Raises BadFrame when counts and sizes do not fit each other, Refused when they do but the model takes no such
         input.
         """
+        view = memoryview(buffer)
+        same = self._seen.get(bytes(view[start : start + self._head_bytes]))
+        if same is not None and start + same.size <= stop:
+            tensors = {
+                name: fixed(datatype, shape, buffer, start + offset) for name, datatype, shape, offset in same.tensors
+            }
+            return Section(tensors, same.datatypes, same.rows, start + same.size)
         if start + SECTION.size > stop:
             raise BadFrame("a section shorter than its head")
         signature_size, count, rows = SECTION.unpack_from(buffer, start)
@@ -73,13 +95,30 @@ class Reader:
         end = at + signature_size
         if end > stop:
             raise BadFrame("a signature longer than its frame")
-        text = bytes(memoryview(buffer)[at:end])
+        text = bytes(view[at:end])
         signature = self._known.get(text) or self._learn(text)
         if len(signature.items) != count:
             raise BadFrame(f"{count} tensors where the signature has {len(signature.items)}")
         if signature.refusal:
             raise Refused(signature.refusal)
-        return self._tensors(signature, buffer, sizes_at, end, stop, rows)
+        section = self._tensors(signature, buffer, sizes_at, end, stop, rows)
+        if signature.plain and section.end - end:
+            self._remember(bytes(view[start:end]), section, signature, section.end - start)
+        return section
+
+    def _remember(self, head: bytes, section: Section, signature: Signature, size: int) -> None:
+        """So that another section that begins with the same bytes need not be checked again."""
+        if len(head) > MAX_KNOWN_BYTES:
+            return
+        if len(self._seen) >= MAX_KNOWN:
+            self._seen.clear()
+        places, offset = [], len(head)
+        for name, datatype, _, _ in signature.items:
+            array = section.tensors[name]
+            places.append((name, datatype, array.shape, offset))
+            offset += array.nbytes
+        self._seen[head] = _Same(tuple(places), section.datatypes, section.rows, size)
+        self._head_bytes = len(head)
 
     def _tensors(self, signature: Signature, buffer: Bytes, sizes_at: int, at: int, stop: int, rows: int) -> Section:
         if not self._batched and rows != 1:
@@ -109,7 +148,8 @@ class Reader:
 
     def _learn(self, text: bytes) -> Signature:
         items = parse(text)
-        signature = Signature(items, struct.Struct(f"<{len(items)}I"), self._refusal(items))
+        plain = all(item.datatype != "BYTES" for item in items)
+        signature = Signature(items, struct.Struct(f"<{len(items)}I"), self._refusal(items), plain)
         if len(text) <= MAX_KNOWN_BYTES:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
@@ -162,12 +202,12 @@ def _names(names: Sequence[str] | Mapping[str, str]) -> str:
 
 
 class Head(NamedTuple):
-    """What is the same in all results with the same shapes: the struct of everything numeric, and the signature."""
+    """What is the same in all results with the same shapes: their length behind HEADER, and all that stands between
+    HEADER and the tensors.
+    """
 
-    numbers: struct.Struct
-    signature: bytes
-    fixed_bytes: int
-    """Of the frame behind HEADER, without the tensors."""
+    length: int
+    rest: bytes
 
 
 class Writer:
@@ -177,55 +217,61 @@ class Writer:
         self._outputs = tuple(outputs)
         self._has_texts = any(output.datatype == "BYTES" for output in outputs)
         self._batched = batched
-        self._heads: dict[tuple[tuple[int, ...], ...], Head] = {}
+        self._heads: dict[tuple[int, tuple[tuple[int, ...], ...]], Head] = {}
+        """By rows and shapes, where those tell the sizes: not of strings."""
+        self._signatures: dict[tuple[tuple[int, ...], ...], bytes] = {}
 
     def result(self, batch: int, rows: int, arrays: Sequence[Array], micros: int) -> list[Any]:
         """The pieces of a frame, to be sent one behind the other. Arrays are not copied.
 
         Raises ModelFailed when the model's answer does not have the request's rows, or fits no frame.
         """
-        if self._batched:
-            for output, array in zip(self._outputs, arrays, strict=True):
-                if array.shape[:1] != (rows,):
-                    raise ModelFailed(f"output '{output.name}' has shape {list(array.shape)} for {rows} rows")
-        shapes = tuple([array.shape[1:] for array in arrays] if self._batched else [array.shape for array in arrays])
-        head = self._heads.get(shapes) or self._learn(shapes)
         if self._has_texts:
             payloads: list[Any] = [
                 joined(array) if output.datatype == "BYTES" else array
                 for output, array in zip(self._outputs, arrays, strict=True)
             ]
             sizes = [len(payload) if isinstance(payload, bytes) else payload.nbytes for payload in payloads]
+            head = self._head(rows, arrays, sizes)
         else:
             payloads = list(arrays)
-            sizes = [array.nbytes for array in arrays]
-        try:
-            numbers = head.numbers.pack(
-                head.fixed_bytes + sum(sizes),
-                batch,
-                RESULT,
-                0,
-                0,
-                micros,
-                len(head.signature),
-                len(sizes),
-                rows,
-                *sizes,
-            )
-        except struct.error as error:
-            raise ModelFailed(
-                f"an answer of {len(sizes)} tensors and {sum(sizes)} bytes does not fit a frame"
-            ) from error
-        return [numbers + head.signature, *payloads]
+            shapes = rows, tuple([array.shape for array in arrays])
+            known = self._heads.get(shapes)
+            head = self._learn(shapes, arrays) if known is None else known
+        return [HEADER.pack(head.length, batch, RESULT, 0, 0, micros) + head.rest, *payloads]
 
-    def _learn(self, shapes: tuple[tuple[int, ...], ...]) -> Head:
-        entries = [
-            [output.name, output.datatype, list(shape)] for output, shape in zip(self._outputs, shapes, strict=True)
-        ]
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        numbers = front(len(entries))
-        head = Head(numbers, text, numbers.size - HEADER.size + len(text))
+    def _learn(self, shapes: tuple[int, tuple[tuple[int, ...], ...]], arrays: Sequence[Array]) -> Head:
+        head = self._head(shapes[0], arrays, [array.nbytes for array in arrays])
         if len(self._heads) >= MAX_KNOWN:
             self._heads.clear()
         self._heads[shapes] = head
         return head
+
+    def _head(self, rows: int, arrays: Sequence[Array], sizes: Sequence[int]) -> Head:
+        if self._batched:
+            for output, array in zip(self._outputs, arrays, strict=True):
+                if array.shape[:1] != (rows,):
+                    raise ModelFailed(f"output '{output.name}' has shape {list(array.shape)} for {rows} rows")
+        skip = 1 if self._batched else 0
+        text = self._signature(tuple([array.shape[skip:] for array in arrays]))
+        numbers = front(len(sizes))
+        length = numbers.size - HEADER.size + len(text) + sum(sizes)
+        try:
+            packed = numbers.pack(length, 0, RESULT, 0, 0, 0, len(text), len(sizes), rows, *sizes)
+        except struct.error as error:
+            raise ModelFailed(
+                f"an answer of {len(sizes)} tensors and {sum(sizes)} bytes does not fit a frame"
+            ) from error
+        return Head(length, packed[HEADER.size :] + text)
+
+    def _signature(self, shapes: tuple[tuple[int, ...], ...]) -> bytes:
+        text = self._signatures.get(shapes)
+        if text is None:
+            entries = [
+                [output.name, output.datatype, list(shape)] for output, shape in zip(self._outputs, shapes, strict=True)
+            ]
+            text = json.dumps(entries, separators=(",", ":")).encode()
+            if len(self._signatures) >= MAX_KNOWN:
+                self._signatures.clear()
+            self._signatures[shapes] = text
+        return text

@@ -26,7 +26,7 @@ ConfigFile = Annotated[
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")]
 
 
-@command(app, "backup", "cutover backup cutover-2026-11-29.jsonl", "cutover backup nightly.jsonl --admin 10.0.0.7:8003")
+@command(app, "backup", "cutover backup cutover-2026-11-29.jsonl", "cutover backup nightly.jsonl -o json")
 @asks
 def backup(gateway: Gateway, file: To) -> None:
     """Copies releases, their history, the audit log and tokens into a file.
@@ -70,9 +70,9 @@ def _checked(file: Path) -> int:
 @command(
     app,
     "restore",
-    "cutover restore nightly.jsonl --state state --reason 'the disk died'",
+    "cutover restore nightly.jsonl --state state",
     "cutover restore nightly.jsonl --config cutover.toml",
-    "cutover restore --accept --state state --reason 'database restored by the provider'",
+    "cutover restore --accept --state state --reason 'disk died'",
 )
 def restore(
     file: From = None, accept: Accept = False, state: State = None, config: ConfigFile = None, reason: Reason = ""

@@ -8,10 +8,11 @@ from protos import admin_pb2 as pb
 
 def broken(newest_first: Iterable[pb.AuditEvent]) -> str | None:
     """What is wrong with a whole log, in one line; None: nothing."""
-    return verify(_event(message) for message in reversed(list(newest_first)))
+    return verify(to_event(message) for message in reversed(list(newest_first)))
 
 
-def _event(message: pb.AuditEvent) -> AuditEvent:
+def to_event(message: pb.AuditEvent) -> AuditEvent:
+    """An event of the admin API as it was stored."""
     return AuditEvent(
         time_ms=message.time.ToMilliseconds(),
         actor=message.actor,

@@ -180,16 +180,22 @@ def _send(
 
     with change.gateway.connect() as admin:
         before = admin.release(model)
+        if change.dry_run and not before.sequence:
+            raise Failure(Exit.REFUSED, "this gateway is too old for --dry-run: it would make the change")
         request = getattr(pb, f"{method}Request")(
             name=release_name(model),
             etag=change.etag or before.etag,
             request_id=change.request_id,
             reason=change.reason,
+            validate_only=change.dry_run,
             **fields,
         )
         start_s = time.perf_counter()
         after = admin.change(method, request)
         took_ms = (time.perf_counter() - start_s) * 1000
+    if change.dry_run:
+        change.gateway.show(to_plain(after) | {"dry_run": True}, lambda: typer.echo(_would_be(before, after)))
+        return
     plain = to_plain(after) | {"took_ms": round(took_ms, 3), "request_id": change.request_id}
     change.gateway.show(plain, lambda: typer.echo("\n".join([*report(before, after, took_ms), *_fenced(after)])))
 
@@ -203,6 +209,14 @@ def _fenced(after: "pb.Release") -> list[str]:
         stopped = f"gateway {one.gateway} is cut off: it has stopped answering requests"
         lines.append(f"  {stopped if one.proxy < 0 else proxy}")
     return lines
+
+
+def _would_be(before: "pb.Release", after: "pb.Release") -> str:
+    from gateway.cli import words
+
+    if after.revision == before.revision:
+        return f"{after.model}: nothing would change, revision {before.revision}"
+    return f"{after.model}: would be {words.release(after)}, revision {after.revision}; nothing was changed"
 
 
 def _line(before: "pb.Release", after: "pb.Release", said: str, took_ms: float) -> str:

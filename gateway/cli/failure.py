@@ -14,6 +14,8 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     VERDICT_FAILED = 4
     """A load test ran and missed its SLO."""
+    DIFFERS = 5
+    """`apply --dry-run`: the release is not what the file declares."""
     INTERRUPTED = 130
 
 

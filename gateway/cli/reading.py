@@ -1,4 +1,4 @@
-"""Commands that look: models, status, statistics, audit, assign."""
+"""Commands that look: models, status, statistics, assign."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,13 @@ app = typer.Typer()
 Units = Annotated[
     list[str], typer.Option("--unit", metavar="UNIT", help="User id, tenant...; may be repeated.", show_default=False)
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events, the newest.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Recompute the hash chain of the whole log instead.")]
 Watching = Annotated[bool, typer.Option("--watch", "-w", help="Stay and show every change.")]
 Every = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often to read statistics.")
+]
+Pairs = Annotated[
+    list[str],
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata of the request, for rules; may be repeated."),
 ]
 
 
@@ -65,47 +67,44 @@ def stats(gateway: Gateway, model: OptionalModel = None) -> None:
     gateway.show(to_plain(found), lambda: tables.show(tables.statistics(found)))
 
 
-@command(app, "audit", "cutover audit", "cutover audit digits --limit 5", "cutover audit --verify")
-@asks
-def audit(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, verify: Verify = False) -> None:
-    """Shows who changed what, when and why, newest first."""
-    from gateway.cli import tables
-    from gateway.cli.plain import to_plain
-
-    if verify:
-        _verify(gateway, model)
-        return
-    with gateway.connect() as admin:
-        events = admin.events(model, limit)
-    gateway.show({"events": [to_plain(one) for one in events]}, lambda: tables.show(tables.audit(events)))
-
-
 @command(app, "assign", "cutover assign digits --unit user-1", "cutover assign digits --unit alice --unit bob -o json")
 @asks
-def assign(gateway: Gateway, model: Model, unit: Units) -> None:
+def assign(gateway: Gateway, model: Model, unit: Units, metadata: Pairs = []) -> None:  # noqa: B006 - typer copies it
     """Computes which arm answers a unit, and why.
 
     Nothing is asked of the gateway but the release, so anyone can check it.
 
-    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets. An override comes first.
+    bucket = MurmurHash3 x86_32 of "salt:unit" * 10000 >> 32; an arm owns ranges of buckets. An override comes first,
+    then rules for metadata, then the holdout, whose salt is its own.
     """
     from gateway.cli import tables, words
     from gateway.cli.assignment import assign as compute
 
     if "" in unit:
         raise Failure(Exit.USAGE, "--unit is empty: requests with an empty unit are spread as if they had none")
+    given = dict(_pair(text) for text in metadata)
     with gateway.connect() as admin:
         release = admin.release(model)
         overrides = admin.overrides(model, unit) if release.policy.override_count else {}
     policy = words.to_policy(release.policy, overrides)
-    found = [compute(policy, one) for one in unit]
+    held = policy.holdout
+    found = [compute(policy, one, given) for one in unit]
     plain = {
         "model": model,
         "revision": release.revision,
         "salt": policy.salt,
+        **({"holdout_salt": held.salt} if held else {}),
         "assignments": [dataclasses.asdict(one) for one in found],
     }
-    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt)))
+    gateway.show(plain, lambda: tables.show(tables.assignments(found, policy.salt, held.salt if held else "")))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Key and value of `--metadata`; keys are in lower case on the wire, as in gRPC."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise Failure(Exit.USAGE, f"--metadata is KEY=VALUE, not {text!r}")
+    return key.lower(), value
 
 
 def look(admin: "Admin", model: str | None) -> "list[Overview]":
@@ -118,20 +117,3 @@ def look(admin: "Admin", model: str | None) -> "list[Overview]":
 def plain_status(found: "list[Overview]") -> dict[str, object]:
     """The JSON document of `cutover status`."""
     return {"models": [overview.plain() for overview in found]}
-
-
-def _verify(gateway: Gateway, model: str | None) -> None:
-    from gateway.cli import words
-    from gateway.cli.chain import broken
-
-    if model is not None:
-        raise Failure(Exit.USAGE, "--verify checks the log of all models together: leave the model out")
-    with gateway.connect() as admin:
-        events = admin.events(None, limit=None)
-    wrong = broken(events)
-    if wrong:
-        raise Failure(Exit.REFUSED, wrong)
-    gateway.show(
-        {"verified": len(events)},
-        lambda: typer.echo(f"{words.counted(len(events), 'event')}, every hash follows from the last"),
-    )

@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import backing, changing, gateways, holding, loadtest, overriding, reading, serving
+from gateway.cli import (
+    auditing,
+    backing,
+    changing,
+    declaring,
+    gateways,
+    history,
+    holding,
+    loading,
+    loadtest,
+    overriding,
+    reading,
+    registering,
+    serving,
+    tokens,
+)
 from gateway.cli.failure import Exit, Failure
 from gateway.errors import StartupError
 
@@ -22,17 +37,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (
-    serving.app,
-    reading.app,
-    changing.app,
-    holding.app,
-    overriding.app,
-    gateways.app,
-    backing.app,
-    loadtest.app,
+for room in (
+    serving,
+    reading,
+    history,
+    registering,
+    changing,
+    declaring,
+    holding,
+    overriding,
+    loading,
+    auditing,
+    tokens,
+    gateways,
+    backing,
+    loadtest,
 ):
-    app.add_typer(part)
+    app.add_typer(room.app)
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +70,7 @@ def _version(wanted: bool) -> None:
     "  cutover standby set digits 2\n"
     "  cutover flip digits --reason 'v2 met its SLO'\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage or cannot start, 3 gateway out of reach, 4 SLO missed, "
-    "130 interrupted."
+    "5 differs (apply --dry-run), 130 interrupted."
 )
 def cutover(
     version: Annotated[

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -134,6 +135,8 @@ def serve(  # noqa: PLR0913 - one parameter per option
         "log.format": log_format,
         "log.level": log_level,
     }
+    # gRPC would write lines of its own into the log, one for each failed handshake. It looks here when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from gateway import app as gateway
     from gateway.config import load
 

@@ -16,7 +16,7 @@ from gateway.cli import words
 from gateway.cli.assignment import Assigned
 from gateway.cli.overview import ArmRow, Overview, errors, requests, rows
 from gateway.cli.plain import timestamp
-from gateway.controlplane.audit import override_count
+from gateway.controlplane.audit import ACCESS, override_count
 from gateway.routing.snapshot import Release
 from protos import admin_pb2 as pb
 
@@ -80,7 +80,7 @@ def _arms(overview: Overview) -> Table:
     for column in ("agree", "max difference", "dropped") if with_shadows else ():
         table.add_column(column.upper(), justify="right", no_wrap=True)
     for row in shown:
-        cells: list[RenderableType] = [row.arm, str(row.version), row.share, _state(row.found)]
+        cells: list[RenderableType] = [row.arm, str(row.version), row.share, state(row.found)]
         cells += _numbers(row)
         if with_shadows:
             cells += _agreement(row)
@@ -105,7 +105,8 @@ def _agreement(row: ArmRow) -> list[RenderableType]:
     return [words.share(shadow.agreed, shadow.compared), largest, words.count(shadow.dropped)]
 
 
-def _state(version: pb.Version) -> Text:
+def state(version: pb.Version) -> Text:
+    """Whether a version can answer, and its workers."""
     said = pb.Version.State.Name(version.state).lower()
     if version.instances:
         said += f" {version.instances_ready}/{version.instances}"
@@ -120,7 +121,7 @@ def versions(response: pb.ListVersionsResponse) -> RenderableType:
     for version in response.versions:
         roles = ", ".join(version.roles) or "-"
         name, digest = words.line(version.model), version.digest[:DIGEST] or "-"
-        table.add_row(name, str(version.version), _state(version), roles, digest, words.line(version.error))
+        table.add_row(name, str(version.version), state(version), roles, digest, words.line(version.error))
     told = {words.line(version.error) for version in response.versions}
     left = [said for problem in response.problems if (said := words.line(problem)) not in told]
     problems = [Text(f"problem: {said}", "yellow") for said in left]
@@ -173,6 +174,15 @@ def _answers(did: pb.Statistics) -> str:
     )
 
 
+def revisions(found: Iterable[pb.Release]) -> RenderableType:
+    """What a release was."""
+    table = _table(">revision", ">sequence", "time", "after")
+    for release in found:
+        time = timestamp(release.update_time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(str(release.revision), str(release.sequence), time, words.release(release))
+    return table
+
+
 def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
     """Who changed what and why, newest first."""
     table = _table(">#", "time", "actor", "verb", "model", ">revision", "after", "reason")
@@ -183,10 +193,37 @@ def audit(events: Iterable[pb.AuditEvent]) -> RenderableType:
     return table
 
 
+def tokens(found: Iterable[pb.Token], now: datetime) -> RenderableType:
+    """Who may do what, and until when."""
+    table = _table("token", "roles", "holds until", "made by", "made")
+    for one in found:
+        roles = words.roles({model: pb.Role.Name(role) for model, role in one.roles.items()})
+        made = f"{timestamp(one.create_time).astimezone():%Y-%m-%d %H:%M}"
+        table.add_row(one.name.removeprefix("tokens/"), roles, _until(one, now), words.line(one.created_by), made)
+    return table
+
+
+class _Given(msgspec.Struct):
+    """What an event says of a token."""
+
+    roles: dict[str, str]
+
+
+def _until(one: pb.Token, now: datetime) -> str:
+    if one.HasField("revoke_time"):
+        return f"revoked {timestamp(one.revoke_time).astimezone():%Y-%m-%d %H:%M}"
+    if not one.HasField("expire_time"):
+        return "it is revoked"
+    ends = timestamp(one.expire_time)
+    return f"{'' if now < ends else 'expired '}{ends.astimezone():%Y-%m-%d %H:%M}"
+
+
 def _after(event: pb.AuditEvent) -> str:
     if not event.after:
         return "-"
     try:
+        if event.kind == ACCESS:
+            return words.roles(msgspec.json.decode(event.after, type=_Given).roles)
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))
     except msgspec.MsgspecError:
@@ -208,9 +245,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def assignments(found: Iterable[Assigned], salt: str) -> RenderableType:
-    """Where units go, and the salt that says so."""
+def assignments(found: Iterable[Assigned], salt: str, holdout_salt: str) -> RenderableType:
+    """Where units go, and the salts that say so."""
     table = _table("unit", ">bucket", "arm", ">version", "reason")
     for one in found:
         table.add_row(words.line(one.unit), str(one.bucket), one.arm, str(one.version), one.reason)
-    return Group(table, Text(f"salt {salt or '(none)'}", "dim"))
+    salts = f"salt {salt or '(none)'}" + (f", of the holdout {holdout_salt}" if holdout_salt else "")
+    return Group(table, Text(salts, "dim"))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.console import Group, RenderableType
@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.cli import tables
-from gateway.cli.command import Gateway, Output
+from gateway.cli.command import Gateway, Notation, Output
 from gateway.cli.failure import Exit, Failure
 from gateway.cli.overview import Overview, one_line
 from gateway.cli.reading import look, plain_status
@@ -28,6 +28,8 @@ from protos import admin_pb2 as pb
 if TYPE_CHECKING:
     from gateway.cli.admin import Admin, Watch
 
+READER: Final = "watch"
+"""The name of the thread that reads a watch."""
 Show = Callable[[list[Overview]], None]
 Changes = queue.SimpleQueue[pb.Release | Failure]
 
@@ -57,7 +59,7 @@ def follow(admin: "Admin", model: str | None, every_s: float, show: Show) -> Non
     """Shows the state at once, after every change and every `every_s`. Ends only by an exception, such as Failure."""
     changes: Changes = queue.SimpleQueue()
     watch = admin.watch(model)
-    reader = threading.Thread(target=_read, args=(watch, changes), daemon=True)
+    reader = threading.Thread(target=_read, args=(watch, changes), name=READER, daemon=True)
     reader.start()
     try:
         while True:
@@ -93,9 +95,9 @@ def _read(watch: "Watch", changes: Changes) -> None:
 
 
 @contextmanager
-def _display(output: Output) -> Iterator[tuple[Show, Callable[[str], None]]]:
+def _display(output: Output | Notation) -> Iterator[tuple[Show, Callable[[str], None]]]:
     """How to show a state and a lost connection: JSON lines, a live table, or lines when stdout is not a terminal."""
-    if output is Output.JSON:
+    if output == Output.JSON:
         yield _json_line, _complain
     elif sys.stdout.isatty():
         with Live(console=tables.console(), auto_refresh=False, vertical_overflow="visible") as live:

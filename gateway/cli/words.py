@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
+from gateway.controlplane.commands import Declared
 from gateway.routing.snapshot import (
     HOLDOUT,
     SHADOW,
@@ -87,6 +88,12 @@ def _each(values: list[int]) -> str:
     return f"{count(sum(values))} ({count(min(values))} to {count(max(values))} each)"
 
 
+def roles(found: Mapping[str, str]) -> str:
+    """Roles by model: `owner`, `viewer, operator of digits`."""
+    said = {model: role.lower() for model, role in sorted(found.items())}
+    return line(", ".join(role if model == "*" else f"{role} of {model}" for model, role in said.items()))
+
+
 def line(text: str) -> str:
     """Text of others on one line and without control characters: it goes to a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
@@ -113,6 +120,29 @@ def to_policy(message: pb.Policy, overrides: Mapping[str, str] | None = None) ->
     )
 
 
+def to_message(wanted: Declared) -> pb.Policy:
+    """The policy that asks for what is declared; overrides go a way of their own."""
+    held, found = wanted.holdout, wanted.assignment
+    return pb.Policy(
+        stable_version=wanted.stable,
+        canaries=[pb.Canary(version=one, basis_points=share) for one, share in wanted.canaries.items()],
+        shadows=[pb.Shadow(version=one, rate=part) for one, part in wanted.shadows.items()],
+        standby_version=wanted.standby or 0,
+        salt=wanted.salt,
+        holdout=pb.Holdout(version=held.version, basis_points=held.basis_points) if held else None,
+        rules=[pb.Rule(key=rule.key, values=rule.values, arm=rule.arm) for rule in wanted.rules],
+        assignment=pb.Assignment(
+            unit_metadata=found.unit_metadata,
+            unit_parameters=found.unit_parameters,
+            no_unit=found.no_unit,
+            allow_forced=found.allow_forced,
+        )
+        if found
+        else None,
+        timeout_ms=wanted.timeout_ms,
+    )
+
+
 def _ranges(found: Iterable[pb.BucketRange]) -> tuple[Range, ...]:
     return tuple(Range(owned.start, owned.end) for owned in found)
 
@@ -129,6 +159,12 @@ def describe(policy: Policy, overrides: int = 0) -> str:
     if policy.rules:
         said.append(counted(len(policy.rules), "rule"))
     return ", ".join(said)
+
+
+def release(message: pb.Release) -> str:
+    """A release's policy, and whether it is paused."""
+    said = describe(to_policy(message.policy), message.policy.override_count)
+    return f"{said}, paused" if message.paused else said
 
 
 def candidates(policy: Policy) -> list[str]:

@@ -23,6 +23,7 @@ KUBERNETES: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\
 PATHS: Final = {
     "server": ("models", "state", "grpc_socket"),
     "tls": ("certificate", "key", "client_ca"),
+    "admin": ("socket", "certificate", "key", "client_ca"),
     "store": ("password_file",),
     "triton": ("trace_file",),
 }
@@ -107,7 +108,7 @@ def _add_environment(sources: Sources, environment: Mapping[str, str]) -> Iterat
     """Takes settings from the environment; yields a line for each variable that looks like one but is none."""
     for name, text in sorted(environment.items()):
         section, _, key = name.removeprefix(PREFIX).lower().partition("_")
-        if not name.startswith(PREFIX) or section not in SECTIONS:
+        if not name.startswith(PREFIX) or section not in SECTIONS or not key:  # CUTOVER_ADMIN is the command line's
             continue
         field = SECTIONS[section].model_fields.get(key)
         if field is None:

@@ -1,7 +1,5 @@
 """Every setting with its type, bounds and default: one class per section of the file."""
 
-import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +13,9 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config.access import Admin, file_mode
+from gateway.controlplane.access.keeper import Access
+from gateway.controlplane.listener import is_loopback
 from gateway.controlplane.settings import (
     Batching,
     FleetSettings,
@@ -36,6 +37,7 @@ from gateway.controlplane.written import (
 from gateway.dataplane.slots import MAX_BATCH_BYTES
 from gateway.routing.link import Entrance, PeerLimits
 from gateway.transport.peers import Trusted
+from gateway.transport.tls import TlsFiles
 
 Port = Annotated[StrictInt, Field(ge=0, le=65_535)]
 """0: any free one."""
@@ -61,13 +63,6 @@ def _ack_timeout(seconds: float) -> float:
     return seconds
 
 
-def _mode(written: str) -> str:
-    """Raises ValueError for what is no file mode."""
-    if not re.fullmatch(r"0?[0-7]{3}", written):
-        raise ValueError('must be a file mode such as "0600" or "0660"')
-    return written
-
-
 def _networks(entries: list[str]) -> list[str]:
     """Raises ValueError for what is neither address nor network."""
     Trusted.parse(entries)
@@ -85,14 +80,6 @@ def _check_url(url: str) -> None:
         raise ValueError("url must begin with postgresql://; without it releases are kept in the state directory")
     if secret:
         raise ValueError("url must not hold a password; give it by password_file, PGPASSWORD or ~/.pgpass")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host. A name is not looked up: it may mean another address tomorrow."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Server(Section):
@@ -117,7 +104,7 @@ class Server(Section):
     """A proxy that has not applied a change of a release after this long is replaced."""
     grpc_socket: Path | None = None
     """A Unix socket for clients, besides the port."""
-    grpc_socket_mode: Annotated[str, AfterValidator(_mode)] = "0600"
+    grpc_socket_mode: Annotated[str, AfterValidator(file_mode)] = "0600"
     """Who may connect to it, as chmod writes it."""
     transport: Literal["h2", "grpcio"] = "h2"
     """Who serves clients: our own transport, or grpcio's server."""
@@ -334,6 +321,7 @@ class Config(Section):
 
     server: Server = Server()
     tls: Tls = Tls()
+    admin: Admin = Admin()
     store: Store = Store()
     limits: Limits = Limits()
     workers: Workers = Workers()
@@ -348,6 +336,15 @@ class Config(Section):
             raise ValueError(
                 f"clients on other machines could reach {server.host} without TLS; give --tls-cert and --tls-key, "
                 "or --allow-plaintext if the network is trusted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _operators_encrypted(self) -> Self:
+        if self.admin.tcp and not is_loopback(self.server.admin_host) and self.admin.certificate is None:
+            raise ValueError(
+                f"operators on other machines could reach {self.server.admin_host} without TLS; give [admin] a "
+                "certificate and a key, or leave admin_host on this machine"
             )
         return self
 
@@ -418,6 +415,19 @@ class Config(Section):
             proxy_protocol=server.proxy_protocol,
             trusted_proxies=tuple(server.trusted_proxies),
         )
+
+    def admin_files(self) -> TlsFiles | None:
+        """Where the certificates of the admin API lie; None: its port is in clear."""
+        admin = self.admin
+        if admin.certificate is None or admin.key is None:
+            return None
+        return TlsFiles(admin.certificate, admin.key, admin.client_ca)
+
+    def access(self) -> Access:
+        """Who may do what by configuration."""
+        admin = self.admin
+        open_port = admin.tcp and is_loopback(self.server.admin_host) and admin.client_ca is None
+        return Access(admin.roles(), open_port, admin.socket is not None)
 
     def triton_settings(self) -> TritonSettings:
         """What answers Triton's rarer calls is told."""

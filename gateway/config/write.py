@@ -1,18 +1,16 @@
 """A configuration as a file that says the same: every setting, in the notation `load` reads. Pure."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.config.schema import Config
+from gateway.controlplane import toml
 from gateway.controlplane.units import duration_s, size_bytes, written_duration, written_size
-
-BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def write(config: Config) -> str:
@@ -26,7 +24,7 @@ def _lines(config: Config) -> Iterator[str]:
         if name != "models":
             yield from _section(name, section)
     for model, section in config.models.items():
-        yield from _section(f"models.{model if BARE_KEY.fullmatch(model) else _text(model)}", section)
+        yield from _section(f"models.{toml.key(model)}", section)
 
 
 def _section(name: str, section: BaseModel) -> Iterator[str]:
@@ -36,9 +34,9 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
         if value is None:
             yield f"# {name}.{key} is not set"
         elif duration_s in readers:
-            yield f"{name}.{key} = {_text(written_duration(value))}"
+            yield f"{name}.{key} = {toml.text(written_duration(value))}"
         elif size_bytes in readers:
-            yield f"{name}.{key} = {_text(written_size(value))}"
+            yield f"{name}.{key} = {toml.text(written_size(value))}"
         else:
             yield f"{name}.{key} = {_value(value)}"
 
@@ -52,11 +50,9 @@ def _readers(field: FieldInfo) -> list[object]:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{toml.key(key)} = {_value(one)}" for key, one in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, Path):
-        return _text(str(value.absolute()))
-    return _text(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _text(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's, which has one more."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return toml.text(str(value.absolute()))
+    return toml.text(value) if isinstance(value, str) else json.dumps(value)

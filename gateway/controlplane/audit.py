@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.controlplane.canonical import canonical
-from gateway.controlplane.commands import SetOverrides
+from gateway.controlplane.commands import Declare, SetOverrides
 from gateway.controlplane.release import Fact
 from gateway.routing.snapshot import Release
 
@@ -24,14 +24,15 @@ ACCESS: Final = "access"
 GENESIS = "0" * 64
 """The hash before the first event."""
 OVERRIDING: Final = str(SetOverrides.__struct_config__.tag)
-"""The verb of the command about overrides."""
+DECLARING: Final = str(Declare.__struct_config__.tag)
+"""The verbs of the commands that say which overrides there are."""
 
 
 class Draft(msgspec.Struct, frozen=True):
     """An event before the store gives it its place. `before` (may be empty) and `after` are JSON of releases.
 
     In place of its overrides a policy has `override_list`: how many there are, the SHA-256 of their JSON (keys sorted,
-    no spaces) and, after the command about them, what it set and removed. Without overrides it has neither.
+    no spaces) and, after a command about them, what it set and removed. Without overrides it has neither.
     """
 
     time_ms: int
@@ -94,23 +95,39 @@ def override_count(release: str) -> int:
     return int(listed.get("count", 0))
 
 
+def tells_of(after: str, release: Release) -> bool:
+    """Whether an event's `after` is about this release, as it is to the last field."""
+    told = msgspec.json.decode(after, type=dict[str, Any])
+    listed = told["policy"].get("override_list", {})
+    for name in ("set", "removed"):
+        listed.pop(name, None)
+    if listed and not release.policy.overrides:  # it set or removed the last one
+        del told["policy"]["override_list"]
+    return bool(told == msgspec.json.decode(_json(release, {})))
+
+
 def _difference(fact: Fact) -> dict[str, dict[str, str]]:
     """What a command about overrides did to them; that of others follows from the arms."""
-    if fact.verb != OVERRIDING:
-        return {}
     before, after = fact.before.policy.overrides, fact.after.policy.overrides
+    if fact.verb != OVERRIDING and (fact.verb != DECLARING or before == after):
+        return {}
     return {
         "set": {unit: arm for unit, arm in after.items() if before.get(unit) != arm},
         "removed": {unit: arm for unit, arm in before.items() if unit not in after},
     }
 
 
-def _json(release: Release, difference: Mapping[str, Any]) -> str:
+def told_of(release: Release, difference: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A release as events have it; `difference`: what a command has done to its overrides."""
     plain = canonical(release)
-    _summarize(plain["policy"], difference)
+    _summarize(plain["policy"], difference or {})
     if release.rollback is not None:
         _summarize(plain["rollback"], {})
-    return msgspec.json.encode(plain).decode()
+    return plain
+
+
+def _json(release: Release, difference: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(told_of(release, difference)).decode()
 
 
 def _summarize(policy: dict[str, Any], difference: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ class ClientSocket:
                 raise StartupError(
                     f"{path} is too long for a Unix socket (107 bytes); give a shorter one with {OPTION}"
                 )
-        _require_free(path, ask=not shared_with_orphans)
+        require_free_path(path, OPTION, ask=not shared_with_orphans)
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._scratch.unlink(missing_ok=True)
@@ -68,16 +68,16 @@ class ClientSocket:
                     path.unlink()
 
 
-def _require_free(path: Path, *, ask: bool) -> None:
+def require_free_path(path: Path, option: str, *, ask: bool = True) -> None:
     """Raises StartupError when there is anything but a socket, or, if it is to `ask`, one on which somebody listens."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StartupError(f"Unix socket {path} cannot be made: {error.strerror}; correct {OPTION}") from None
+        raise StartupError(f"Unix socket {path} cannot be made: {error.strerror}; correct {option}") from None
     if not stat.S_ISSOCK(found.st_mode):
-        raise StartupError(f"{path} exists and is no socket; choose another path with {OPTION}")
+        raise StartupError(f"{path} exists and is no socket; choose another path with {option}")
     if not ask:
         return
     with socket.socket(socket.AF_UNIX) as asking:
@@ -88,4 +88,4 @@ def _require_free(path: Path, *, ask: bool) -> None:
             return
         except OSError:  # no right to ask, or a full queue: somebody is there
             pass
-    raise StartupError(f"somebody listens on {path}; stop them or choose another path with {OPTION}")
+    raise StartupError(f"somebody listens on {path}; stop them or choose another path with {option}")

@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from gateway.routing.snapshot import Policy
+from gateway.routing.snapshot import Assignment, Policy, Rule
 
 
 class _Command(msgspec.Struct, frozen=True, tag_field="verb"):
@@ -101,6 +101,42 @@ class Rollback(_Command, frozen=True, tag="rollback", omit_defaults=True):
     policy: Policy | None = None
 
 
+class Hold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A holdout as somebody wants it. `version` 0: the one it has, else that which is stable before the change."""
+
+    basis_points: int
+    version: int = 0
+
+
+class Declared(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a release is to be: shares and rates, where a policy has buckets."""
+
+    stable: int = 0
+    canaries: dict[int, int] = {}
+    """Hundredths of a percent of all units, by version."""
+    shadows: dict[int, float] = {}
+    """The share of requests copied, by version."""
+    standby: int | None = None
+    salt: str = ""
+    """Of the canaries; empty: the one they have, else "<model>/<version of the first>"."""
+    holdout: Hold | None = None
+    rules: tuple[Rule, ...] = ()
+    assignment: Assignment | None = None
+    timeout_ms: int = 0
+    overrides: dict[str, str] = {}
+    """Arm by unit."""
+
+
+PIECES: tuple[str, ...] = Declared.__struct_fields__
+
+
+class Declare(_Command, frozen=True, tag="declare"):
+    """The pieces named in `mask` become as declared, all at once; the others stay."""
+
+    declared: Declared
+    mask: tuple[str, ...] = PIECES
+
+
 Shaping = (
     SetShadow
     | RemoveShadow
@@ -113,7 +149,7 @@ Shaping = (
     | Abort
 )
 """Those that change the policy and leave what a rollback would bring back."""
-Command = Register | Shaping | Flip | Promote | Rollback | Pause | Resume
+Command = Register | Shaping | Declare | Flip | Promote | Rollback | Pause | Resume
 
 
 def verb(command: Command) -> str:
@@ -123,4 +159,5 @@ def verb(command: Command) -> str:
 
 def fingerprint(model: str, command: Command) -> str:
     """SHA-256 (hex) that tells whether a repeated request id still asks for the same thing."""
-    return hashlib.sha256(msgspec.json.encode((model, command), order="sorted")).hexdigest()
+    plain = msgspec.to_builtins((model, command), str_keys=True)
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()

@@ -33,7 +33,7 @@ def _digest(release: Release) -> str:
 def check(given: str | None, release: Release) -> None:
     """Raises InvalidRequest (no etag) or Stale (another state). Quotes may be left out: shells eat them."""
     if not given:
-        raise InvalidRequest(f"a change of {release.model} needs the etag of the release it was decided on")
+        raise InvalidRequest(f"a change of {release.model} needs the etag of the release it was decided on", "etag")
     current = etag(release)
     if given.strip('"') != current.strip('"'):
         raise Stale(f"the release of {release.model} is at {current}, not {given}: read it again and decide anew")

@@ -1,17 +1,27 @@
 """Mistakes in files of settings, in words. Pure."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import get_args
+from typing import Final, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from gateway.controlplane.units import written_duration, written_size
 
+_SAID: Final = {
+    "missing": "is missing",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+}
+
 
 def explain(problem: ErrorDetails, where: type[BaseModel]) -> str:
     """One mistake in a section of this class, without its place."""
     context = problem.get("ctx", {})
+    if said := _SAID.get(problem["type"]):
+        return said
     match problem["type"]:
         case "extra_forbidden":
             return unknown(str(problem["loc"][-1]), where)
@@ -31,8 +41,6 @@ def explain(problem: ErrorDetails, where: type[BaseModel]) -> str:
             return f"must be a list such as {_list_of(str(problem['loc'][-1]), where)}, not {problem['input']!r}"
         case "literal_error":
             return f"must be {context['expected']}, not {problem['input']!r}"
-        case "model_type" | "dict_type":
-            return "must be a table"
         case "value_error":
             return str(context["error"]) + ("" if isinstance(problem["input"], dict) else f", not {problem['input']!r}")
     return problem["msg"]
@@ -40,6 +48,9 @@ def explain(problem: ErrorDetails, where: type[BaseModel]) -> str:
 
 def unknown(key: str, where: type[BaseModel]) -> str:
     """What is said of a key that the section has not."""
+    elsewhere: Mapping[str, str] = getattr(where, "ELSEWHERE", {})
+    if key in elsewhere:
+        return f"belongs {elsewhere[key]}"
     known = list(where.model_fields)
     close = get_close_matches(key, known, 1)
     return "unknown setting" + (f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")

@@ -1,16 +1,24 @@
 """What gives versions that are not stable more requests: refused while a release is paused. Pure."""
 
 from collections.abc import Iterator
+from typing import Final
 
+from gateway.controlplane import reach
 from gateway.errors import Refusal, Refused
-from gateway.routing.snapshot import STABLE, Policy, Release, arm_versions
+from gateway.routing.snapshot import Policy, Release
+
+_WORDS: Final = {
+    "stable": "version {0.version} would become stable",
+    "canary": "version {0.version} would answer more users",
+    "shadow": "version {0.version} would get more copies",
+    "holdout": "version {0.version} would hold out more users",
+    "override": "unit {0.of!r} would be sent to version {0.version}",
+    "rule": "a rule for {0.of!r} would send more requests to version {0.version}",
+}
 
 
 def check(release: Release, after: Policy) -> None:
-    """Raises Refused when a paused release would expose more than it does.
-
-    What a version gets because another one loses it counts for nothing.
-    """
+    """Raises Refused when a paused release would expose more than it does."""
     for grown in _grown(release.policy, after):
         said = f"{release.model} is paused, and {grown}; resume it first"
         raise Refused(said, Refusal.PAUSED)
@@ -18,23 +26,10 @@ def check(release: Release, after: Policy) -> None:
 
 def _grown(before: Policy, after: Policy) -> Iterator[str]:
     """In words, each thing that gives a version that was not stable more."""
-    if after.stable != before.stable:
-        yield f"version {after.stable} would become stable"
-    had = {canary.version: canary.basis_points for canary in before.canaries}
-    for canary in after.canaries:
-        if canary.basis_points > had.get(canary.version, 0):
-            yield f"version {canary.version} would answer more users"
-    rates = {shadow.version: shadow.rate for shadow in before.shadows}
-    for shadow in after.shadows:
-        if shadow.rate > rates.get(shadow.version, 0):
-            yield f"version {shadow.version} would get more copies"
-    held = before.holdout.basis_points if before.holdout else 0
-    if after.holdout and after.holdout.version != before.stable and after.holdout.basis_points > held:
-        yield f"version {after.holdout.version} would hold out more users"
-    arms = arm_versions(after) | {STABLE: before.stable}
-    for rule in after.rules:
-        if rule not in before.rules and arms[rule.arm] != before.stable:
-            yield f"a rule would send more requests to {rule.arm}"
-    for unit, arm in after.overrides.items():
-        if before.overrides.get(unit) != arm and arms[arm] != before.stable:
-            yield f"unit {unit!r} would be sent to {arm}"
+    for gains in (reach.gained(before, after), reach.copied(before, after)):
+        for gain in gains:
+            if gain.version != before.stable:
+                yield _WORDS[gain.by].format(gain)
+    divided = after.canaries or (after.holdout and after.holdout.version != before.stable)
+    if divided and after.assignment != before.assignment:
+        yield "units would be found in another way, and so be spread anew"

@@ -85,9 +85,20 @@ class LocalFleet:
         await asyncio.gather(*(pool.stop() for pool in pools))
 
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
+        self._check_in_service(model)
+        await self._bring_up(model, version, shadow=shadow)
+
+    async def check(self, model: str, version: int, *, shadow: bool) -> None:
+        self._check_in_service(model)
+        await self._startable(model, version, shadow=shadow)
+
+    def _check_in_service(self, model: str) -> None:
         if model in self._unloaded:
             raise Refused(f"{model} is {UNLOADED}", Refusal.CANNOT_BE_LOADED)
-        await self._bring_up(model, version, shadow=shadow)
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        if pool := self._pools.get((model, version, False)):
+            pool.keep(keep_s)
 
     async def load(self, model: str) -> None:
         """Returns when every live version of a released model is ready and in service. Raises Refused or NotFound; what
@@ -112,17 +123,24 @@ class LocalFleet:
         await self._publish()
 
     async def _bring_up(self, model: str, version: int, *, shadow: bool) -> None:
+        if found := await self._startable(model, version, shadow=shadow):
+            pool = self._ensure(found, shadow=shadow)
+            self._spare.add(model)
+            await pool.prepare(self._settings.keep_prepared_s)
+
+    async def _startable(self, model: str, version: int, *, shadow: bool) -> Version | None:
+        """The version as it is found; None: it is running for a release. Raises NotFound, or Refused if what is found
+        cannot be loaded.
+        """
         running = self._pools.get((model, version, shadow))
         if running and running.healthy and (model, version, shadow) in self._named(model):
-            return  # a way back must not depend on what has become of its folder since
+            return None  # a way back must not depend on what has become of its folder since
         if not self._registry.find(model, version):
             await self._registry.settle()  # it may have been put there a moment ago
         found = self._require(model, version)
         if found.error:
             raise Refused(f"{model} version {version} cannot be loaded: {found.error}", Refusal.CANNOT_BE_LOADED)
-        pool = self._ensure(found, shadow=shadow)
-        self._spare.add(model)
-        await pool.prepare(self._settings.keep_prepared_s)
+        return found
 
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         self._releases |= releases
@@ -310,6 +328,8 @@ class LocalFleet:
         self._stale.add(key[0])
         await self._publish()
         await asyncio.sleep(self._settings.linger_s)
+        if self._leaving.get(key) is not asyncio.current_task():
+            return  # it is wanted again: before Python 3.12 `wait_for`, in `_publish`, may swallow a cancellation
         pool = self._pools.pop(key)
         del self._leaving[key]
         log.info("stopping workers", model=key[0], version=key[1], shadow=key[2])

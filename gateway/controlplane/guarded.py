@@ -1,7 +1,7 @@
 """The store of a gateway that serves on without it: it may be gone, or may have been put back to an older state.
 
-While it is, nothing new is taken over from it and nothing is written to it, so that a release never goes back by itself:
-changes are refused with the reason. What it still says (the audit log) can be read.
+While it is, nothing new is taken over from it and nothing is written to it, so that a release never goes back by
+itself: changes are refused with the reason. What it still says (the audit log) can be read.
 """
 
 import asyncio
@@ -150,6 +150,10 @@ class GuardedStore:
         """See `Store.revision`."""
         return await self._ask(lambda: self._store.revision(model, revision))
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        return await self._ask(lambda: self._store.revisions(model, limit, before_revision))
+
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
 
@@ -176,8 +180,8 @@ class GuardedStore:
         return await self._ask(lambda: self._store.events(model, limit, before_sequence), trusting=False)
 
     async def tokens(self) -> list[Token]:
-        """See `Store.tokens`."""
-        return await self._ask(self._store.tokens, trusting=False)
+        """See `Store.tokens`. In an older store those are good that were revoked since."""
+        return await self._ask(self._store.tokens)
 
     async def put_token(self, token: Token, event: Draft) -> AuditEvent:
         """See `Store.put_token`."""

@@ -31,7 +31,7 @@ def lifts(
 ) -> list[Lift]:
     """What is to be committed, in this order. Releases that are as new as those that were seen stay as they are."""
     newest = max((release.sequence for release in (*stored.values(), *seen.values())), default=0)
-    found = []
+    found: list[Lift] = []
     for model in sorted(stored.keys() & seen.keys()):
         before, known = stored[model], seen[model]
         if before.sequence > known.sequence or before == known:

@@ -1,10 +1,11 @@
-"""Ports: whether one is free, and holding the one that several proxies share."""
+"""Ports: who can reach them, whether one is free, and holding the one that several proxies share."""
 
 import contextlib
 import errno
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from gateway.errors import StartupError
 
@@ -25,6 +26,14 @@ def reserved_port(host: str, port: int, option: str, *, shared_with_orphans: boo
 def require_free(host: str, port: int, option: str) -> None:
     """Raises StartupError when something listens on the port, or the host is not an address of this machine."""
     _bound(host, port, option, reuse_port=False).close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host. A name is not looked up: it may mean another address tomorrow."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.socket:

@@ -10,6 +10,7 @@ from gateway.controlplane import names
 from gateway.controlplane.audit import AuditEvent
 from gateway.controlplane.etag import etag
 from gateway.controlplane.ports import Applied, VersionStatus
+from gateway.controlplane.store import Token
 from gateway.controlplane.store.members import Member
 from gateway.errors import Code
 from gateway.observe.histogram import quantile_us
@@ -26,24 +27,31 @@ _STATES = {
     "unloading": pb.Version.UNLOADED,
     "unloaded": pb.Version.UNLOADED,
 }
+_ROLES = {"viewer": pb.VIEWER, "operator": pb.OPERATOR, "owner": pb.OWNER}
 _NAMES = {code.value: code.name for code in Code}
 
 
 def release_message(release: Release, applied: Iterable[Applied] = ()) -> pb.Release:
     """A release with its name and etag; `applied`: by whom, where it answers a change."""
+    message = other_state_message(release)
+    message.etag = etag(release)
+    message.applied.extend(
+        pb.Applied(gateway=one.gateway, proxy=one.proxy, took_ms=one.took_ms, fenced=one.fenced) for one in applied
+    )
+    return message
+
+
+def other_state_message(release: Release) -> pb.Release:
+    """A release as it was or would be. It has no etag: there is nothing to base a change on."""
     return pb.Release(
         name=names.release_name(release.model),
         model=release.model,
         revision=release.revision,
-        etag=etag(release),
         policy=_policy(release.policy),
         rollback_policy=None if release.rollback is None else _policy(release.rollback),
-        update_time=_time(release.updated_ms),
+        update_time=timestamp(release.updated_ms),
         sequence=release.sequence,
         paused=release.paused,
-        applied=[
-            pb.Applied(gateway=one.gateway, proxy=one.proxy, took_ms=one.took_ms, fenced=one.fenced) for one in applied
-        ],
     )
 
 
@@ -79,7 +87,7 @@ def event_message(event: AuditEvent) -> pb.AuditEvent:
     """An audit event with its hash."""
     return pb.AuditEvent(
         sequence=event.sequence,
-        time=_time(event.time_ms),
+        time=timestamp(event.time_ms),
         actor=event.actor,
         verb=event.verb,
         model=event.model,
@@ -104,6 +112,18 @@ def gateway_message(member: Member, *, silent: bool, answering: bool) -> pb.Gate
         silent=silent,
         lease_ms=member.report.lease_ms,
         answering=answering,
+    )
+
+
+def token_message(token: Token) -> pb.Token:
+    """A token without what only its holder knows."""
+    return pb.Token(
+        name=names.token_name(token.id),
+        roles={model: found for model, word in token.roles.items() if (found := _ROLES.get(word)) is not None},
+        created_by=token.created_by,
+        create_time=timestamp(token.created_ms),
+        expire_time=timestamp(token.expires_ms) if token.expires_ms else None,
+        revoke_time=timestamp(token.revoked_ms) if token.revoked_ms else None,
     )
 
 
@@ -228,7 +248,8 @@ def _users(policy: Policy) -> Iterable[tuple[str, tuple[int | None, ...]]]:
     yield "holdout", (policy.holdout.version if policy.holdout else None,)
 
 
-def _time(milliseconds: int) -> Timestamp:
+def timestamp(milliseconds: int) -> Timestamp:
+    """Milliseconds since the epoch."""
     time = Timestamp()
     time.FromMilliseconds(milliseconds)
     return time

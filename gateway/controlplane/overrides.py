@@ -1,6 +1,6 @@
 """The override list of a release: units that go to an arm whatever their bucket. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -20,20 +20,24 @@ MAX_UNIT_BYTES: Final = 256
 def changed(release: Release, command: SetOverrides) -> Policy:
     """The policy with the command's entries. Raises InvalidRequest or Refused."""
     if not command.overrides and not command.remove:
-        raise InvalidRequest("neither units to override nor units to remove are given")
+        raise InvalidRequest("neither units to override nor units to remove are given", "overrides")
     _check_units((*command.overrides, *command.remove))
     if both := command.overrides.keys() & set(command.remove):
-        raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once")
-    arms = arm_versions(release.policy)
-    if unknown := {*command.overrides.values()} - arms.keys():
-        raise Refused(f"{release.model} has no arm '{min(unknown)}'; it has {', '.join(arms)}", Refusal.NO_SUCH_ARM)
+        raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once", "remove")
+    _check_arms(release.model, release.policy, command.overrides)
     merged = release.policy.overrides | command.overrides
     for unit in command.remove:
         merged.pop(unit, None)
-    if len(merged) > MAX_OVERRIDES:
-        said = f"{release.model} would have {len(merged)} overrides; at most {MAX_OVERRIDES} are kept"
-        raise Refused(said, Refusal.TOO_MANY_OVERRIDES)
+    _check_count(release.model, merged)
     return msgspec.structs.replace(release.policy, overrides=merged)
+
+
+def replaced(model: str, policy: Policy, overrides: dict[str, str]) -> Policy:
+    """The policy with these and no others. Raises InvalidRequest or Refused."""
+    _check_units(overrides)
+    _check_arms(model, policy, overrides)
+    _check_count(model, overrides)
+    return msgspec.structs.replace(policy, overrides=overrides)
 
 
 def check_all(releases: Iterable[Release]) -> None:
@@ -65,3 +69,15 @@ def _check_units(units: Iterable[str]) -> None:
             raise InvalidRequest(f"unit {unit[:32]!r}… has {size} bytes; at most {MAX_UNIT_BYTES} are kept")
         if not unit.isprintable():
             raise InvalidRequest(f"unit {unit!r} holds a character that cannot be printed")
+
+
+def _check_arms(model: str, policy: Policy, overrides: Mapping[str, str]) -> None:
+    arms = arm_versions(policy)
+    if unknown := {*overrides.values()} - arms.keys():
+        raise Refused(f"{model} has no arm '{min(unknown)}'; it has {', '.join(arms)}", Refusal.NO_SUCH_ARM)
+
+
+def _check_count(model: str, overrides: Mapping[str, str]) -> None:
+    if len(overrides) > MAX_OVERRIDES:
+        said = f"{model} would have {len(overrides)} overrides; at most {MAX_OVERRIDES} are kept"
+        raise Refused(said, Refusal.TOO_MANY_OVERRIDES)

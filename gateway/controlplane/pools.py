@@ -142,10 +142,14 @@ class WorkerPool:
             await self._bell.until(lambda: self.healthy or bool(self.error))
         finally:
             self._preparing -= 1
-            self.keep_until_s = time.monotonic() + keep_s
+            self.keep(keep_s)
         if not self.healthy:
             said = f"{self._model} version {self._version} cannot be loaded: {self.error}"
             raise Refused(said, Refusal.CANNOT_BE_LOADED)
+
+    def keep(self, keep_s: float) -> None:
+        """Stays for at least so long from now, whether a release names it or not."""
+        self.keep_until_s = max(self.keep_until_s, time.monotonic() + keep_s)
 
     async def until_settled(self) -> None:
         """Returns when every instance is ready or has failed."""

@@ -48,6 +48,12 @@ class Fleet(Protocol):
         Raises NotFound (no such model or version) or Refused (it cannot be loaded; the message says why).
         """
 
+    async def check(self, model: str, version: int, *, shadow: bool) -> None:
+        """Raises what `prepare` would, as far as that can be told without loading anything."""
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        """The version's pool, if there is one, stays for at least so long, whether a release names it or not."""
+
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         """Makes pools match what the releases (policies and rollback policies) name, and publishes a snapshot.
 

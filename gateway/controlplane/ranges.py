@@ -52,3 +52,9 @@ def shrink(ranges: tuple[Range, ...], buckets: int) -> tuple[Range, ...]:
             kept.append(Range(last.start, last.end - buckets))
         buckets -= min(size, buckets)
     return tuple(kept)
+
+
+def within(ranges: Iterable[Range], others: Iterable[Range]) -> bool:
+    """Whether each bucket of the ranges is in one of the others."""
+    gaps = list(free(others))
+    return not any(gap.start < owned.end and owned.start < gap.end for owned in ranges for gap in gaps)

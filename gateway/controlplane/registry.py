@@ -153,11 +153,13 @@ class Registry:
             shelf.read[number] = files, read_version(self._root, (shelf.model, number), files, self._settings)
 
     async def watch(self, looked: Callable[[], None], new_models: NewModels | None) -> None:
-        """Polls for ever. `looked` follows every look that found something; see `announce` for `new_models`."""
+        """Polls for ever. `looked` is called when a look, of whoever, has found something; see `announce` for
+        `new_models`, None: nobody is told.
+        """
         while True:
             await asyncio.sleep(POLL_S)
             try:
-                if await self.poll():
+                if await self.poll() or self._changed:
                     looked()
                 if new_models is not None:
                     await self.announce(new_models)

@@ -7,8 +7,11 @@ Rules:
 - The salt is "<model>/<version of the first canary>" while any canary is live; the next rollout meets others first.
 - An override or a rule names an arm that exists. When its arm ends (a canary is removed or becomes stable, a standby is
   flipped to), it ends, too: its unit then goes where its bucket goes.
-- A flip and a promote keep the whole policy before them; a rollback restores exactly that, once. A rollback to a
-  revision restores the policy of that revision; what it kept stays while the stable version does.
+- What is declared goes by the same rules, all at once: shares that shrink make room for those that grow. The salt of
+  canaries stays while one of them lives.
+- A flip, a promote and whatever else brings another stable version keep the whole policy before them; a rollback
+  restores exactly that, once. A rollback to a revision restores the policy of that revision; what it kept stays while
+  the stable version does.
 - A holdout keeps its version and its buckets whatever becomes of the others; only a rollback, which restores a policy
   whole, can bring another.
 - While a release is paused, nothing but a rollback gives a version that is not stable more requests (`exposure`).
@@ -19,10 +22,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.controlplane import exposure, overrides, policies
+from gateway.controlplane import declaring, exposure, overrides, policies
 from gateway.controlplane.commands import (
     Abort,
     Command,
+    Declare,
     Flip,
     Pause,
     PrepareStandby,
@@ -95,6 +99,12 @@ def _decided(release: Release, command: Command) -> Release:
             return msgspec.structs.replace(release, policy=policies.flipped(release), rollback=release.policy)
         case Promote():
             return msgspec.structs.replace(release, policy=policies.promoted(release, command), rollback=release.policy)
+        case Declare():
+            policy = declaring.declared(release, command)
+            stays = policy.stable == release.policy.stable
+            return msgspec.structs.replace(
+                release, policy=policy, rollback=release.rollback if stays else release.policy
+            )
         case Rollback(revision=0):
             if release.rollback is None:
                 said = f"{release.model} has nothing to roll back to: no flip or promote since the last rollback"
@@ -130,7 +140,7 @@ def _policy(release: Release, command: Shaping) -> Policy:
 
 def _rolled_back_to(release: Release, command: Rollback) -> Release:
     if command.revision < 0:
-        raise InvalidRequest(f"revision must be a positive integer, not {command.revision}")
+        raise InvalidRequest(f"revision must be a positive integer, not {command.revision}", "revision")
     if command.revision > release.revision:
         said = f"{release.model} has no revision {command.revision}; it is at revision {release.revision}"
         raise Refused(said, Refusal.NO_SUCH_REVISION)

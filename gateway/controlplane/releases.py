@@ -25,7 +25,7 @@ from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store
 from gateway.controlplane.store.members import Pool
 from gateway.controlplane.watch import Watch
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, RequestError, Stale, StoreFailed
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, RequestError, Stale, StoreFailed
 from gateway.routing.snapshot import Release
 
 GATEWAY = "gateway"
@@ -126,10 +126,22 @@ class Releases:
         """The names of all models that have a release."""
         return set(self._current)
 
-    def subscribe(self, model: str | None = None) -> Watch:
-        """The current state, then every change, of one or all models; for use in `with`. Raises NotFound."""
+    async def check_sequence(self, sequence: int) -> None:
+        """Raises OutOfRange if the store has not come so far. It may have come further than this gateway."""
+        newest = max((release.sequence for release in self._current.values()), default=0)
+        if sequence > newest and not await self._store.since(sequence - 1):
+            raise OutOfRange(
+                f"there is no change {sequence} yet, the newest is {newest}: the store was restored, or it is another "
+                "one; begin again without a sequence"
+            )
+
+    def subscribe(self, model: str | None = None, after_sequence: int = 0) -> Watch:
+        """The current state, then every change, of one or all models; for use in `with`. Raises NotFound.
+
+        `after_sequence`: only what has changed since.
+        """
         current = self.list() if model is None else (self.get(model),)
-        watch = Watch(model, current, self._watches.discard)
+        watch = Watch(model, current, self._watches.discard, after_sequence)
         self._watches.add(watch)
         return watch
 
@@ -174,16 +186,17 @@ class Releases:
         empty: no such memory. Raises InvalidRequest, NotFound, Refused, Stale, StoreFailed or NotReady; the
         last two can mean that the change was kept all the same: read it again.
         """
-        _check_texts(request_id, reason, actor)
+        check_texts(request_id, reason, actor)
         request = Request(request_id, fingerprint(model, command)) if request_id else None
         change = _Change(model, await self._completed(model, command), etag, request, reason, actor)
         if await self._recall(request) is None:
-            needed = pools_needed(await self._try_anew(change), change.command)
+            before, after = await self._try_anew(change)
+            needed = pools_needed(before.policy, after.policy, change.command)
             await self._prepare([Pool(model, version, shadow) for version, shadow in needed])
         begun_s = time.monotonic()
         return await self._confirmed(await self._in_turn(self._decide(change)), begun_s)
 
-    async def _try_anew(self, change: _Change) -> Release:
+    async def _try_anew(self, change: _Change) -> tuple[Release, Release]:
         """Tries, and where others write as well, on a state that this gateway does not know yet."""
         try:
             return self._try(change)
@@ -229,6 +242,17 @@ class Releases:
             raise NotReady(f"{kept}, but {error}") from None
         return Changed(release, (*changed.applied, *others))
 
+    async def preview(self, model: str, command: Command, *, etag: str | None) -> Release:
+        """The release as the command would make it; nothing is changed, loaded or kept.
+
+        Raises what `change` would, as far as that can be told: not that loading a version fails.
+        """
+        change = _Change(model, await self._completed(model, command), etag, None, "", "")
+        before, after = await self._try_anew(change)
+        for version, shadow in pools_needed(before.policy, after.policy, change.command):
+            await self._fleet.check(model, version, shadow=shadow)
+        return after
+
     async def _completed(self, model: str, command: Command) -> Command:
         """A rollback to a revision with the policy that the store has for it."""
         if not isinstance(command, Rollback) or command.revision < 1:
@@ -236,17 +260,20 @@ class Releases:
         kept = await self._store.revision(model, command.revision)
         return Rollback(command.revision, None if kept is None else kept.policy)
 
-    def _try(self, change: _Change) -> Release:
-        """The release the change starts from, if it may be made now."""
-        current = self.get(change.model)
-        etag.check(change.etag, current)
+    def _try(self, change: _Change) -> tuple[Release, Release]:
+        """The release the change starts from, and the one it would lead to if that is known already; if it may."""
+        if isinstance(change.command, Register):
+            current = self._current.get(change.model, unborn(change.model))
+        else:
+            current = self.get(change.model)
+            etag.check(change.etag, current)
         after, _ = apply(current, change.command, self._clock_ms())
         longer = len(after.policy.overrides) > len(current.policy.overrides)
         # Shortening a list is never too much, nor is the list that the last flip has kept: it is counted already.
         adds = isinstance(change.command, SetOverrides) or change.command != Rollback()
         if longer and adds:
             overrides.check_all({**self._current, change.model: after}.values())
-        return current
+        return current, after
 
     async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
         """Waits for its turn; from then on the work is carried out even if the caller leaves."""
@@ -266,7 +293,7 @@ class Releases:
         answered = await self._recall(change.request)
         if answered is not None:
             return Changed(answered, await self._serve_owed())
-        before = self._try(change)
+        before, _ = self._try(change)
         after, facts = apply(before, change.command, self._clock_ms())
         if not facts:
             return Changed(before, await self._serve_owed())
@@ -298,7 +325,8 @@ class Releases:
         if request is None or recalled is None:
             return None
         if recalled.fingerprint != request.fingerprint:
-            raise InvalidRequest(f"request id {request.request_id} was used for another command; take a new one")
+            said = f"request id {request.request_id} was used for another command; take a new one"
+            raise InvalidRequest(said, "request_id")
         return recalled.release
 
     async def _kept(self, commit: Awaitable[T]) -> T:
@@ -378,8 +406,12 @@ class Releases:
                         log.warning("releases are not in step with the store", cause=told)
 
 
-def _check_texts(request_id: str, reason: str, actor: str) -> None:
+def check_texts(request_id: str, reason: str, actor: str) -> None:
+    """Raises InvalidRequest for what cannot be kept."""
     limits = (("request_id", request_id, MAX_REQUEST_ID_CHARS), ("reason", reason, MAX_TEXT_CHARS))
     for name, text, most in (*limits, ("actor", actor, MAX_TEXT_CHARS)):
+        field = "" if name == "actor" else name
         if len(text) > most:
-            raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept")
+            raise InvalidRequest(f"{name} has {len(text)} characters; at most {most} are kept", field)
+        if "\0" in text:
+            raise InvalidRequest(f"{name} has a zero byte, which not every store can keep", field)

@@ -50,7 +50,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def problems_of(model: str | None, problems: Iterable[str]) -> list[str]:
-    """Those of one model, of the directory as a whole, and of the store; None: all. No model has a space in its name."""
+    """Those of one model, of the directory as a whole and of the store; None: all. No model has a space in its name."""
     about = ("models directory ", "store ", "the store ", f"{model}:", f"{model}/")
     return [problem for problem in problems if model is None or problem.startswith(about)]
 

@@ -68,7 +68,7 @@ async def restore(place: Place, lines: Iterable[bytes], word: Word) -> Restored:
         path = place.state.resolve() / STORE_FILE
         beside = path.with_name(RESTORING)
         _remove(beside)
-        seen = newest(served.releases, await _stored(path))
+        seen = newest(served.releases, await _stored(path) if path.exists() else {})
         try:
             restored = await _filled(SqliteStore(beside), lines, seen, word)
             kept = _swap(beside, path)
@@ -118,8 +118,6 @@ async def _lifted(store: Store, seen: Mapping[str, Release], word: Word) -> Rest
 async def _stored(path: Path) -> dict[str, Release]:
     """What is in the store of before, as far as it can be read."""
     store = SqliteStore(path)
-    if not path.exists():
-        return {}
     try:
         await store.open()
     except StartupError:

@@ -79,7 +79,8 @@ class Served:
                 self._bytes += added
         except OSError as error:
             if not self._failed:
-                log.error("what is served cannot be noted", file=str(self._path), error=error.strerror)
+                said = {"file": str(self._path), "error": error.strerror}
+                log.error("what is served cannot be noted", **said)  # noqa: TRY400 - the disk's fault, not the code's
             self._failed = True
         else:
             self._failed = False

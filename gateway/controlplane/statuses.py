@@ -1,7 +1,7 @@
 """The one place where an error of a handler becomes a gRPC status of the admin API."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -12,6 +12,8 @@ from gateway.oip import status
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+UNEXPECTED: Final = "internal error, see the log"
 
 log = structlog.get_logger()
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
@@ -62,7 +64,7 @@ def _streaming(behavior: Any, method: str) -> Any:
 async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
     if not isinstance(error, RequestError):
         log.error("admin call failed", method=method, exc_info=error)
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error, see the log")
+        await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED)
     trailers: list[tuple[str, str | bytes]] = [(status.DETAILS, status.details(error))]
     if error.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(error.pushback_ms)))

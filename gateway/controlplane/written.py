@@ -1,6 +1,7 @@
 """Settings as files write them: what the gateway's configuration and a version's `model.toml` have in common."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -25,6 +26,8 @@ class Section(BaseModel):
     """Unknown keys are errors; values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+    """Where settings belong that people look for here."""
 
 
 class OwnWorkers(Section):
@@ -46,8 +49,10 @@ class OwnWorkers(Section):
         return overrides(self)
 
 
-class Model(OwnWorkers):
-    """[models.NAME]: what is different for one model, and how its units are found."""
+class Units(Section):
+    """How the units of a model are found."""
+
+    ELSEWHERE = {"labels": "into the version's own model.toml, whose files it names"}
 
     unit_metadata: list[str] = ["x-user-id"]
     """Metadata keys, tried in order."""
@@ -61,6 +66,10 @@ class Model(OwnWorkers):
     def assignment(self) -> Assignment:
         keys = tuple(key.lower() for key in self.unit_metadata)
         return Assignment(keys, tuple(self.unit_parameters), self.no_unit, self.allow_forced)
+
+
+class Model(Units, OwnWorkers):
+    """[models.NAME]: what is different for one model, and how its units are found."""
 
 
 class VersionFile(OwnWorkers):

@@ -6,7 +6,6 @@ proxy in flight, and the worker says when it begins. A request that had begun, a
 One that had not may have died with the requests of another proxy, and has more chances.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,8 +31,8 @@ class Again:
     __slots__ = ("parties",)
 
     def __init__(self) -> None:
-        self.parties: deque[Party] = deque()
-        """The next one first; none is empty. Public, for a lane asks again and again whether there is one."""
+        self.parties: list[Party] = []
+        """The next one last; none is empty. Public, for a lane asks again and again whether there is one."""
 
     def __len__(self) -> int:
         """Jobs that wait."""
@@ -44,20 +43,20 @@ class Again:
         middle = (len(jobs) + 1) // 2
         for half in (jobs[middle:], jobs[:middle]):
             if half:
-                self.parties.appendleft(Party(list(half), suspect=False))
+                self.parties.append(Party(list(half), suspect=False))
 
     def singles(self, jobs: Sequence[Job]) -> None:
         """Their worker died: each is run alone, before everything else."""
         for job in reversed(jobs):
-            self.parties.appendleft(Party([job], suspect=True))
+            self.parties.append(Party([job], suspect=True))
 
     def together(self, jobs: Sequence[Job]) -> None:
         """Nothing happened to them yet: they are run as they were, before everything else."""
         if jobs:
-            self.parties.appendleft(Party(list(jobs), suspect=False))
+            self.parties.append(Party(list(jobs), suspect=False))
 
     def sift(self, waits: Callable[[Job], bool]) -> None:
         """Forgets every job for which `waits` is false."""
         for party in self.parties:
             party.jobs = [job for job in party.jobs if waits(job)]
-        self.parties = deque(party for party in self.parties if party.jobs)
+        self.parties = [party for party in self.parties if party.jobs]

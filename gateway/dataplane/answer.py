@@ -70,14 +70,13 @@ def _messages(batch: Batch, data: Data, start: int, stop: int) -> Iterable[bytes
     """The replies, job by job, without ids."""
     jobs = batch.jobs
     plan = jobs[0].plan
-    whole = (
-        type(data) is bytes
-        and stop - start <= COPY_LIMIT_BYTES * 4
+    alike = (
+        stop - start <= COPY_LIMIT_BYTES * 4
         and batch.padded is None
         and not plan.special
         and not [job for job in jobs if job.plan is not plan]
     )
-    if whole:
+    if alike and isinstance(data, bytes):
         cut = plan.cuts.get(data[start : start + plan.result_head_bytes])
         if cut is not None and cut.rows == batch.rows and cut.size == stop - start:
             return _messages_alike(len(jobs), cut, data, start)
@@ -86,7 +85,7 @@ def _messages(batch: Batch, data: Data, start: int, stop: int) -> Iterable[bytes
         return _messages_cut(batch, batch.padded, memoryview(data), signature, offsets)
     if _STRINGS in signature:
         return _messages_with_strings(batch, data, signature, sizes, offsets)
-    if whole and batch.rows:
+    if alike and batch.rows:
         cut = _cut(plan.reply_shape(signature), plan.rows, batch.rows, sizes, [offset - start for offset in offsets])
         plan.keep_cut(bytes(data[start : offsets[0]]), cut)
         return _messages_alike(len(jobs), cut, data, start)

@@ -156,13 +156,13 @@ class Lane:
         waiting = self._waiting
         while waiting or self._again.parties:
             again = self._again.parties
-            suspect = bool(again) and again[0].suspect
+            suspect = bool(again) and again[-1].suspect
             channel = self._free_channel(exclusive=suspect)
             if channel is None:
                 return
             now_s = monotonic()
             if again:
-                jobs, rows = self._take_again(again.popleft().jobs, now_s)
+                jobs, rows = self._take_again(again.pop().jobs, now_s)
             elif self._delay_s and self._holds_back(now_s):
                 return
             else:

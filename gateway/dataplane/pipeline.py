@@ -4,14 +4,12 @@ from math import inf
 from typing import Final
 
 from gateway.dataplane.job import Job, Load, Ranked
-from gateway.dataplane.lane import Lane
 from gateway.dataplane.refusal import refuse
-from gateway.dataplane.route import FORCE, Route
+from gateway.dataplane.route import FORCE, Route, Way
 from gateway.dataplane.tap import Series
 from gateway.errors import Late, NotFound, NotReady, QueueFull, RequestError
 from gateway.oip import request as oip
 from gateway.oip.asked import NOTHING, asked
-from gateway.routing.snapshot import STABLE
 from gateway.transport.call import Call
 
 PUSHBACK_MS: Final = 100
@@ -50,16 +48,16 @@ class Pipeline:
             series = route.refused
             values = call.metadata.values
             if route.undivided and not request.version and FORCE not in values:
-                arm, reason = route.stable, STABLE
+                arm, trailers = route.stable, route.usual
             else:
                 arm, reason = route.assign(values, request)
+                trailers = arm.trailers[reason]
             series = arm.series
-            trailers = arm.trailers[reason]
             if call.deadline_s <= arrived_s:
                 raise Late("the deadline passed before the request arrived")
             if load.in_flight >= load.half and not load.admits(stable=arm is route.stable):
                 raise self._full()
-            lane = arm.lane
+            lane = arm.way
             plan = lane.plans.known.get(request.head) or lane.plans.get(request.head)
             tensors = raw if len(raw) == 1 and len(raw[0]) == plan.only_size else plan.arrange(raw)
             job = Job(call, plan, tensors, request.id, series, trailers)
@@ -77,7 +75,7 @@ class Pipeline:
         return QueueFull(f"{self.load.limit} requests are in flight already", PUSHBACK_MS)
 
 
-def _ranked(job: Job, lane: Lane, route: Route, request: oip.Request) -> Job:
+def _ranked(job: Job, lane: Way, route: Route, request: oip.Request) -> Job:
     """The job as its parameters want it, and with who asks where that matters."""
     wish = asked(request.parameters) if request.parameters else NOTHING
     door = lane.door

@@ -31,12 +31,20 @@ def cut(text: str) -> str:
 
 
 def details(error: RequestError) -> bytes:
-    """The Status of an error: code, message, ErrorInfo, and for errors that may pass RetryInfo."""
+    """The Status of an error: code, message and ErrorInfo; for errors that may pass RetryInfo; where one field of the
+    request is wrong BadRequest; where something is not in the state that the call needs PreconditionFailure.
+    """
     info = _text(1, error.reason) + _text(2, DOMAIN)
     found = _any("ErrorInfo", info)
     if error.retryable:
         found += _any("RetryInfo", _field(1, _duration(RETRY_MS if error.pushback_ms is None else error.pushback_ms)))
-    return status(error.code, cut(str(error))) + found
+    text = cut(str(error))
+    if error.field:
+        found += _any("BadRequest", _field(1, _text(1, error.field) + _text(2, text)))
+    if error.subject:
+        violation = _text(1, error.reason) + _text(2, cut(error.subject)) + _text(3, text)
+        found += _any("PreconditionFailure", _field(1, violation))
+    return status(error.code, text) + found
 
 
 def status(code: Code, message: str) -> bytes:

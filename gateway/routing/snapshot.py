@@ -123,7 +123,7 @@ class Tensor(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
 
 
-class Queueing(msgspec.Struct, frozen=True):
+class Queueing(msgspec.Struct, frozen=True, omit_defaults=True):
     """How requests for one version wait and are joined; README "Settings" explains each by its name. 0: without."""
 
     max_queue_delay_s: float = 0.0
@@ -138,7 +138,7 @@ PoolKey = tuple[str, int, bool]
 """Model, version, and whether it is for shadow copies."""
 
 
-class Pool(msgspec.Struct, frozen=True):
+class Pool(msgspec.Struct, frozen=True, omit_defaults=True):
     """The worker processes of one version. Shadow copies have a pool of their own, at idle CPU priority."""
 
     model: str

@@ -76,8 +76,8 @@ def write_payload(path: Path) -> pb.ModelInferRequest:
     return _write(path, MODEL, load_breast_cancer().data[:1].astype("float32"))
 
 
-NETWORKS: Final = {"convnet": (3, 32, 64, 128, 256), "convnet-light": (3, 16, 32, 64, 128)}
-"""Channels before and after each convolution: a few ms of one core per row, and about one."""
+NETWORKS: Final = {"convnet": (3, 32, 64, 128, 256), "convnet-light": (3, 12, 24, 48, 96)}
+"""Channels before and after each convolution: a few ms of one core per row, and less than one."""
 
 
 def convnet(folder: Path, name: str) -> Workload:

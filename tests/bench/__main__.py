@@ -3,6 +3,7 @@
 usage: python -m tests.bench [--quick]
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -22,13 +23,21 @@ from tests.bench.machine import machine
 from tests.bench.workload import CANDIDATE, MODEL, make_models, write_payload
 from tests.serving import Gateway, ServingError, cpu_s, serving
 
-QUICK = "--quick" in sys.argv
-REQUESTS = 20_000 if QUICK else 100_000
-ONE_AT_A_TIME = 1_000 if QUICK else 4_000
 RUNS = 3
 PACED_RATE = 2_000
-PACED_S = 2 if QUICK else 5
-PACED_ROUNDS = 2 if QUICK else 6
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is sent. Paced runs last `paced_s` each."""
+
+    requests: int = 100_000
+    one_at_a_time: int = 4_000
+    paced_s: int = 5
+    paced_rounds: int = 6
+
+
+QUICK = Effort(20_000, 1_000, 2, 2)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,9 @@ class Row:
 class Bench:
     """Collects rows while it runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, effort: Effort) -> None:
         self.folder = folder
+        self.effort = effort
         self.model = make_models(folder)
         self.payload = folder / "payload"
         self.request = write_payload(self.payload)
@@ -70,7 +80,13 @@ class Bench:
                 assert process.stdout is not None
                 port = int(process.stdout.readline())
                 size = len(self.request.SerializeToString())
-                self._row("grpc.aio echo, no inference", port, size, lambda: (cpu_s(process.pid), 0.0), REQUESTS // 5)
+                self._row(
+                    "grpc.aio echo, no inference",
+                    port,
+                    size,
+                    lambda: (cpu_s(process.pid), 0.0),
+                    self.effort.requests // 5,
+                )
             finally:
                 process.terminate()
 
@@ -84,7 +100,9 @@ class Bench:
                 prepare(gateway)
             size = self._check(gateway)
             with scraping(gateway) if scraped else nullcontext():
-                sent = 1 + self._row(f"Cutover, {name}", gateway.grpc, size, lambda: _cpu(gateway), REQUESTS)
+                sent = 1 + self._row(
+                    f"Cutover, {name}", gateway.grpc, size, lambda: _cpu(gateway), self.effort.requests
+                )
             good = gateway.wait_metric("cutover_requests_total", sent, code="OK")
             if good != sent or gateway.metric("cutover_requests_total") != sent:
                 raise BenchError(f"{sent} requests sent, but the gateway counted {good:.0f} good answers")
@@ -97,18 +115,18 @@ class Bench:
         with self._serving(1) as gateway:
             size = self._check(gateway)
             self._paced(gateway, size)
-            for _ in range(PACED_ROUNDS):
+            for _ in range(self.effort.paced_rounds):
                 without.append(self._paced(gateway, size))
                 shadow(gateway)
                 shadowed.append(self._paced(gateway, size))
                 gateway.cutover("shadow", "remove", MODEL, CANDIDATE, "--reason", "bench")
-            sent = PACED_ROUNDS * PACED_S * PACED_RATE
+            sent = self.effort.paced_rounds * self.effort.paced_s * PACED_RATE
             copies = gateway.wait_metric("cutover_shadow_copies_total", sent, result="compared")
             say(f"  {copies:.0f} of {sent} requests compared")
         return Load.together(without), Load.together(shadowed)
 
     def _paced(self, gateway: Gateway, size: int) -> Load:
-        count = PACED_RATE * PACED_S
+        count = PACED_RATE * self.effort.paced_s
         return load.run(gateway.grpc, self.payload, size, requests=count, connections=4, streams=16, rate=PACED_RATE)
 
     def _serving(self, proxies: int) -> AbstractContextManager[Gateway]:
@@ -130,11 +148,11 @@ class Bench:
         before = cpu()
         runs = [load.run(port, self.payload, size, requests=requests, connections=4, streams=16) for _ in range(RUNS)]
         after = cpu()
-        single = load.run(port, self.payload, size, requests=ONE_AT_A_TIME, connections=1, streams=1)
+        single = load.run(port, self.payload, size, requests=self.effort.one_at_a_time, connections=1, streams=1)
         many = sorted(runs, key=lambda run: run.rate)[RUNS // 2]
         proxy_us, worker_us = ((end - start) / requests / RUNS * 1e6 for start, end in zip(before, after, strict=True))
         self.rows.append(Row(name, many.rate, single.rate, proxy_us, worker_us, many.quantile_ms(0.99)))
-        return warm_up + RUNS * requests + ONE_AT_A_TIME
+        return warm_up + RUNS * requests + self.effort.one_at_a_time
 
 
 def canary(gateway: Gateway) -> None:
@@ -205,11 +223,14 @@ def _cpu(gateway: Gateway) -> tuple[float, float]:
 
 def main() -> int:
     """Runs everything; exit code 1 with one line when something is not as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a fifth of everything: does it work?")
+    effort = QUICK if parser.parse_args().quick else Effort()
     started = time.monotonic()
     try:
         load.require_h2load()
         with tempfile.TemporaryDirectory(prefix="cutover-bench-") as folder:
-            bench = Bench(Path(folder))
+            bench = Bench(Path(folder), effort)
             bench.run_ort()
             bench.run_echo()
             bench.run_gateway("1 proxy", 1)

@@ -28,20 +28,25 @@ import structlog
 from gateway.controlplane.commands import PrepareStandby, RemoveCanary, SetCanary
 from gateway.controlplane.etag import etag
 from gateway.controlplane.fleet import LocalFleet
+from gateway.controlplane.guarded import GuardedStore
 from gateway.controlplane.instance import WorkerHost
 from gateway.controlplane.listener import reserved_port
 from gateway.controlplane.processes import Launcher, held_bytes, python_module
 from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.releases import Releases
+from gateway.controlplane.served import SERVED_FILE, Served
 from gateway.controlplane.settings import FleetSettings, ProxySettings
+from gateway.controlplane.store.choice import STORE_FILE
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.observe.statistics import Statistics
+from gateway.routing.snapshot import BUCKETS, Canary, Policy, Pool, Range, Release, Snapshot
 from loadtests.bench import aims, processes
 from loadtests.bench.aims import Aim, at_most
 from loadtests.bench.errors import BenchError
 from loadtests.bench.machine import machine
-from tests.bench.standins import StandIns
+from tests.bench.driven import proxy
+from tests.bench.standins import STATUS, StandIns
 
 VERSIONS: Final = 5
 BUSY: Final = "model-0"
@@ -77,6 +82,9 @@ class Found:
     look_ms: list[float] = field(default_factory=list)
     """One look at the models directory in which nothing has changed."""
     proxy_bytes: int = 0
+    """Memory of the proxy, connected to the stand-ins, with nothing but a stable version of each model."""
+    full_bytes: int = 0
+    """Of one without workers, with a canary and a standby of each as well."""
 
 
 def put_models(folder: Path, models: int) -> None:
@@ -107,12 +115,14 @@ class World:
     def __init__(self, folder: Path, run_dir: Path, port: int) -> None:
         self.book = Book()
         self.registry = Registry(folder / "models")
-        settings = ProxySettings("127.0.0.1", port, ack_timeout_s=60.0)
+        limits = ProxySettings("127.0.0.1", port, ack_timeout_s=60.0)
         launcher = Launcher(self.book)
-        self.proxies = Proxies(settings, launcher, python_module("gateway.dataplane"), run_dir, Statistics())
+        self.proxies = Proxies(limits, launcher, python_module("gateway.dataplane"), run_dir, Statistics())
         host = WorkerHost(StandIns(), python_module("workers"), run_dir)
-        self.fleet = LocalFleet(self.registry, self.proxies, host, FleetSettings(linger_s=0.0, keep_prepared_s=0.0))
-        self.store = SqliteStore(folder / "state" / "cutover.db")
+        state = folder / "state"
+        served = Served(state / SERVED_FILE)
+        self.fleet = LocalFleet(self.registry, self.proxies, host, FleetSettings(), served)
+        self.store = GuardedStore(SqliteStore(state / STORE_FILE), served)
         self.releases = Releases(self.store, self.fleet, lambda: time.time_ns() // 1_000_000)
 
     async def start(self) -> None:
@@ -200,6 +210,34 @@ async def measure_worlds(folder: Path, scale: Scale) -> dict[int, Found]:
     return found
 
 
+def snapshot(models: int) -> Snapshot:
+    """Every model with three versions in its release."""
+    releases, pools = [], []
+    for number in range(models):
+        name = f"model-{number}"
+        canary = Canary(4, (Range(0, BUCKETS // 10),))
+        releases.append(Release(name, 3, Policy(5, canaries=(canary,), standby=3, salt=f"{name}/4")))
+        pools += [
+            Pool(
+                *(name, version, False, "ready"),
+                inputs=STATUS.inputs,
+                outputs=STATUS.outputs,
+                batched=True,
+                max_batch_size=64,
+                costs=STATUS.costs,
+            )
+            for version in (3, 4, 5)
+        ]
+    return Snapshot(1, tuple(releases), {}, tuple(pools))
+
+
+def measure_full(folder: Path, found: Mapping[int, Found]) -> None:
+    """A proxy with each snapshot and nothing else to do."""
+    for models, one in found.items():
+        with proxy(snapshot(models), folder / f"control-{models}") as running:
+            one.full_bytes = held_bytes(running.pid)
+
+
 def start_gateway(models: Path, state: Path) -> float:
     """How long `cutover serve` takes until it is ready when it releases nothing by itself, in s."""
     command = [sys.executable, "-c", "from gateway.cli import main; main()", "serve"]
@@ -238,7 +276,8 @@ def table(found: Sequence[Found], starts_s: Mapping[int, Sequence[float]]) -> It
         ("CPU of the control process per change, ms", lambda one: statistics.median(one.control_ms), ".2f"),
         ("CPU of the proxy per change, ms", lambda one: statistics.fmean(one.proxy_ms), ".2f"),
         ("a look at the models directory, ms", lambda one: min(one.look_ms), ".2f"),
-        ("memory of the proxy, MB", lambda one: one.proxy_bytes / 1e6, ".1f"),
+        ("proxy, a stable version of each and its worker, MB", lambda one: one.proxy_bytes / 1e6, ".1f"),
+        ("proxy, with canary and standby, no workers, MB", lambda one: one.full_bytes / 1e6, ".1f"),
     ]
     yield "| | " + " | ".join(f"{one.models:,} × {VERSIONS}" for one in found) + " |"
     yield "|---|" + "---:|" * len(found)
@@ -266,7 +305,8 @@ def aimed(found: Sequence[Found], starts_s: Mapping[int, Sequence[float]]) -> li
             aims.ratio(statistics.median(many.control_ms), statistics.median(one.control_ms)),
             1.15,
         ),
-        at_most("snapshot in a proxy", (many.proxy_bytes - one.proxy_bytes) / 1e6, 20.0, "MB"),
+        at_most("snapshot in a proxy, connected", (many.proxy_bytes - one.proxy_bytes) / 1e6, 20.0, "MB"),
+        at_most("snapshot with canary and standby in a proxy", (many.full_bytes - one.full_bytes) / 1e6, 20.0, "MB"),
     ]
 
 
@@ -287,7 +327,9 @@ def main() -> int:
     started_s = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="cutover-control-") as name:
-            found = list(asyncio.run(measure_worlds(Path(name), scale)).values())
+            worlds = asyncio.run(measure_worlds(Path(name), scale))
+            measure_full(Path(name), worlds)
+            found = list(worlds.values())
             starts_s = starts(Path(name), scale)
     except BenchError as error:
         say(f"bench: {error}")

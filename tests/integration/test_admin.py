@@ -7,10 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
-from gateway.controlplane import admin, audit, overrides
+from gateway.controlplane import audit, overrides, pages
 from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.api import watching
+from gateway.controlplane.api.gateways import Gateways
 from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Releases
@@ -55,7 +58,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     await made.store.open()
     await made.releases.start()
     await made.releases.register("iris", 1)
-    service = AdminService(made.releases, made.store, made.fleet, made.statistics)
+    service = AdminService(made.releases, made.store, made.fleet, made.statistics, Gateways(None))
     server, port = await start_admin(service, "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         made.stub = AdminStub(channel)
@@ -150,11 +153,36 @@ async def test_a_canary_goes_all_the_way_and_back(gateway: Gateway) -> None:
     assert (await gateway.change("RemoveHoldout")).policy == pb.Policy(stable_version=1)
 
 
-async def test_a_refusal_says_why_to_programs(gateway: Gateway) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await gateway.change("Flip")
-    trailers = dict(caught.value.trailing_metadata() or ())
-    assert b"NO_STANDBY" in trailers["grpc-status-details-bin"]
+async def test_an_error_says_more_to_programs(gateway: Gateway) -> None:
+    said = []
+    for change in (gateway.change("Flip"), gateway.change("SetShadow", version=2, rate=2.0)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await change
+        (details,) = [
+            value for key, value in caught.value.trailing_metadata() or () if key == "grpc-status-details-bin"
+        ]
+        said.append([any_.type_url.rpartition(".")[2] for any_ in status_pb2.Status.FromString(details).details])
+        assert b"NO_STANDBY" in details or b"rate" in details
+    assert said == [["ErrorInfo", "PreconditionFailure"], ["ErrorInfo", "BadRequest"]]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields"),
+    [
+        ("SetShadow", {"version": 2, "rate": 1.0}),
+        ("SetCanary", {"version": 2, "basis_points": 1}),
+        ("SetOverrides", {"overrides": {"ann": "stable"}}),
+        ("PrepareStandby", {"version": 2}),
+        ("PauseRelease", {}),
+        ("SetHoldout", {"basis_points": 1}),
+    ],
+)
+async def test_what_is_only_validated_changes_nothing(gateway: Gateway, rpc: str, fields: dict[str, Any]) -> None:
+    before = gateway.releases.get("iris")
+    made = await gateway.change(rpc, validate_only=True, request_id="id-1", **fields)
+    assert (made.revision, made.etag) == (2, "")
+    assert (gateway.releases.get("iris"), len(await gateway.store.events(None, 9, None))) == (before, 1)
+    assert (await gateway.change(rpc, request_id="id-1", **fields)).policy == made.policy
 
 
 async def test_overrides_survive_a_start(gateway: Gateway) -> None:
@@ -196,7 +224,7 @@ async def test_audit_pages_follow_each_other_to_the_end(gateway: Gateway) -> Non
 
 
 async def test_a_page_ends_before_it_gets_too_large(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_PAGE_BYTES", 1)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 1)
     await gateway.change("SetCanary", version=2, basis_points=1)
     page = await gateway.stub.ListAuditEvents(pb.ListAuditEventsRequest())
     assert [event.revision for event in page.events] == [2]
@@ -257,6 +285,15 @@ async def test_what_is_wrong_is_said_and_changes_nothing(
             "page_token is not from this list",
         ),
         (lambda stub: stub.WatchReleases(pb.WatchReleasesRequest(name="x")).read(), "INVALID_ARGUMENT", "name must be"),
+        (
+            lambda stub: stub.WatchReleases(pb.WatchReleasesRequest(after_sequence=9)).read(),
+            "OUT_OF_RANGE",
+            "there is no change 9 yet, the newest is 1",
+        ),
+        (lambda stub: stub.GetVersion(pb.GetVersionRequest(name="models/iris")), "INVALID_ARGUMENT", "name must be"),
+        (lambda stub: stub.ListReleases(pb.ListReleasesRequest(page_token="x")), "INVALID_ARGUMENT", "page_token is"),
+        (lambda stub: stub.ListVersions(pb.ListVersionsRequest(page_size=-1)), "INVALID_ARGUMENT", "negative"),
+        (lambda stub: stub.ListRevisions(pb.ListRevisionsRequest(name="models/x/release")), "NOT_FOUND", "no model x"),
     ],
 )
 async def test_bad_questions(gateway: Gateway, call: Callable[[Any], Any], code: str, details: str) -> None:
@@ -319,7 +356,7 @@ async def test_watches_end_when_the_gateway_does(gateway: Gateway) -> None:
 
 
 async def test_watches_cannot_take_all_calls(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_WATCHES", 1)
+    monkeypatch.setattr(watching, "MAX_WATCHES", 1)
     first = gateway.stub.WatchReleases(pb.WatchReleasesRequest())
     await first.read()
     second = gateway.stub.WatchReleases(pb.WatchReleasesRequest())
@@ -381,7 +418,7 @@ async def test_the_gateways_of_a_shared_store_are_listed_and_fenced() -> None:
     clock = Clock()
     peers = Peers(store.members, "a", lambda: 7, clock)
     fleet = FakeFleet()
-    service = AdminService(Releases(store, fleet, lambda: 7, peers), store, fleet, Statistics(), peers)
+    service = AdminService(Releases(store, fleet, lambda: 7, peers), store, fleet, Statistics(), Gateways(peers))
     server, port = await start_admin(service, "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = AdminStub(channel)

@@ -59,6 +59,18 @@ def test_a_release_from_canary_to_flip_and_back(gateway: Gateway) -> None:
     assert "every hash follows" in gateway.cutover("audit", "--verify").stdout
 
 
+def test_a_version_is_loaded_looked_at_and_tried_dry(gateway: Gateway) -> None:
+    assert gateway.cutover("warm", "number", "1", "--for", "2m").stdout.startswith(
+        "number: version 1 warm, for at least "
+    )
+    (version,) = said(gateway, "versions", "number", "1")["versions"]
+    assert (version["state"], version["inputs"][0]["name"]) == ("READY", "X")
+    dry = gateway.cutover("canary", "set", "number", "1", "--percent", "10", "--dry-run").stdout
+    assert dry.startswith("number: would be stable 2, canary 1 (10 %)")
+    refused = gateway.cutover("load", "number", "9", check=False)
+    assert (refused.returncode, "has no version 9" in refused.stderr) == (1, True)
+
+
 def test_a_change_repeated_with_its_request_id_happens_once(gateway: Gateway) -> None:
     etag = said(gateway, "status", "number")["models"][0]["release"]["etag"]
     change = ("shadow", "set", "number", "1", "--request-id", "only-once", "--etag", etag)

@@ -148,6 +148,17 @@ async def test_a_version_put_there_a_moment_ago_can_be_prepared(world: World) ->
     assert world.states() == {7: "ready"}
 
 
+async def test_a_version_is_checked_without_loading_it(world: World) -> None:
+    put(world.models, "digits", 7)
+    await world.fleet.check("digits", 7, shadow=False)
+    assert world.states() == {7: "found"}
+    with pytest.raises(NotFound, match="has no version 8"):
+        await world.fleet.check("digits", 8, shadow=False)
+    await world.fleet.unload("digits")
+    with pytest.raises(Refused, match="unloaded by a client"):
+        await world.fleet.check("digits", 7, shadow=False)
+
+
 async def test_a_version_that_is_live_and_a_shadow_counts_its_live_workers(world: World) -> None:
     await world.put(1)
     await world.fleet.prepare("digits", 1, shadow=True)
@@ -257,6 +268,18 @@ async def test_a_version_that_is_ready_can_be_prepared_although_its_folder_is_go
     await world.fleet.serve({"digits": release(stable=2)})
     with pytest.raises(NotFound):
         await world.fleet.prepare("digits", 1, shadow=False)
+
+
+async def test_a_version_that_is_kept_stays_although_no_release_names_it(world: World) -> None:
+    for number in (1, 2, 3):
+        await world.put(number)
+    await world.proxies.start(60)
+    await world.fleet.prepare("digits", 2, shadow=False)
+    world.fleet.keep("digits", 2, 3_600)
+    world.fleet.keep("digits", 9, 3_600)
+    await world.fleet.prepare("digits", 3, shadow=False)
+    await world.fleet.serve({"digits": release()})
+    assert [world.pool(number) is not None for number in (1, 2, 3)] == [True, True, False]
 
 
 async def test_changed_files_are_a_problem_and_what_is_loaded_goes_on(world: World) -> None:

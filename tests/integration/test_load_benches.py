@@ -45,7 +45,7 @@ def test_growth() -> None:
 def test_control() -> None:
     out = run("tests.bench.control", "--quick")
     assert "| | 1 × 5 | 50 × 5 |" in out
-    assert "| snapshot in a proxy | ≤ 20 MB | " in out
+    assert "| snapshot in a proxy, connected | ≤ 20 MB | " in out
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ async def both(request: pytest.FixtureRequest) -> AsyncIterator[Both]:
         memory = MemoryStore()
         yield Both(memory, MemoryMembers(memory))
     else:
-        store = PostgresStore(request.getfixturevalue("database"))
+        store = PostgresStore(request.getfixturevalue("emptied"))
         await store.open()
         yield Both(store, PostgresMembers(store))
         await store.close()

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.controlplane import audit
 from gateway.controlplane.commands import SetCanary
-from gateway.controlplane.store import driver, schema
+from gateway.controlplane.release import apply
+from gateway.controlplane.store import driver, schema, sql
 from gateway.controlplane.store.postgres import LOCK, PostgresStore
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import Stale, StartupError, StoreFailed
@@ -23,8 +24,8 @@ from tests.wire import Wire
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[PostgresStore]:
-    made = PostgresStore(database)
+async def store(emptied: str) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(emptied)
     await made.open()
     yield made
     await made.close()
@@ -37,9 +38,9 @@ async def wire(postgres: Server) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture
-async def far(database: str, postgres: Server, wire: Wire) -> AsyncIterator[PostgresStore]:
+async def far(emptied: str, postgres: Server, wire: Wire) -> AsyncIterator[PostgresStore]:
     """A store at the other end of a wire."""
-    made = PostgresStore(database.replace(str(postgres.port), str(wire.port)))
+    made = PostgresStore(emptied.replace(str(postgres.port), str(wire.port)))
     await made.open()
     yield made
     await made.close()
@@ -66,9 +67,9 @@ async def test_gateways_that_start_together_make_the_tables_once(database: str) 
         await store.close()
 
 
-async def test_of_two_gateways_that_change_the_same_revision_one_is_late(store: PostgresStore, database: str) -> None:
+async def test_of_two_gateways_that_change_the_same_revision_one_is_late(store: PostgresStore, emptied: str) -> None:
     release = await fill(store)
-    other = PostgresStore(database)
+    other = PostgresStore(emptied)
     await other.open()
     made = await asyncio.gather(
         commit(store, release, SetCanary(3, 400)), commit(other, release, SetCanary(3, 500)), return_exceptions=True
@@ -79,10 +80,13 @@ async def test_of_two_gateways_that_change_the_same_revision_one_is_late(store: 
     await other.close()
 
 
-async def test_a_newer_schema_stops_the_start(store: PostgresStore, database: str) -> None:
+async def test_a_newer_schema_stops_the_start(database: str) -> None:
+    store = PostgresStore(database)
+    await store.open()
     await store.run(lambda db: db.execute(text("UPDATE alembic_version SET version_num = '99'")))
+    await store.close()
     with pytest.raises(StartupError, match=r"newer Cutover \(schema 99, this one knows 2\).*store.url"):
-        await PostgresStore(database).open()
+        await store.open()
 
 
 async def test_why_a_start_fails_is_told_with_the_remedy(postgres: Server, database: str, tmp_path: Path) -> None:
@@ -113,6 +117,15 @@ async def test_the_password_is_read_from_its_file_again_for_every_connection(
     await store.close()
     await store.open()
     assert await store.releases() == {}
+    await store.close()
+
+
+async def test_a_server_can_be_reached_by_its_unix_socket(postgres: Server, emptied: str) -> None:
+    name = emptied.rpartition("/")[2]
+    store = PostgresStore(f"postgresql:///{name}?host={postgres.folder}&port={postgres.port}&user=postgres")
+    await store.open()
+    release = await fill(store)
+    assert await store.releases() == {"iris": release}
     await store.close()
 
 
@@ -177,11 +190,40 @@ async def test_a_silent_server_is_given_up(far: PostgresStore, wire: Wire, monke
     assert audit.verify(await chain(far)) is None
 
 
+@pytest.mark.parametrize(("breakage", "kept"), [("silent", False), ("deaf", True), ("cut", False)])
+async def test_a_commit_without_an_answer_was_made_or_was_not(
+    far: PostgresStore, wire: Wire, monkeypatch: pytest.MonkeyPatch, breakage: str, kept: bool
+) -> None:
+    """Whichever it was: what is read afterwards stays."""
+    monkeypatch.setattr(driver, "STATEMENT_S", 0.2)
+    monkeypatch.setitem(driver.SETTINGS, "idle_in_transaction_session_timeout", "100")
+    await far.close()
+    await far.open()
+    release = await fill(far)
+    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
+    event = audit.draft(fact, actor="ada", reason="", request_id="")
+
+    async def change(connection: AsyncConnection) -> None:
+        await sql.write_commit(connection, release.revision, after, event, None)
+        if breakage == "cut":
+            wire.cut()
+        else:
+            wire.silence(answers_only=breakage == "deaf")
+
+    with pytest.raises(StoreFailed):
+        await far.run(change, alone=True)
+    wire.restore()
+    found = (await far.releases())["iris"]
+    assert found.revision == release.revision + kept
+    assert len(await chain(far)) == found.revision
+    assert (await commit(far, found, SetCanary(3, 600))).sequence == found.sequence + 1
+
+
 async def test_a_gateway_that_stands_still_in_a_change_is_put_out(
-    database: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    emptied: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(driver.SETTINGS, "idle_in_transaction_session_timeout", "50")
-    still = PostgresStore(database)
+    still = PostgresStore(emptied)
     await still.open()
     locked, go_on = asyncio.Event(), asyncio.Event()
 
@@ -199,11 +241,11 @@ async def test_a_gateway_that_stands_still_in_a_change_is_put_out(
 
 
 async def test_who_waits_too_long_for_its_turn_is_told_that_nothing_was_kept(
-    database: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    emptied: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = await fill(store)
     monkeypatch.setitem(driver.SETTINGS, "lock_timeout", "50")
-    other = PostgresStore(database)
+    other = PostgresStore(emptied)
     await other.open()
 
     async def meanwhile(_: AsyncConnection) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.controlplane import audit
-from gateway.controlplane.commands import Register, SetCanary
+from gateway.controlplane.commands import Register, SetCanary, SetOverrides
 from gateway.controlplane.release import apply, unborn
 from gateway.controlplane.store import Request, Store, Token, memory, sql, whole
 from gateway.controlplane.store.memory import MemoryStore
@@ -28,7 +28,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         case "sqlite":
             made = SqliteStore(tmp_path / "state" / "cutover.db")
         case _:
-            made = PostgresStore(request.getfixturevalue("database"))
+            made = PostgresStore(request.getfixturevalue("emptied"))
     await made.open()
     yield made
     await made.close()
@@ -79,6 +79,15 @@ async def test_a_commit_on_another_revision_is_stale_and_changes_nothing(store: 
     assert await store.releases() == {"iris": release}
     assert len(await chain(store)) == 4
     assert await store.recall("late") is None
+
+
+async def test_overrides_come_and_go_and_are_told_of(store: Store) -> None:
+    release = await fill(store)
+    for command in (SetOverrides({"u": "stable", "v": "canary-2"}), SetOverrides({}, ("u",)), SetOverrides({}, ("v",))):
+        release = await commit(store, release, command)
+        await store.close()
+        await store.open()
+        assert await store.releases() == {"iris": release}
 
 
 async def test_only_the_newest_request_ids_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +176,16 @@ async def test_every_revision_can_be_read_as_it_was(store: Store) -> None:
     assert found[3] == newest
     assert await store.revision("iris", 5) is None
     assert await store.revision("wine", 1) is None
+
+
+async def test_revisions_are_listed_newest_first(store: Store) -> None:
+    newest = await fill(store)
+    await fill(store, "wine")
+    found = await store.revisions("iris", 3, None)
+    assert [(release.model, release.revision) for release in found] == [("iris", 4), ("iris", 3), ("iris", 2)]
+    assert found[0] == newest
+    assert [release.revision for release in await store.revisions("iris", 3, 2)] == [1]
+    assert await store.revisions("digits", 3, None) == []
 
 
 async def test_notes_are_links_of_the_chain_and_no_changes(store: Store) -> None:
@@ -263,10 +282,12 @@ async def test_a_dump_is_of_one_moment(store: Store, monkeypatch: pytest.MonkeyP
 
 async def test_the_order_of_changes_may_leap(store: Store) -> None:
     release = await fill(store)
-    after, (fact,) = apply(release, SetCanary(3, 400), now_ms=1)
-    leapt = msgspec.structs.replace(after, revision=70, sequence=900)
-    event = msgspec.structs.replace(audit.draft(fact, actor="ada", reason="", request_id=""), revision=70)
+    after, (fact,) = apply(msgspec.structs.replace(release, revision=69), SetCanary(3, 400), now_ms=1)
+    leapt = msgspec.structs.replace(after, sequence=900)
+    event = audit.draft(fact, actor="ada", reason="", request_id="")
     assert await store.commit(release.revision, leapt, event, None) == leapt
+    await store.close()
+    await store.open()
     assert (await commit(store, leapt, SetCanary(3, 500))).sequence == 901
     assert audit.verify(await chain(store)) is None
 

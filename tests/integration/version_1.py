@@ -31,6 +31,7 @@ BODY = (
     '{"model":"%s","revision":2,"policy":{"stable":1,"canaries":[],"shadows":[{"version":2,"rate":0.25}],'
     '"standby":null,"salt":"","overrides":{}},"rollback":null,"updated_ms":7}'
 )
+AFTER = BODY.replace(',"overrides":{}', "").replace('"revision":2', '"revision":%d')
 
 
 def version_1(path: Path) -> list[audit.AuditEvent]:
@@ -40,7 +41,8 @@ def version_1(path: Path) -> list[audit.AuditEvent]:
     file.executescript(TABLES)
     for model in ("iris", "wine"):
         for revision in (1, 2):
-            event = audit.Draft(7, "ada", "set-shadow", model, revision, "why", f"{model}-{revision}", "", "{}")
+            told = AFTER % (model, revision)
+            event = audit.Draft(7, "ada", "set-shadow", model, revision, "why", f"{model}-{revision}", "", told)
             events.append(audit.link(events[-1].hash if events else audit.GENESIS, len(events) + 1, event))
             file.execute(EVENT, {name: getattr(events[-1], name) for name in audit.AuditEvent.__struct_fields__})
         file.execute("INSERT INTO releases VALUES (?, 2, ?)", (model, BODY % model))

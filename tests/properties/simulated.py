@@ -134,6 +134,12 @@ class Fleet:
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         await asyncio.sleep(self._world.random.uniform(0, 0.3))
 
+    async def check(self, model: str, version: int, *, shadow: bool) -> None:
+        """Whatever is asked for is there."""
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        """Everything stays."""
+
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         sequence = max((release.sequence for release in releases.values()), default=0)
         chance = self._world.random

@@ -13,7 +13,7 @@ from gateway.dataplane.route import Route
 from gateway.dataplane.tap import Series
 from gateway.oip import request as oip
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Canary, Policy, Range, Release
+from gateway.routing.snapshot import BUCKETS, STABLE, Assignment, Canary, Holdout, Policy, Range, Release, Rule
 from tests.unit.gateway.dataplane.fakes import LaneBench
 
 UNITS = 20_000
@@ -88,7 +88,14 @@ def policies(draw: st.DrawFn) -> Policy:
     canaries = tuple(Canary(version, tuple(draw(st.permutations(ranges)))) for version, ranges in owned.items())
     arms = st.sampled_from([STABLE, *(canary.arm for canary in canaries)])
     overrides = draw(st.dictionaries(UNIT, arms, max_size=4))
-    return Policy(stable=1, canaries=canaries, salt=draw(st.text(max_size=8)), overrides=overrides)
+    keys, values = st.sampled_from(["x-a", "x-b"]), st.lists(st.sampled_from("pqrs"), max_size=3).map(tuple)
+    rules = tuple(draw(st.lists(st.builds(Rule, keys, values, arms), max_size=4)))
+    held = st.builds(Holdout, st.just(9), st.just((Range(0, 3000), Range(7000, 7500))), st.text(max_size=8))
+    salt = draw(st.text(max_size=8))
+    return Policy(1, canaries, salt=salt, overrides=overrides, rules=rules, holdout=draw(st.none() | held))
+
+
+METADATA = st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from("pqrs"))
 
 
 def route(policy: Policy) -> Route:
@@ -97,20 +104,29 @@ def route(policy: Policy) -> Route:
 
 
 @settings(max_examples=60, deadline=None)
-@given(policies(), st.lists(UNIT, min_size=1, max_size=30))
-def test_who_is_overridden_or_owns_the_bucket_answers_and_always_will(policy: Policy, units: list[str]) -> None:
+@given(policies(), st.lists(UNIT, min_size=1, max_size=30), METADATA)
+def test_who_is_overridden_ruled_held_out_or_owns_the_bucket_answers_and_always_will(
+    policy: Policy, units: list[str], metadata: dict[str, str]
+) -> None:
     made, again = route(policy), route(policy)
     owners = {b: canary.version for canary in policy.canaries for owned in canary.ranges for b in range(*_ends(owned))}
     for unit in (*units, *policy.overrides):
-        arm, reason = made.assign({"x-user-id": unit}, REQUEST)
+        given = metadata | {"x-user-id": unit}
+        arm, reason = made.assign(given, REQUEST)
+        ruled = [rule.arm for rule in policy.rules if metadata.get(rule.key) in rule.values]
+        held = bucket(policy.holdout.salt, unit) if policy.holdout else None
         if unit in policy.overrides:
             assert (arm.name, reason) == (policy.overrides[unit], "override")
+        elif ruled:
+            assert (arm.name, reason) == (ruled[0], "rule")
+        elif held is not None and (held < 3000 or 7000 <= held < 7500):
+            assert (arm.name, arm.version, reason) == ("holdout", 9, "holdout")
         else:
             assert arm.version == owners.get(bucket(policy.salt, unit), 1)
             assert reason == ("split" if policy.canaries else "stable")
-        computed = recompute(policy, unit)
+        computed = recompute(policy, unit, metadata)
         assert (computed.arm, computed.version, computed.reason) == (arm.name, arm.version, reason)
-        assert again.assign({"x-user-id": unit}, REQUEST)[0].version == arm.version
+        assert again.assign(given, REQUEST)[0].version == arm.version
 
 
 def _ends(owned: Range) -> tuple[int, int]:

@@ -67,6 +67,11 @@ class Store(Protocol):
     async def revision(self, model: str, revision: int) -> Release | None:
         """The release as it was at that revision; None: there is none, or it is older than what the store keeps."""
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """At most `limit` of the revisions of a release that the store has kept, newest first; older than one, unless
+        None.
+        """
+
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """Keeps the release, its audit event and the request's answer, all or none; on return they survive a crash.
 
@@ -75,7 +80,8 @@ class Store(Protocol):
         while the chain has no gap.
 
         `expected_revision`: the revision it replaces; 0: a new model. Raises Stale if the store is at another
-        revision or knows the request id. `event` carries the id, too.
+        revision or knows the request id. `event` carries the id, too, and tells of this release: where a
+        start finds them to differ, the store is damaged.
         """
 
     async def enrol(self, births: Sequence[tuple[Release, Draft]]) -> list[Release]:

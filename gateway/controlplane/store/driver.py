@@ -68,3 +68,10 @@ class Driver:
 
     def _password(self) -> str | None:
         return self._password_file.read_text("utf-8").strip() if self._password_file else None
+
+
+def said(error: BaseException) -> str:
+    """Why a connection is no good, in one line."""
+    if isinstance(error, TimeoutError) and not error.args:
+        return "the server does not answer"
+    return str(error).partition("\n")[0] or type(error).__name__

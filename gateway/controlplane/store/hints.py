@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from gateway.controlplane.store.driver import Driver
+from gateway.controlplane.store.driver import Driver, said
 
 CHANNEL: Final = "cutover"
 CHECK_S: Final = 5.0
@@ -29,12 +29,16 @@ class Hints:
     def subscribe(self, heard: Callable[[], None]) -> Callable[[], None]:
         """See `Members.subscribe`."""
         self._hear.append(heard)
-        if self._listening is None:
-            self._listening = asyncio.get_running_loop().create_task(self._listen())
+        self.resume()
         return lambda: self._hear.remove(heard)
 
+    def resume(self) -> None:
+        """Listens again after `close`, if anybody subscribes."""
+        if self._hear and self._listening is None:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+
     async def close(self) -> None:
-        """Hears nothing any more."""
+        """Hears nothing until `resume`."""
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.cancel()
@@ -45,7 +49,7 @@ class Hints:
             try:
                 await self._session()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.debug("hints are missing", store=str(self._driver), cause=str(error))
+                log.debug("hints are missing", store=str(self._driver), cause=said(error))
             await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:

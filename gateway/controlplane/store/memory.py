@@ -42,6 +42,12 @@ class MemoryStore:
         """See `Store.revision`."""
         return self._revisions.get((model, revision))
 
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        kept = [kept for kept in self._revisions.values() if kept.model == model]
+        found = [kept for kept in kept if before_revision is None or kept.revision < before_revision]
+        return sorted(found, key=lambda release: release.revision, reverse=True)[:limit]
+
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
         known = self._releases.get(release.model)

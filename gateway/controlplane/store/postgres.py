@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.controlplane.store import Store, migrate
-from gateway.controlplane.store.driver import STATEMENT_S, Driver
+from gateway.controlplane.store import Store, migrate, sql
+from gateway.controlplane.store.driver import STATEMENT_S, Driver, said
 from gateway.controlplane.store.hints import CHANNEL, Hints
 from gateway.controlplane.store.sqlstore import SqlStore, T, Work
 from gateway.errors import StartupError, StoreFailed
@@ -22,7 +21,7 @@ from gateway.errors import StartupError, StoreFailed
 LOCK: Final = int.from_bytes(b"cutover", "big")
 """Of the database: other programs in it take other numbers."""
 CONNECTIONS: Final = 5
-BROKEN: Final = (DBAPIError, NoConnection, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+BROKEN: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgresStore(SqlStore):
@@ -48,13 +47,14 @@ class PostgresStore(SqlStore):
         )
         try:
             await self.run(lambda db: db.run_sync(migrate.migrate, str(self.driver)), alone=True)
-            await self.releases()
+            await self.run(sql.check_releases)
         except StoreFailed as error:
             await self.close()
             raise StartupError(f"{error}; {_remedy(error)}") from error
         except BaseException:
             await self.close()
             raise
+        self.hints.resume()
 
     async def close(self) -> None:
         """Waits for what is under way, then lets go of the connections."""
@@ -79,18 +79,25 @@ class PostgresStore(SqlStore):
         """See `SqlStore`."""
         return await self.run(work, alone=True, tell=True)
 
+    async def _certain(self, work: Work[T]) -> T:
+        """See `SqlStore`: a commit that the server is still busy with comes first."""
+        return await self.run(work, alone=True)
+
     async def _run(self, work: Work[T], isolation: str, alone: bool, tell: bool) -> T:
         if self._engine is None:
             raise StoreFailed(f"store {self.driver} is closed")
         try:
             async with self._engine.execution_options(isolation_level=isolation).connect() as connection:
+                wire: Any = (await connection.get_raw_connection()).driver_connection
                 try:
                     return await _transaction(connection, work, alone, tell)
-                except OSError:
-                    await _abandon(connection)
+                except OSError:  # a silent server: asking it to roll back would only wait once more
+                    wire.terminate()
+                    if not connection.invalidated:
+                        await connection.invalidate()
                     raise
         except BROKEN as error:
-            raise StoreFailed(f"store {self.driver}: {_said(_root(error))}") from error
+            raise StoreFailed(f"store {self.driver}: {said(_root(error))}") from error
 
 
 async def _transaction(connection: AsyncConnection, work: Work[T], alone: bool, tell: bool) -> T:
@@ -105,13 +112,6 @@ async def _transaction(connection: AsyncConnection, work: Work[T], alone: bool, 
     return result
 
 
-async def _abandon(connection: AsyncConnection) -> None:
-    """Of a server that is silent: asking it to roll back would only wait once more."""
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    driver.terminate()
-    await connection.invalidate()
-
-
 def _root(error: BaseException) -> BaseException:
     """What the driver or the system said first."""
     found = error
@@ -120,12 +120,6 @@ def _root(error: BaseException) -> BaseException:
         if isinstance(error, BROKEN):
             found = error
     return found
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not error.args:
-        return "the server does not answer"
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _remedy(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import Insert, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.controlplane.audit import CHANGE, GENESIS, AuditEvent, Draft, link
+from gateway.controlplane.audit import CHANGE, GENESIS, AuditEvent, Draft, link, tells_of
 from gateway.controlplane.canonical import canonical
 from gateway.controlplane.store import REMEMBERED, Recalled, Request, schema
 from gateway.errors import Stale, StoreFailed
@@ -19,6 +19,23 @@ async def read_releases(connection: AsyncConnection) -> dict[str, Release]:
     table = schema.releases.c
     rows = await connection.execute(select(table.model, table.body).order_by(table.model))
     return {model: release_of(model, body) for model, body in rows}
+
+
+async def check_releases(connection: AsyncConnection) -> None:
+    """Raises StoreFailed unless each release is what the audit log says it is: it was written twice."""
+    releases, audit = schema.releases.c, schema.audit.c
+    change = (audit.model == releases.model) & (audit.revision == releases.revision) & (audit.kind == CHANGE)
+    query = select(releases.model, releases.body, audit.after).join_from(
+        schema.releases, schema.audit, change, isouter=True
+    )
+    for model, body, after in await connection.execute(query):
+        release = release_of(model, body)
+        try:
+            alike = after is not None and tells_of(after, release)
+        except (msgspec.MsgspecError, KeyError, AttributeError):
+            alike = False
+        if not alike:
+            raise StoreFailed(f"the stored release of {model} cannot be read: the audit log tells of another one")
 
 
 async def read_since(connection: AsyncConnection, sequence: int) -> list[Release]:
@@ -34,6 +51,18 @@ async def read_revision(connection: AsyncConnection, model: str, revision: int) 
     query = select(table.body).where((table.model == model) & (table.revision == revision))
     body = (await connection.execute(query)).scalar_one_or_none()
     return None if body is None else release_of(f"{model} at revision {revision}", body)
+
+
+async def read_revisions(
+    connection: AsyncConnection, model: str, limit: int, before_revision: int | None
+) -> list[Release]:
+    """A release as it was at its revisions, newest first."""
+    table = schema.revisions.c
+    query = select(table.revision, table.body).where(table.model == model)
+    if before_revision is not None:
+        query = query.where(table.revision < before_revision)
+    rows = await connection.execute(query.order_by(table.revision.desc()).limit(limit))
+    return [release_of(f"{model} at revision {revision}", body) for revision, body in rows]
 
 
 async def read_recalled(connection: AsyncConnection, request_id: str) -> Recalled | None:

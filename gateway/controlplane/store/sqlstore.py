@@ -29,9 +29,13 @@ class SqlStore(ABC):
     async def _write(self, work: Work[T]) -> T:
         """Runs the work in a transaction while nobody else writes; durable on return. Raises StoreFailed."""
 
+    @abstractmethod
+    async def _certain(self, work: Work[T]) -> T:
+        """As `_transact`, and whatever became of writes that failed, it stays as it is found. Raises StoreFailed."""
+
     async def releases(self) -> dict[str, Release]:
         """See `Store.releases`."""
-        return await self._transact(sql.read_releases)
+        return await self._certain(sql.read_releases)
 
     async def since(self, sequence: int) -> list[Release]:
         """See `Store.since`."""
@@ -40,6 +44,10 @@ class SqlStore(ABC):
     async def revision(self, model: str, revision: int) -> Release | None:
         """See `Store.revision`."""
         return await self._transact(lambda db: sql.read_revision(db, model, revision))
+
+    async def revisions(self, model: str, limit: int, before_revision: int | None) -> list[Release]:
+        """See `Store.revisions`."""
+        return await self._transact(lambda db: sql.read_revisions(db, model, limit, before_revision))
 
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         """See `Store.commit`."""
@@ -55,7 +63,7 @@ class SqlStore(ABC):
 
     async def recall(self, request_id: str) -> Recalled | None:
         """See `Store.recall`."""
-        return await self._transact(lambda db: sql.read_recalled(db, request_id))
+        return await self._certain(lambda db: sql.read_recalled(db, request_id))
 
     async def events(self, model: str | None, limit: int, before_sequence: int | None) -> list[AuditEvent]:
         """See `Store.events`."""

@@ -17,7 +17,7 @@ async def read(connection: AsyncConnection) -> list[Token]:
 async def put(connection: AsyncConnection, token: Token, event: Draft) -> AuditEvent:
     """Writes one, with its event; the caller commits."""
     await connection.execute(delete(schema.tokens).where(schema.tokens.c.id == token.id))
-    await write(connection, token)
+    await connection.execute(insert(schema.tokens).values(row_of(token)))
     return await sql.write_note(connection, event)
 
 
@@ -29,7 +29,6 @@ async def drop(connection: AsyncConnection, token_id: str, event: Draft) -> bool
     return bool(gone.rowcount)
 
 
-async def write(connection: AsyncConnection, token: Token) -> None:
-    """A new one."""
-    roles = msgspec.json.encode(token.roles, order="sorted").decode()
-    await connection.execute(insert(schema.tokens).values({**msgspec.structs.asdict(token), "roles": roles}))
+def row_of(token: Token) -> dict[str, object]:
+    """As it is stored."""
+    return {**msgspec.structs.asdict(token), "roles": msgspec.json.encode(token.roles, order="sorted").decode()}

@@ -1,11 +1,12 @@
 """All that an SQL database holds, as records of a backup."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import func, insert, select, tuple_
+from sqlalchemy import Table, func, insert, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +17,7 @@ from gateway.routing.snapshot import Release
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
+Row = dict[str, Any]
 PAGE: Final = 500
 """Rows of one transaction: changes need not wait for the whole dump."""
 
@@ -51,11 +53,20 @@ async def write(connection: AsyncConnection, records: Iterable[backup.Record]) -
         if (await connection.execute(select(func.count()).select_from(table))).scalar_one():
             raise Refused("the store is not empty: restore into a new one")
     newest: dict[str, Release] = {}
+    rows: dict[Table, list[Row]] = defaultdict(list)
     try:
         for record in records:
-            await _write(connection, record, newest)
-        for release in newest.values():
-            await connection.execute(insert(schema.releases).values(sql.row_of(release)))
+            table, row = _row(record)
+            rows[table].append(row)
+            if len(rows[table]) == PAGE:
+                await connection.execute(insert(table), rows.pop(table))
+            if isinstance(record, backup.Revision):
+                known = newest.setdefault(record.release.model, record.release)
+                newest[known.model] = max(known, record.release, key=lambda release: release.revision)
+        rows[schema.releases] = [sql.row_of(release) for release in newest.values()]
+        for table, rest in rows.items():
+            if rest:
+                await connection.execute(insert(table), rest)
     except IntegrityError as error:
         raise InvalidRequest(f"the backup names something twice: {error.orig}") from error
 
@@ -88,18 +99,15 @@ async def _events(connection: AsyncConnection, after: int, until: int) -> list[A
     return [AuditEvent(**row) for row in (await connection.execute(query)).mappings()]
 
 
-async def _write(connection: AsyncConnection, record: backup.Record, newest: dict[str, Release]) -> None:
+def _row(record: backup.Record) -> tuple[Table, Row]:
+    """Where it belongs, and how it is stored."""
     match record:
         case Token():
-            await tokens.write(connection, record)
+            return schema.tokens, tokens.row_of(record)
         case backup.Answered():
-            values = {name: getattr(record, name) for name in ("request_id", "fingerprint", "time_ms")}
-            body = sql.body_of(record.release)
-            await connection.execute(insert(schema.requests).values({**values, "body": body}))
+            fields = {name: getattr(record, name) for name in ("request_id", "fingerprint", "time_ms")}
+            return schema.requests, {**fields, "body": sql.body_of(record.release)}
         case backup.Revision():
-            release = record.release
-            if release.model not in newest or newest[release.model].revision < release.revision:
-                newest[release.model] = release
-            await connection.execute(insert(schema.revisions).values(sql.row_of(release)))
+            return schema.revisions, sql.row_of(record.release)
         case backup.Event():
-            await connection.execute(insert(schema.audit).values(msgspec.structs.asdict(record.event)))
+            return schema.audit, msgspec.structs.asdict(record.event)

@@ -7,7 +7,9 @@ import pytest
 
 from gateway.app import Gateway, _unless, serve
 from gateway.config import Config, load
+from gateway.config.schema import Store
 from gateway.controlplane.lifetime import Lifetime
+from gateway.controlplane.store.choice import STORE_FILE
 from gateway.errors import StartupError
 from tests.certificates import DAY, Authority
 
@@ -81,6 +83,19 @@ async def test_a_gateway_without_models_starts_and_stops_cleanly(tmp_path: Path)
     finally:
         await gateway.stop()
     assert not ready(tmp_path)
+
+
+async def test_releases_are_kept_in_the_database_that_the_settings_name(tmp_path: Path, database: str) -> None:
+    given = config(tmp_path)
+    gateway = Gateway(given.model_copy(update={"store": Store(url=database)}))
+    try:
+        await gateway.start()
+        assert ready(tmp_path)
+        assert not (tmp_path / "state" / STORE_FILE).exists()
+    finally:
+        await gateway.stop()
+    said = await refused(given.model_copy(update={"store": Store(url=f"{database}_not")}))
+    assert "does not exist; create the database, or correct store.url" in said
 
 
 async def test_a_signal_during_the_start_stops_it(tmp_path: Path) -> None:

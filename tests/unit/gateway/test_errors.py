@@ -55,5 +55,9 @@ def test_a_refusal_says_why_in_a_word() -> None:
     assert all(re.fullmatch(r"[A-Z][A-Z0-9_]+[A-Z0-9]", why) for why in errors.Refusal)
 
 
+def test_a_call_that_is_wrong_may_say_which_field_is() -> None:
+    assert (errors.InvalidRequest("x").field, errors.InvalidRequest("x", "rate").field) == ("", "rate")
+
+
 def test_only_some_say_how_long_to_wait() -> None:
     assert errors.NotReady("x").pushback_ms is None

@@ -108,6 +108,29 @@ def test_counts_that_do_not_fit_are_no_frame() -> None:
             reader().read(wrong, 0, len(wrong))
 
 
+def test_what_was_read_before_is_known_again_wherever_it_lies() -> None:
+    keeper = sections.Reader(batched=True, expected={"X": "FP32", "B": "BOOL"})
+    for offset in (0, 3, 8):
+        for turn in range(3):
+            tensors = {"X": X + turn, "B": np.array([[turn], [1]], np.bool_)}
+            data = bytes(offset) + frames.section(tensors) + b"behind"
+            section = keeper.read(data, offset, len(data))
+            assert (section.rows, section.end) == (2, len(data) - 6)
+            assert section.datatypes == {"X": "FP32", "B": "BOOL"}
+            np.testing.assert_array_equal(section.tensors["X"], X + turn)
+            np.testing.assert_array_equal(section.tensors["B"], tensors["B"])
+    assert len(keeper._seen) == 1
+
+
+def test_what_begins_like_a_section_read_before_must_be_whole_all_the_same() -> None:
+    keeper = reader()
+    data = frames.section({"X": X})
+    assert keeper.read(data, 0, len(data)).rows == 2
+    for stop in range(len(data)):
+        with pytest.raises(BadFrame):
+            keeper.read(data, 0, stop)
+
+
 def test_rows_of_a_model_that_is_not_batched_are_one() -> None:
     data = b"".join(wire.section(frames.signature({"X": X}), 2, [X.tobytes()]))
     with pytest.raises(BadFrame, match="2 rows"):
@@ -134,6 +157,7 @@ def test_the_memory_for_signatures_is_bounded() -> None:
         data = frames.section({"X": array}, batched=False)
         assert many.read(data, 0, len(data)).tensors["X"].shape == (1, columns)
     assert len(many._known) <= sections.MAX_KNOWN
+    assert len(many._seen) <= sections.MAX_KNOWN
 
 
 def test_long_signatures_are_read_but_not_kept() -> None:
@@ -169,7 +193,7 @@ def test_equal_shapes_give_equal_signatures_whatever_the_rows() -> None:
     heads = [writer.result(1, rows, [np.ones((rows, 2), np.float32)], 0)[0] for rows in (1, 5)]
     after_sizes = wire.HEADER.size + wire.SECTION.size + wire.SIZE.size
     assert heads[0][after_sizes:] == heads[1][after_sizes:]
-    assert len(writer._heads) == 1
+    assert len(writer._signatures) == 1
 
 
 def test_the_memory_for_results_is_bounded() -> None:
@@ -177,6 +201,7 @@ def test_the_memory_for_results_is_bounded() -> None:
     for columns in range(sections.MAX_KNOWN + 10):
         writer.result(1, 1, [np.ones((1, columns), np.float32)], 0)
     assert len(writer._heads) <= sections.MAX_KNOWN
+    assert len(writer._signatures) <= sections.MAX_KNOWN
 
 
 def test_an_answer_without_the_requests_rows_is_the_models_failure() -> None:

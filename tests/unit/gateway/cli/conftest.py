@@ -17,5 +17,12 @@ def cutover(admin: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CUTOVER_ADMIN", "CUTOVER_HTTP", "CUTOVER_TARGET", "CUTOVER_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in (
+        "CUTOVER_ADMIN",
+        "CUTOVER_TOKEN",
+        "CUTOVER_TOKEN_FILE",
+        "CUTOVER_HTTP",
+        "CUTOVER_TARGET",
+        "CUTOVER_DEBUG",
+    ):
+        monkeypatch.delenv(f"CUTOVER_{name}", raising=False)

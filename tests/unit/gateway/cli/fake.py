@@ -10,6 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.longrunning.operations_pb2 import Operation, WaitOperationRequest
+from google.longrunning.operations_pb2_grpc import OperationsServicer, add_OperationsServicer_to_server
+from google.rpc.status_pb2 import Status
 
 from gateway.cli.root import run
 from protos import admin_pb2 as pb
@@ -31,7 +34,7 @@ class Said:
         return json.loads(self.out)
 
 
-class FakeAdmin(AdminServicer):
+class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # without types
     """Keeps releases in memory; changes do what the proto says without asking whether they may."""
 
     def __init__(self) -> None:
@@ -44,7 +47,12 @@ class FakeAdmin(AdminServicer):
         self.events: list[pb.AuditEvent] = []
         self.backup: list[bytes] = []
         self.gateways: list[pb.Gateway] = []
+        self.hidden_events = 0
+        self.tokens: list[pb.Token] = []
         self.requests: list[Any] = []
+        self.watched: list[pb.WatchReleasesRequest] = []
+        self.waits: list[Any] = []
+        """For operations."""
         self.metadata: dict[str, str] = {}
         self.error: tuple[grpc.StatusCode, str] | None = None
         """Fails every change."""
@@ -67,11 +75,49 @@ class FakeAdmin(AdminServicer):
         return pb.ListReleasesResponse(releases=self.releases.values())
 
     def WatchReleases(self, request: pb.WatchReleasesRequest, context: grpc.ServicerContext) -> Iterator[pb.Release]:
-        yield from self.releases.values()
+        self.watched.append(request)
+        yield from [found for found in self.releases.values() if found.sequence > request.after_sequence]
         context.add_callback(lambda: self.changed.put(None))
         while (changed := self.changed.get()) is not None:
             self.releases[changed.model] = changed
             yield changed
+
+    def ListRevisions(
+        self, request: pb.ListRevisionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListRevisionsResponse:
+        newest = self._find(request.name, context)
+        start = int(request.page_token or newest.revision)
+        # Never a whole page, so that clients have to follow tokens.
+        stop = max(0, start - min(request.page_size, 2))
+        kept = [release(newest.model, number, stable=1) for number in range(start, stop, -1)]
+        return pb.ListRevisionsResponse(revisions=kept, next_page_token=str(stop or ""))
+
+    def GetVersion(self, request: pb.GetVersionRequest, context: grpc.ServicerContext) -> pb.Version:
+        for found in self.versions:
+            if found.name == request.name:
+                return found
+        context.abort(grpc.StatusCode.NOT_FOUND, f"{request.name} does not exist")
+        raise AssertionError
+
+    def LoadVersion(self, request: pb.LoadVersionRequest, context: grpc.ServicerContext) -> Operation:
+        self.requests.append(request)
+        return Operation(name="operations/1")
+
+    def WarmVersion(self, request: pb.WarmVersionRequest, context: grpc.ServicerContext) -> Operation:
+        self.requests.append(request)
+        return Operation(name="operations/1")
+
+    def WaitOperation(self, request: WaitOperationRequest, context: grpc.ServicerContext) -> Operation:
+        """The second time it is done."""
+        self.waits.append(request)
+        if len(self.waits) % 2:
+            return Operation(name=request.name)
+        if self.error:
+            code, text = self.error
+            return Operation(name=request.name, done=True, error=Status(code=code.value[0], message=text))
+        done = Operation(name=request.name, done=True)
+        done.response.Pack(self.versions[-1])
+        return done
 
     def ListVersions(self, request: pb.ListVersionsRequest, context: grpc.ServicerContext) -> pb.ListVersionsResponse:
         found = [one for one in self.versions if request.parent in ("", f"models/{one.model}")]
@@ -86,11 +132,38 @@ class FakeAdmin(AdminServicer):
     def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: grpc.ServicerContext
     ) -> pb.ListAuditEventsResponse:
-        start = int(request.page_token or 0)
+        later = [event for event in self.events if 0 < request.before_sequence <= event.sequence]
+        start = int(request.page_token or len(later))
         # Never a whole page, so that clients have to follow tokens.
         stop = start + min(request.page_size, 3)
         token = str(stop) if stop < len(self.events) else ""
-        return pb.ListAuditEventsResponse(events=self.events[start:stop], next_page_token=token)
+        return pb.ListAuditEventsResponse(
+            events=self.events[start:stop], next_page_token=token, hidden=self.hidden_events
+        )
+
+    def CreateToken(self, request: pb.CreateTokenRequest, context: grpc.ServicerContext) -> pb.CreateTokenResponse:
+        self.requests.append(request)
+        self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        made = pb.Token(name=f"tokens/{request.token_id}", roles=request.roles, created_by="ada")
+        self.tokens.append(made)
+        return pb.CreateTokenResponse(token=made, secret=f"cutover_{request.token_id}_hush")
+
+    def ListTokens(self, request: pb.ListTokensRequest, context: grpc.ServicerContext) -> pb.ListTokensResponse:
+        start = int(request.page_token or 0)
+        token = str(start + 1) if start + 1 < len(self.tokens) else ""
+        return pb.ListTokensResponse(tokens=self.tokens[start : start + 1], next_page_token=token)
+
+    def RevokeToken(self, request: pb.RevokeTokenRequest, context: grpc.ServicerContext) -> pb.Token:
+        self.requests.append(request)
+        (found,) = (one for one in self.tokens if one.name == request.name)
+        found.revoke_time.GetCurrentTime()
+        return found
+
+    def RegisterModel(self, request: pb.RegisterModelRequest, context: grpc.ServicerContext) -> pb.Release:
+        self.requests.append(request)
+        if self.error:
+            context.abort(*self.error)
+        return release(request.name.split("/")[1], 1, request.version)
 
     def ListGateways(self, request: pb.ListGatewaysRequest, context: grpc.ServicerContext) -> pb.ListGatewaysResponse:
         return pb.ListGatewaysResponse(gateways=self.gateways)
@@ -182,6 +255,19 @@ class FakeAdmin(AdminServicer):
         self.releases["digits"].ClearField("rollback_policy")
         return self.releases["digits"]
 
+    def UpdateRelease(self, request: pb.UpdateReleaseRequest, context: grpc.ServicerContext) -> pb.Release:
+        before = pb.Release()
+        before.CopyFrom(self._find(request.release.name, context))
+        policy = self._changed(request, context, request.release.name)
+        policy.CopyFrom(request.release.policy)
+        if request.validate_only:
+            would, self.releases["digits"] = self.releases["digits"], before
+            return would
+        if request.HasField("override_list"):
+            self.overrides = dict(request.override_list.overrides)
+        policy.override_count = len(self.overrides)
+        return self.releases["digits"]
+
     def _find(self, name: str, context: grpc.ServicerContext) -> pb.Release:
         found = self.releases.get(name.removeprefix("models/").removesuffix("/release"))
         if found is None:
@@ -189,10 +275,10 @@ class FakeAdmin(AdminServicer):
         assert found is not None
         return found
 
-    def _changed(self, request: Any, context: grpc.ServicerContext) -> pb.Policy:
+    def _changed(self, request: Any, context: grpc.ServicerContext, name: str = "") -> pb.Policy:
         self.requests.append(request)
         self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
-        found = self._find(request.name, context)
+        found = self._find(name or request.name, context)
         if self.error:
             context.abort(*self.error)
         found.revision += 1
@@ -208,6 +294,7 @@ def release(model: str, revision: int, stable: int, **policy: Any) -> pb.Release
         revision=revision,
         etag=f'"{revision}-abcdef01"',
         policy=pb.Policy(stable_version=stable, **policy),
+        sequence=revision,
     )
 
 
@@ -245,6 +332,7 @@ def serve(admin: FakeAdmin) -> Generator[FakeAdmin]:
     """Serves the fake on a free port while the caller holds it."""
     server = grpc.server(ThreadPoolExecutor(4))
     add_AdminServicer_to_server(admin, server)
+    add_OperationsServicer_to_server(admin, server)
     admin.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.assignment import assign
-from gateway.routing.snapshot import Canary, Policy, Range
+from gateway.routing.assignment import bucket
+from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Rule
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,22 @@ def test_whoever_owns_the_bucket_answers(unit: str, end: int) -> None:
     canaries = (Canary(2, (Range(0, end),)),) if end else ()
     found = assign(Policy(1, canaries, salt="m/2"), unit)
     assert found.version == (2 if found.bucket < end else 1)
+
+
+def test_a_rule_comes_between_the_override_and_the_holdout() -> None:
+    policy = Policy(
+        3,
+        standby=2,
+        overrides={"qa": "stable"},
+        rules=(Rule("x-region", ("eu", "us"), "standby"), Rule("x-region", ("eu",), "stable")),
+        holdout=Holdout(1, (Range(0, 10_000),), "m/holdout/1"),
+        salt="m/2",
+    )
+    found = [assign(policy, "ada", metadata) for metadata in ({"x-region": "eu"}, {"x-region": "asia"}, {})]
+    assert [(one.arm, one.version, one.reason) for one in found] == [
+        ("standby", 2, "rule"),
+        ("holdout", 1, "holdout"),
+        ("holdout", 1, "holdout"),
+    ]
+    assert [one.bucket for one in found] == [bucket(salt, "ada") for salt in ("m/2", "m/holdout/1", "m/holdout/1")]
+    assert assign(policy, "qa", {"x-region": "eu"}).reason == "override"

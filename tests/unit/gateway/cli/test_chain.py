@@ -1,6 +1,6 @@
 from gateway.cli.chain import broken
 from tests.unit.gateway.cli.fake import FakeAdmin
-from tests.unit.gateway.cli.test_reading import log
+from tests.unit.gateway.cli.test_auditing import log
 
 
 def test_a_whole_chain_is_not_broken_and_one_with_a_hole_is() -> None:

@@ -145,6 +145,23 @@ def test_any_other_text_fails_cleanly(text: str) -> None:
         assert 1 <= basis_points(text) <= 10_000
 
 
+def test_a_dry_run_says_what_would_become_of_the_release(cutover: Shell) -> None:
+    said = cutover("canary", "set", "digits", "2", "--percent", "10", "--dry-run")
+    assert cutover.admin.requests[-1].validate_only
+    assert said.out == "digits: would be stable 1, canary 2 (10 %), revision 7; nothing was changed\n"
+    document = cutover("flip", "digits", "--dry-run", "-o", "json").json
+    assert (document["dry_run"], document["revision"]) == (True, 8)
+    cutover("flip", "digits")
+    assert not cutover.admin.requests[-1].validate_only
+
+
+def test_a_dry_run_is_not_asked_of_a_gateway_that_would_make_the_change(cutover: Shell) -> None:
+    cutover.admin.releases["digits"].sequence = 0
+    said = cutover("flip", "digits", "--dry-run")
+    assert (said.code, cutover.admin.requests) == (1, [])
+    assert "too old for --dry-run" in said.err
+
+
 def test_who_did_not_serve_a_change_in_time_is_named(cutover: Shell) -> None:
     applied = [
         pb.Applied(proxy=0, took_ms=1.0),

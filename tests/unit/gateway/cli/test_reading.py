@@ -1,10 +1,7 @@
-import msgspec
 import pytest
 
-from gateway.controlplane.audit import Draft, link
-from gateway.routing.snapshot import Canary, Policy, Range, Release
 from protos import admin_pb2 as pb
-from tests.unit.gateway.cli.fake import FakeAdmin, Shell, release, version
+from tests.unit.gateway.cli.fake import Shell, release, version
 
 
 @pytest.fixture
@@ -117,54 +114,28 @@ def test_assign_is_recomputed_from_the_release(busy: Shell) -> None:
     ]
 
 
+def test_assign_goes_by_rules_and_by_the_holdout_whose_salt_it_names(cutover: Shell) -> None:
+    policy = cutover.admin.releases["digits"].policy
+    policy.rules.add(key="x-region", values=["eu"], arm="stable")
+    policy.holdout.version, policy.holdout.salt = 1, "exp-2"
+    policy.holdout.ranges.add(start=5576, end=5577)
+    by_rule = cutover("assign", "digits", "--unit", "user-1", "--metadata", "X-Region=eu", "-o", "json").json
+    assert [one["reason"] for one in by_rule["assignments"]] == ["rule"]
+    said = cutover("assign", "digits", "--unit", "user-1", "--metadata", "x-region=", "-o", "json").json
+    assert said["holdout_salt"] == "exp-2"
+    assert said["assignments"] == [
+        {"unit": "user-1", "bucket": 5576, "arm": "holdout", "version": 1, "reason": "holdout"}
+    ]
+    assert cutover("assign", "digits", "--unit", "user-1").out.endswith("of the holdout exp-2\n")
+
+
+@pytest.mark.parametrize("text", ["x-region", "=eu", ""])
+def test_metadata_is_a_key_and_a_value(cutover: Shell, text: str) -> None:
+    said = cutover("assign", "digits", "--unit", "user-1", "--metadata", text)
+    assert (said.code, cutover.admin.requests) == (2, [])
+    assert "--metadata is KEY=VALUE" in said.err
+
+
 def test_assign_needs_a_unit(cutover: Shell) -> None:
     assert cutover("assign", "digits").code == 2
     assert cutover("assign", "digits", "--unit", "").code == 2
-
-
-def log(admin: FakeAdmin, count: int) -> None:
-    """Fills the fake's audit log with a whole chain."""
-    previous = "0" * 64
-    for number in range(1, count + 1):
-        policy = Policy(1, (Canary(2, (Range(0, number),)),))
-        after = msgspec.json.encode(Release("digits", number, policy)).decode()
-        draft = Draft(
-            1_700_000_000_123 + number, "ann@ops", "set canary", "digits", number, f"try {number}", "id", "", after
-        )
-        event = link(previous, number, draft)
-        fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "time_ms"}
-        message = pb.AuditEvent(**fields)
-        message.time.FromMilliseconds(event.time_ms)
-        admin.events.insert(0, message)
-        previous = event.hash
-
-
-def test_audit_shows_who_changed_what_and_why(cutover: Shell) -> None:
-    log(cutover.admin, 7)
-    lines = cutover("audit", "--limit", "5").out.splitlines()
-    assert len(lines) == 6
-    assert "ann@ops  set canary  digits" in lines[1]
-    assert "stable 1, canary 2 (0.07 %)" in lines[1]
-    assert lines[1].rstrip().endswith("try 7")
-    events = cutover("audit", "-o", "json").json["events"]
-    assert [event["sequence"] for event in events] == [7, 6, 5, 4, 3, 2, 1]
-    assert events[0]["time"] == "2023-11-14T22:13:20.130Z"
-
-
-def test_audit_shows_an_event_it_does_not_understand(cutover: Shell) -> None:
-    cutover.admin.events = [pb.AuditEvent(sequence=1, verb="dance", after="{}")]
-    assert "dance" in cutover("audit").out
-
-
-def test_audit_verifies_the_chain(cutover: Shell) -> None:
-    log(cutover.admin, 7)
-    assert cutover("audit", "--verify").out == "7 events, every hash follows from the last\n"
-    assert cutover("audit", "--verify", "-o", "json").json == {"verified": 7}
-    cutover.admin.events[3].reason = "something else"
-    said = cutover("audit", "--verify")
-    assert (said.code, said.out) == (1, "")
-    assert "audit event 4 was changed" in said.err
-
-
-def test_the_chain_of_one_model_alone_cannot_be_verified(cutover: Shell) -> None:
-    assert cutover("audit", "digits", "--verify").code == 2

@@ -26,10 +26,13 @@ ALL = sorted(commands(typer.main.get_command(root.app)))
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(path) for path in ALL} == {
-        *("serve", "health", "config check", "config show", "models", "status", "stats", "audit", "assign"),
+        *("serve", "health", "config check", "config show", "models", "status", "stats", "assign"),
+        *("audit show", "audit verify", "audit export", "token create", "token list", "token revoke"),
         *("shadow set", "shadow remove", "canary set", "canary remove", "standby set", "override set"),
         *("override remove", "override list", "flip", "promote", "rollback", "loadtest"),
+        *("versions", "revisions", "watch", "load", "warm", "apply", "get release"),
         *("abort", "pause", "resume", "holdout set", "holdout remove"),
+        *("backup", "restore", "register", "gateways list", "gateways fence"),
     }
 
 

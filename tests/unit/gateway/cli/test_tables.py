@@ -27,3 +27,16 @@ def test_a_change_of_overrides_is_one_short_line(capsys: pytest.CaptureFixture[s
     tables.show(tables.audit([pb.AuditEvent(sequence=2, verb=event.verb, model="digits", after=event.after)]))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "set-overrides" in line]
     assert line.endswith("stable 1, 1,000 overrides")
+
+
+def test_what_was_given_is_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        pb.AuditEvent(
+            sequence=1, verb="create-token", kind="access", after='{"id":"ci","roles":{"digits":"operator"}}'
+        ),
+        pb.AuditEvent(sequence=2, verb="fence", kind="access", after="{}"),
+    ]
+    tables.show(tables.audit(events))
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.endswith("operator of digits")
+    assert second.endswith("?")

@@ -3,7 +3,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.cli import words
-from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Rule, Shadow
+from gateway.controlplane.api.updating import declared as declared_again
+from gateway.controlplane.commands import Declared, Hold
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Rule, Shadow
 from protos import admin_pb2 as pb
 
 
@@ -55,6 +57,23 @@ def test_a_policy_in_words_and_from_a_message() -> None:
     assert words.describe(words.to_policy(pb.Policy(stable_version=1))) == "stable 1"
 
 
+def test_what_is_declared_becomes_a_message() -> None:
+    declared = Declared(
+        stable=1,
+        canaries={2: 100},
+        shadows={3: 0.5},
+        standby=4,
+        salt="m/2",
+        holdout=Hold(50, 1),
+        rules=(Rule("x", ("a",), "stable"),),
+        assignment=Assignment(("x",), ("y",), "stable", False),
+        timeout_ms=5,
+    )
+    message = words.to_message(declared)
+    assert declared_again(pb.UpdateReleaseRequest(release=pb.Release(policy=message))) == declared
+    assert words.to_message(Declared(stable=1)) == pb.Policy(stable_version=1)
+
+
 def test_many_proxies_are_summed_up() -> None:
     few = [pb.Proxy(index=number, up=True, connections=number) for number in range(3)]
     assert words.proxies(few) == "proxies 3/3, connections 0 + 1 + 2, in flight 0 + 0 + 0, requests 0 + 0 + 0"
@@ -72,3 +91,8 @@ def test_a_holdout_and_rules_are_in_a_description() -> None:
     holdout = Holdout(1, (Range(0, 500),), "m/holdout/1")
     policy = Policy(2, holdout=holdout, rules=(Rule("x-team", ("qa",), "stable"),))
     assert words.describe(policy) == "stable 2, holdout 1 (5 %), 1 rule"
+
+
+def test_roles_are_said_by_model() -> None:
+    assert words.roles({"digits": "OPERATOR", "*": "viewer"}) == "viewer, operator of digits"
+    assert words.roles({}) == ""

@@ -106,7 +106,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path, monke
         "cutover.toml: models.digits.instances: must be at least 1, not 0",
         "cutover.toml: models.digits.no_unit: must be 'per-request' or 'stable', not 'x'",
         'cutover.toml: models.digits.unit_metadata: must be a list such as ["a", "b"], not \'x-user-id\'',
-        "cutover.toml: nope: unknown setting; known: server, tls, store, limits, workers, models, triton, log",
+        "cutover.toml: nope: unknown setting; known: server, tls, admin, store, limits, workers, models, triton, log",
         'cutover.toml: server.drain_grace: must be a number with one of the units ms, s, m, h, such as "20s", not 20',
         "cutover.toml: server.grpc_prot: unknown setting; did you mean grpc_port?",
         "cutover.toml: server.http_port: must be a whole number, not 'x'",
@@ -237,3 +237,17 @@ def test_what_does_not_go_together_is_told_for_each_model(tmp_path: Path) -> Non
         f"cutover.toml: models.a.preferred_batch_sizes: 65 is {limit}, 64; raise that or leave 65 out",
         f"cutover.toml: models.b.preferred_batch_sizes: 3, 4 are {limit}, 2; raise that or leave 3, 4 out",
     ]
+
+
+def test_the_address_of_the_command_line_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUTOVER_ADMIN", "127.0.0.1:1")
+    monkeypatch.setenv("CUTOVER_TOKEN", "x")
+    monkeypatch.setenv("CUTOVER_ADMIN_SOCKET_MODE", "0660")
+    assert load().admin.socket_mode == "0660"
+
+
+def test_paths_of_the_admin_api_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "cutover.toml"
+    file.write_text('[admin]\nsocket = "a.sock"\n[admin.grants]\n"unix:" = "owner"\n')
+    found = load(file).admin
+    assert (found.socket, found.grants) == (tmp_path / "a.sock", {"unix:": "owner"})

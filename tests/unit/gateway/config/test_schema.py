@@ -5,10 +5,14 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
+from gateway.config.access import Admin
 from gateway.config.schema import Config, Limits, Server, Tls, Triton, Workers
+from gateway.controlplane.access.keeper import Access
+from gateway.controlplane.access.roles import Role, Roles
 from gateway.controlplane.settings import FleetSettings, ProxySettings, TritonSettings
 from gateway.controlplane.written import Model
 from gateway.routing.link import Entrance
+from gateway.transport.tls import TlsFiles
 
 
 def test_defaults_are_those_the_parts_have_themselves() -> None:
@@ -135,3 +139,34 @@ def test_preferred_sizes_beyond_the_largest_are_refused_wherever_they_meet() -> 
         "workers.preferred_batch_sizes: 128 is more than max_batch_size, 64; raise that or leave 128 out",
         "models.small.preferred_batch_sizes: 8, 128 are more than max_batch_size, 4; raise that or leave 8, 128 out",
     ]
+
+
+GRANTS = {"spiffe://corp/ops": "owner", "unix:": {"iris": "operator", "*": "viewer"}}
+
+
+def test_who_may_do_what_reaches_the_keeper(tmp_path: Path) -> None:
+    assert Config().access() == Access({}, open_port=True)
+    assert Config().admin_files() is None
+    admin = Admin(certificate=tmp_path / "c", key=tmp_path / "k", client_ca=tmp_path / "a", grants=GRANTS)  # type: ignore[arg-type] # as written in the file
+    config = Config(server=Server(admin_host="0.0.0.0"), admin=admin)
+    assert config.access() == Access(
+        {
+            "spiffe://corp/ops": Roles({"*": Role.OWNER}),
+            "unix:": Roles({"iris": Role.OPERATOR, "*": Role.VIEWER}),
+        },
+        open_port=False,
+    )
+    assert config.admin_files() == TlsFiles(tmp_path / "c", tmp_path / "k", tmp_path / "a")
+
+
+def test_a_port_that_asks_for_certificates_is_not_open(tmp_path: Path) -> None:
+    admin = Admin(certificate=tmp_path / "c", key=tmp_path / "k", client_ca=tmp_path / "a")
+    assert not Config(admin=admin).access().open_port
+    assert Config(admin=Admin(certificate=tmp_path / "c", key=tmp_path / "k")).access().open_port
+
+
+def test_operators_on_other_machines_need_tls(tmp_path: Path) -> None:
+    elsewhere = Server(admin_host="0.0.0.0")
+    with pytest.raises(ValueError, match=r"operators on other machines could reach .* without TLS"):
+        Config(server=elsewhere)
+    assert Config(server=elsewhere, admin=Admin(tcp=False, socket=tmp_path / "s"))

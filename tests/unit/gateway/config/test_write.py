@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.access import Admin
 from gateway.config.load import load
 from gateway.config.schema import Config, Limits, Log, Server, Workers
 from gateway.config.write import write
@@ -23,6 +24,10 @@ EVERYTHING = Config(
         "slow": Model.model_validate({"queue_timeout": "1m", "max_memory": "2GiB"}),
         "a.b": Model(unit_metadata=['x-"quoted"', "back\\slash"], unit_parameters=[]),
     },
+    admin=Admin(
+        socket=Path("/run/a.sock"),
+        grants={"spiffe://corp/ops": "owner", 'ada "x"': {"digits": "operator", "*": "viewer"}},
+    ),
     log=Log(format="json", level="debug"),
 )
 
@@ -58,6 +63,7 @@ def test_values_have_the_notation_of_the_file() -> None:
         "models.digits.allow_forced = false",
         "# models.digits.instances is not set",
         'models."a.b".unit_parameters = []',
+        'admin.grants = { "spiffe://corp/ops" = "owner", "ada \\"x\\"" = { digits = "operator", "*" = "viewer" } }',
     } <= set(lines)
     assert "# server.models is not set" in write(Config())
     assert 'limits.max_message = "2147483647B"' in write(Config())

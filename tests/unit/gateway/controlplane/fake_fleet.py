@@ -13,6 +13,7 @@ class FakeFleet:
 
     def __init__(self) -> None:
         self.prepared: list[tuple[str, int, bool]] = []
+        self.kept: list[tuple[str, int, float]] = []
         self.served: list[dict[str, Release]] = []
         self.broken: set[int] = set()
         """Versions that cannot be loaded."""
@@ -33,11 +34,17 @@ class FakeFleet:
     async def prepare(self, model: str, version: int, *, shadow: bool) -> None:
         self.preparing.set()
         await self.may_prepare.wait()
-        if version > 9:
-            raise NotFound(f"{model} has no version {version}")
+        await self.check(model, version, shadow=shadow)
         if version in self.broken:
             raise Refused(f"version {version} of {model} cannot be loaded: it is broken")
         self.prepared.append((model, version, shadow))
+
+    async def check(self, model: str, version: int, *, shadow: bool) -> None:
+        if version > 9:
+            raise NotFound(f"{model} has no version {version}")
+
+    def keep(self, model: str, version: int, keep_s: float) -> None:
+        self.kept.append((model, version, keep_s))
 
     async def serve(self, releases: Mapping[str, Release]) -> tuple[Applied, ...]:
         self.serving.set()

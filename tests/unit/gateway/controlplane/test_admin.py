@@ -5,13 +5,17 @@ import socket
 import grpc
 import pytest
 
-from gateway.controlplane.admin import AdminService, start_admin
+from gateway.controlplane.access.keeper import Access, Keeper
+from gateway.controlplane.admin import RPCS, AdminService, start_admin
+from gateway.controlplane.api.gateways import Gateways
+from gateway.controlplane.api.tokens import Tokens
+from gateway.controlplane.operations import Asked
 from gateway.controlplane.releases import Releases
 from gateway.controlplane.store.memory import MemoryStore
 from gateway.errors import StartupError
 from gateway.observe.statistics import Statistics
 from protos import admin_pb2 as pb
-from protos.admin_pb2_grpc import AdminStub
+from protos.admin_pb2_grpc import AdminServicer, AdminStub
 from tests.unit.gateway.controlplane.fake_fleet import FakeFleet
 
 
@@ -26,7 +30,8 @@ def has_ipv6() -> bool:
 
 def service() -> AdminService:
     store, fleet = MemoryStore(), FakeFleet()
-    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics())
+    tokens = Tokens(Keeper(store, Access(), lambda: 0), lambda: 0)
+    return AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), tokens, Gateways(None))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", *(["::1"] if has_ipv6() else [])])
@@ -57,3 +62,33 @@ async def test_two_gateways_never_share_a_port() -> None:
 async def test_a_host_that_is_none_stops_the_start() -> None:
     with pytest.raises(StartupError, match="--admin-host"):
         await start_admin(service(), "no such host", 0)
+
+
+def test_every_rpc_is_answered_by_a_room() -> None:
+    bare = [rpc for rpc in RPCS if getattr(service(), rpc).__func__ is getattr(AdminServicer, rpc)]
+    assert bare == []
+
+
+async def test_further_rooms_may_be_added() -> None:
+    class Room:
+        async def GetRelease(self, request: pb.GetReleaseRequest, context: object) -> pb.Release:  # noqa: N802  # RPCs are named by the proto
+            return pb.Release(name=request.name)
+
+    store, fleet = MemoryStore(), FakeFleet()
+    service = AdminService(Releases(store, fleet, lambda: 0), store, fleet, Statistics(), Room())
+    server, port = await start_admin(service, "127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert (await AdminStub(channel).GetRelease(pb.GetReleaseRequest(name="x"))).name == "x"
+    await server.stop(None)
+
+
+async def test_what_an_operation_is_about_is_known() -> None:
+    made = service()
+    started = made._operations.start(Asked("load", "models/iris/versions/1"), working, "ada")
+    assert made.target_of(f"operations/{started.key}") == "models/iris/versions/1"
+    assert [made.target_of(name) for name in ("operations/x", "iris", "")] == ["", "", ""]
+    await made.close()
+
+
+async def working() -> pb.Version:
+    return pb.Version()

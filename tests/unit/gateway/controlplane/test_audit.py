@@ -20,7 +20,16 @@ from gateway.controlplane.audit import (
     override_count,
     verify,
 )
-from gateway.controlplane.commands import Command, Flip, PrepareStandby, Register, SetCanary, SetOverrides
+from gateway.controlplane.commands import (
+    Command,
+    Declare,
+    Declared,
+    Flip,
+    PrepareStandby,
+    Register,
+    SetCanary,
+    SetOverrides,
+)
 from gateway.controlplane.release import apply, unborn
 from gateway.routing.snapshot import Release
 
@@ -69,6 +78,18 @@ def test_overrides_are_counted_and_their_changes_told() -> None:
     assert json.loads(flip.after)["rollback"]["override_list"] == {"count": 5000, "sha256": digest}
     assert max(map(len, (second.before, second.after, flip.before, flip.after))) < 1000
     assert [override_count(each.after) for each in (first, second, flip)] == [5000, 5000, 5000]
+
+
+def test_a_declaration_tells_what_it_did_to_overrides_if_it_did_anything() -> None:
+    _, first, second, third = told(
+        Register(1),
+        Declare(Declared(overrides={"ann": "stable"}), ("overrides",)),
+        Declare(Declared(timeout_ms=5, overrides={"ann": "stable"}), ("timeout_ms", "overrides")),
+        Declare(Declared(), ("overrides",)),
+    )
+    listed = [json.loads(each.after)["policy"]["override_list"] for each in (first, second, third)]
+    assert listed[0]["set"] == listed[2]["removed"] == {"ann": "stable"}
+    assert set(listed[1]) == {"count", "sha256"}
 
 
 def test_a_release_without_overrides_does_not_speak_of_them() -> None:

@@ -3,6 +3,8 @@
 from gateway.controlplane.commands import (
     Abort,
     Command,
+    Declare,
+    Declared,
     Flip,
     Pause,
     PrepareStandby,
@@ -35,6 +37,7 @@ ALL: tuple[Command, ...] = (
     Resume(),
     SetHoldout(5),
     RemoveHoldout(),
+    Declare(Declared(stable=1, canaries={2: 10})),
 )
 
 
@@ -54,6 +57,7 @@ def test_verbs_are_the_words_of_the_api() -> None:
         "resume",
         "set-holdout",
         "remove-holdout",
+        "declare",
     ]
 
 

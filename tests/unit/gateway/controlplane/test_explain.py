@@ -33,3 +33,7 @@ def test_a_mistake_is_told_in_the_notation_of_the_file(kind: type[Section], writ
 
 def test_what_is_like_nothing_is_told_what_there_is() -> None:
     assert unknown("zzz", VersionFile) == f"unknown setting; known: {', '.join(VersionFile.model_fields)}"
+
+
+def test_what_belongs_elsewhere_is_told_where() -> None:
+    assert unknown("labels", Model).startswith("belongs into the version's own model.toml")

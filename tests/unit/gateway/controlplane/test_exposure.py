@@ -4,7 +4,7 @@ import pytest
 
 from gateway.controlplane.exposure import check
 from gateway.errors import Refused
-from gateway.routing.snapshot import Canary, Holdout, Policy, Range, Release, Rule, Shadow
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Release, Rule, Shadow
 
 HELD = Holdout(9, (Range(0, 10),), "iris/holdout/9")
 TO_CANARY = Rule("x-team", ("qa",), "canary-2")
@@ -29,9 +29,10 @@ def changed(**fields: object) -> Policy:
         (changed(shadows=(Shadow(3, 0.6),)), "version 3 would get more copies"),
         (changed(shadows=(*BEFORE.shadows, Shadow(6, 0.1))), "version 6 would get more copies"),
         (changed(holdout=Holdout(9, (Range(0, 11),), HELD.salt)), "version 9 would hold out more users"),
-        (changed(rules=(TO_CANARY, Rule("x-team", ("dev",), "standby"))), "send more requests to standby"),
-        (changed(overrides={"ann": "canary-2", "bob": "canary-2"}), "unit 'bob' would be sent to canary-2"),
-        (changed(overrides={"ann": "holdout"}), "unit 'ann' would be sent to holdout"),
+        (changed(rules=(TO_CANARY, Rule("x-team", ("dev",), "standby"))), "a rule for 'dev' would send more requests"),
+        (changed(overrides={"ann": "canary-2", "bob": "canary-2"}), "unit 'bob' would be sent to version 2"),
+        (changed(overrides={"ann": "holdout"}), "unit 'ann' would be sent to version 9"),
+        (changed(assignment=Assignment(("x-tenant",))), "units would be found in another way"),
     ],
 )
 def test_more_of_what_is_not_stable_is_refused(after: Policy, why: str) -> None:
@@ -45,6 +46,8 @@ def test_more_of_what_is_not_stable_is_refused(after: Policy, why: str) -> None:
     [
         BEFORE,
         Policy(1),
+        Policy(1, assignment=Assignment(("x-tenant",))),
+        changed(rules=(TO_CANARY, Rule("x-team", ("qa",), "standby"))),
         changed(canaries=(Canary(2, (Range(0, 99),)),), shadows=(Shadow(3, 0.4),)),
         changed(overrides={"ann": "canary-2", "bob": "stable"}, rules=(Rule("x-team", ("dev",), "stable"), TO_CANARY)),
         changed(standby=7),

@@ -1,5 +1,7 @@
 """What the fleet tells proxies, without any process: tests/integration/test_fleet.py has some."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +14,9 @@ from gateway.controlplane.proxies import Proxies
 from gateway.controlplane.registry import Registry
 from gateway.controlplane.settings import FleetSettings
 from gateway.routing.holding import Holding, numbered
-from gateway.routing.snapshot import Assignment, Pool, Shadow
+from gateway.routing.snapshot import Assignment, Canary, Pool, Range, Shadow
 from gateway.routing.update import Update
-from tests.children.world import Book, release, worker_host
+from tests.children.world import Book, put, release, worker_host
 
 APPLIED = (Applied(0, 1.0),)
 
@@ -26,6 +28,8 @@ class FakeProxies:
         self.holding = Holding()
         self.sent: list[Update] = []
         self.all_listening = True
+        self.swallows = False
+        """A cancellation, as `asyncio.wait_for` may before Python 3.12."""
 
     def send(self, update: Update) -> int:
         self.sent.append(update)
@@ -35,6 +39,9 @@ class FakeProxies:
 
     async def publish(self, update: Update) -> tuple[Applied, ...]:
         self.send(update)
+        if self.swallows:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
         return APPLIED
 
 
@@ -86,3 +93,23 @@ async def test_a_model_that_is_unloaded_is_closed_for_itself(fleet: LocalFleet, 
     assert fleet.ready is False, "nobody answers for b"
     await fleet.unload("b")
     assert fleet.ready
+
+
+async def test_a_pool_that_is_wanted_again_stays_though_its_leaving_does_not_hear_of_it(
+    tmp_path: Path, run_dir: Path, book: Book, proxies: FakeProxies
+) -> None:
+    for version in (1, 2):
+        put(tmp_path, "a", version)
+    registry = Registry(tmp_path)
+    for _ in range(2):
+        await registry.poll()
+    fleet = LocalFleet(registry, cast("Proxies", proxies), worker_host(run_dir, book), FleetSettings(linger_s=0.0))
+    with_canary = release("a", canaries=(Canary(2, (Range(0, 1),)),))
+    await fleet.serve({"a": with_canary})
+    proxies.swallows = True
+    await fleet.serve({"a": release("a", revision=2)})
+    (leaving,) = fleet._leaving.values()
+    await fleet.serve({"a": with_canary})
+    await leaving
+    assert set(fleet._pools.of("a")) == {("a", 1, False), ("a", 2, False)}
+    await fleet.close()

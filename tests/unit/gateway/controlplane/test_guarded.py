@@ -66,6 +66,7 @@ async def test_it_passes_everything_on(inner: Shaky, served: Served) -> None:
     iris = (await store.releases())["iris"]
     assert await store.since(1) == [iris]
     assert await store.revision("iris", 2) == iris
+    assert (await store.revisions("iris", 5, None))[0] == iris
     assert (await commit(store, iris, SetCanary(2, 200))).revision == 3
     assert await store.recall("never") is None
     assert len(await store.events(None, 10, None)) == 3
@@ -93,10 +94,16 @@ async def test_a_store_that_is_away_at_the_start_is_opened_later(inner: Shaky, s
     await served.keep((await inner.releases()).values())
     store = GuardedStore(inner, served)
     await store.open()
-    assert not store.up
-    for ask in (store.releases, store.tokens, lambda: store.events(None, 1, None), lambda: anext(store.dump())):
+    assert store.problems() == ["store /s is away; bring it back"]
+    asked: list[Callable[[], Awaitable[object]]] = [
+        store.releases,
+        store.tokens,
+        lambda: store.events(None, 1, None),
+        lambda: anext(store.dump()),
+    ]
+    for ask in asked:
         with pytest.raises(StoreFailed, match="bring it back"):
-            await ask()  # type: ignore[operator] # their answers differ
+            await ask()
     inner.away = False
     await store.look()
     assert store.up
@@ -159,6 +166,7 @@ async def test_nothing_is_taken_from_or_given_to_an_older_store(inner: Shaky, se
     asked: list[Callable[[], Awaitable[object]]] = [
         store.releases,
         lambda: store.since(0),
+        store.tokens,
         lambda: commit(store, iris, SetCanary(2, 400)),
         lambda: store.enrol([change(unborn("wine"), Register(1))]),
         lambda: store.note(change(unborn("x"), Register(1))[1]),

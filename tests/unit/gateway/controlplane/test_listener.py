@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from gateway.controlplane.listener import require_free, reserved_port
+from gateway.controlplane.listener import is_loopback, require_free, reserved_port
 from gateway.errors import StartupError
 
 
@@ -35,3 +35,11 @@ def test_a_wrong_host_is_named_with_the_remedy(host: str, words: str) -> None:
     with pytest.raises(StartupError, match=words) as raised:
         require_free(host, 0, "--http-port")
     assert str(raised.value).endswith("--http-host")
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("gateway.example", False)],
+)
+def test_loopback_is_what_no_other_machine_reaches(host: str, local: bool) -> None:
+    assert is_loopback(host) is local

@@ -10,14 +10,17 @@ from gateway.controlplane.etag import etag
 from gateway.controlplane.messages import (
     event_message,
     gateway_message,
+    other_state_message,
     overrides_message,
     proxy_messages,
     release_message,
     roles,
     statistics_messages,
+    token_message,
     version_message,
 )
 from gateway.controlplane.ports import Applied
+from gateway.controlplane.store import Token
 from gateway.controlplane.store.members import Member
 from gateway.controlplane.store.members import Report as Beat
 from gateway.observe.histogram import index
@@ -56,6 +59,14 @@ def test_a_release() -> None:
         salt="iris/2",
     )
     assert message.rollback_policy == pb.Policy(stable_version=5, standby_version=1)
+
+
+def test_a_state_that_is_not_the_current_one_has_no_etag() -> None:
+    release = Release("iris", 7, Policy(stable=2), sequence=9)
+    message = other_state_message(release)
+    assert (message.name, message.revision, message.etag) == ("models/iris/release", 7, "")
+    message.etag = etag(release)
+    assert message == release_message(release)
 
 
 def test_a_release_without_a_way_back() -> None:
@@ -200,3 +211,17 @@ def test_overrides_in_pages() -> None:
     assert ([one.unit for one in last.overrides], last.next_page_token) == (["c"], "")
     assert [one.unit for one in overrides_message(release, ("c", "x"), 2, "").overrides] == ["c"]
     assert release_message(release).policy.override_count == 3
+
+
+def test_a_token_is_told_without_its_hash() -> None:
+    message = token_message(Token("ci", "ab" * 32, {"iris": "operator", "*": "emperor"}, "ada", 1_000, 2_000, 3_000))
+    assert (message.name, dict(message.roles), message.created_by) == ("tokens/ci", {"iris": pb.OPERATOR}, "ada")
+    assert [time.ToMilliseconds() for time in (message.create_time, message.expire_time, message.revoke_time)] == [
+        1_000,
+        2_000,
+        3_000,
+    ]
+    assert "ab" * 32 not in str(message)
+    holds = token_message(Token("ci", "", {}, "ada", 1_000))
+    assert not holds.HasField("expire_time")
+    assert not holds.HasField("revoke_time")

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -83,6 +84,16 @@ async def test_a_pool_that_cannot_load_is_refused_with_the_reason(tmp_path: Path
         put(tmp_path, "digits", 1, "ok")
         await pool.prepare(keep_s=0)  # asked again, it tries again
         assert pool.state == "ready"
+
+
+async def test_it_stays_for_as_long_as_whoever_wants_it_longest(tmp_path: Path, run_dir: Path, book: Book) -> None:
+    async with running("ok", tmp_path, run_dir, book) as (pool, _):
+        await pool.prepare(keep_s=0)
+        assert not pool.kept
+        pool.keep(3_600)
+        await pool.prepare(keep_s=0)
+        pool.keep(1)
+        assert pool.keep_until_s > time.monotonic() + 3_000
 
 
 @pytest.mark.usefixtures("_quick_restarts")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.controlplane.ranges import free, grow, shrink
+from gateway.controlplane.ranges import free, grow, shrink, within
 from gateway.routing.snapshot import Range
 
 
@@ -39,3 +39,13 @@ def test_shrinking_gives_the_newest_back() -> None:
 def test_shrinking_below_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="too few are owned"):
         shrink((Range(0, 10),), 11)
+
+
+def test_within_is_about_buckets_not_about_ranges() -> None:
+    own = (Range(200, 300), Range(0, 100), Range(100, 150))
+    assert within((), ())
+    assert within((), own)
+    assert within(own, own)
+    assert within((Range(90, 120), Range(299, 300)), own)
+    assert not within((Range(140, 160),), own)
+    assert not within((Range(0, 1),), ())

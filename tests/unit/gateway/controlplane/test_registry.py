@@ -168,6 +168,20 @@ async def test_watching_goes_on_whatever_happens(tmp_path: Path, monkeypatch: py
     watching.cancel()
 
 
+async def test_what_somebody_else_s_look_has_found_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.0)
+    registry, told = Registry(tmp_path), asyncio.Event()
+    put(tmp_path, "digits", 1)
+    await looks(registry, 2)
+    watching = asyncio.get_running_loop().create_task(registry.watch(told.set, None))
+    await told.wait()
+    watching.cancel()
+    assert registry.take_changed() == {"digits"}
+    assert registry.take_changed() == set()
+
+
 def test_a_directory_is_required(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="does not exist"):
         Registry(tmp_path / "nowhere")

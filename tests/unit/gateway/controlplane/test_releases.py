@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from gateway.controlplane import overrides
@@ -19,17 +18,14 @@ from gateway.controlplane.commands import (
     SetCanary,
     SetOverrides,
     SetShadow,
-    fingerprint,
 )
 from gateway.controlplane.etag import etag
-from gateway.controlplane.peers import Peers
 from gateway.controlplane.ports import Applied
 from gateway.controlplane.releases import Changed, Releases
 from gateway.controlplane.store import Request
 from gateway.controlplane.store.memory import MemoryStore
-from gateway.controlplane.store.memorymembers import MemoryMembers
-from gateway.errors import InvalidRequest, NotFound, NotReady, Refused, Stale, StoreFailed
-from gateway.routing.snapshot import Canary, Policy, Range, Release
+from gateway.errors import InvalidRequest, NotFound, NotReady, OutOfRange, Refused, Stale, StoreFailed
+from gateway.routing.snapshot import Policy, Release
 from tests.unit.gateway.controlplane.fake_fleet import FakeFleet
 
 
@@ -105,6 +101,21 @@ async def test_a_model_is_registered_once_by_the_gateway(door: Door) -> None:
     assert (event.actor, event.verb, event.revision) == ("gateway", "register", 1)
     both = await asyncio.gather(door.releases.register("wine", 1), door.releases.register("wine", 2))
     assert both[0] == both[1] == door.releases.get("wine")
+
+
+async def test_a_model_is_registered_by_hand_once_its_version_is_ready(door: Door) -> None:
+    async def register(version: int) -> Release:
+        return (await door.releases.change("wine", Register(version), etag=None, reason="new", actor="ada")).release
+
+    door.fleet.broken.add(2)
+    with pytest.raises(Refused, match="cannot be loaded"):
+        await register(2)
+    assert (await register(1)).policy.stable == 1
+    assert door.fleet.prepared == [("wine", 1, False)]
+    (event,) = await door.store.events("wine", 10, None)
+    assert (event.actor, event.verb, event.reason) == ("ada", "register", "new")
+    with pytest.raises(Refused, match="already"):
+        await register(3)
 
 
 async def test_unknown_models_are_not_found(door: Door) -> None:
@@ -223,7 +234,7 @@ async def test_a_rollback_to_a_revision_brings_what_the_store_has_kept(door: Doo
     await door.ask(RemoveCanary(2))
     door.fleet.prepared.clear()
     assert (await door.ask(Rollback(2), request_id="id-1")).policy == before
-    assert door.fleet.prepared == [("iris", 1, False), ("iris", 2, False)]
+    assert door.fleet.prepared == [("iris", 2, False)]
     assert (await door.ask(Rollback(2), request_id="id-1")).revision == 4
     with pytest.raises(Refused, match="iris has no revision 5; it is at revision 4"):
         await door.ask(Rollback(5))
@@ -233,6 +244,42 @@ async def test_changes_are_in_one_order_over_all_models(door: Door) -> None:
     await door.releases.register("wine", 1)
     assert (await door.ask(SetCanary(2, 100))).sequence == 3
     assert [release.sequence for release in door.releases.list()] == [3, 2]
+
+
+async def test_a_preview_says_what_a_change_would_make_and_makes_nothing(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    before = door.releases.get("iris")
+    made = await door.releases.preview("iris", SetCanary(2, 100), etag=etag(before))
+    assert (made.revision, made.policy.canaries[0].basis_points) == (2, 100)
+    assert (door.releases.get("iris"), door.fleet.prepared) == (before, [])
+    assert await door.revisions() == [1]
+    assert (await door.ask(SetCanary(2, 100))).policy == made.policy
+
+
+async def test_a_preview_meets_what_the_change_would(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    seen = etag(door.releases.get("iris"))
+    with pytest.raises(Refused, match="no standby"):
+        await door.releases.preview("iris", Flip(), etag=seen)
+    with pytest.raises(Stale):
+        await door.releases.preview("iris", Flip(), etag='"9-0"')
+    with pytest.raises(NotFound, match="iris has no version 10"):
+        await door.releases.preview("iris", SetCanary(10, 100), etag=seen)
+    with pytest.raises(Refused, match="has no revision 9"):
+        await door.releases.preview("iris", Rollback(9), etag=seen)
+
+
+async def test_a_sequence_past_the_newest_change_is_out_of_range(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    await door.releases.check_sequence(1)
+    with pytest.raises(OutOfRange, match="there is no change 2 yet, the newest is 1"):
+        await door.releases.check_sequence(2)
+
+
+async def test_what_another_gateway_has_stored_is_not_out_of_range(door: Door) -> None:
+    await door.releases.register("iris", 1)
+    await Releases(door.store, door.fleet, door.clock_ms).register("wine", 1)
+    await door.releases.check_sequence(2)
 
 
 async def test_asking_for_what_already_is_answers_without_a_revision(door: Door) -> None:
@@ -265,6 +312,13 @@ async def test_a_request_id_cannot_be_used_for_another_command(door: Door) -> No
 async def test_texts_have_a_most(door: Door, field: str, most: int) -> None:
     texts = {"request_id": "id", "reason": "why", "actor": "ada", field: "x" * (most + 1)}
     with pytest.raises(InvalidRequest, match=f"{field} has {most + 1} characters; at most {most}"):
+        await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
+
+
+@pytest.mark.parametrize("field", ["request_id", "reason", "actor"])
+async def test_texts_have_no_zero_bytes(door: Door, field: str) -> None:
+    texts = {"request_id": "id", "reason": "why", "actor": "ada", field: "a\0b"}
+    with pytest.raises(InvalidRequest, match=f"{field} has a zero byte"):
         await door.releases.change("iris", Flip(), etag='"1-0"', **texts)
 
 
@@ -394,107 +448,3 @@ async def test_a_list_of_which_there_is_too_much_can_still_be_shortened(
     with pytest.raises(Refused, match="would have 3 overrides"):
         await door.ask(Rollback(2))
     assert door.releases.get("iris").policy.overrides == {"ann": "stable", "eve": "stable"}
-
-
-class Overtaken(MemoryStore):
-    """Another gateway, in the moment before a commit, commits what it was told to."""
-
-    before: tuple[Release, Draft, Request | None] | None = None
-    deaf = False
-    """It does not say afterwards what is new."""
-
-    async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
-        if self.before is not None:
-            (other, draft, its_request), self.before = self.before, None
-            await super().commit(other.revision - 1, other, draft, its_request)
-        return await super().commit(expected_revision, release, event, request)
-
-    async def since(self, sequence: int) -> list[Release]:
-        if self.deaf:
-            raise StoreFailed("gone")
-        return await super().since(sequence)
-
-
-@pytest.fixture
-async def overtaken(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Overtaken, Releases, FakeFleet]]:
-    """Releases of one of several gateways; the only one that lives."""
-    monkeypatch.setattr(module, "FIRST_RETRY_S", 0.001)
-    store, fleet = Overtaken(), FakeFleet()
-    peers = Peers(MemoryMembers(store), "a", lambda: 7)
-    made = Releases(store, fleet, lambda: 7, peers)
-    await made.start()
-    await made.register_all({"iris": 1, "wine": 1})
-    yield store, made, fleet
-    store.deaf = False
-    await made.close()
-    await peers.close()
-
-
-def foreign(release: Release, revision: int, request_id: str = "") -> tuple[Release, Draft, Request | None]:
-    """A change of another gateway: a canary."""
-    after = msgspec.structs.replace(
-        release,
-        revision=revision,
-        policy=msgspec.structs.replace(release.policy, canaries=(Canary(5, (Range(0, 1),)),)),
-    )
-    draft = Draft(7, "bob", "set-canary", release.model, revision, "", request_id, "", "{}")
-    return after, draft, Request(request_id, fingerprint("iris", SetCanary(2, 100))) if request_id else None
-
-
-async def test_changes_of_others_before_ours_are_taken_over_with_it(
-    overtaken: tuple[Overtaken, Releases, FakeFleet],
-) -> None:
-    store, releases, fleet = overtaken
-    store.before = foreign(releases.get("wine"), 2)
-    changed = await releases.change("iris", SetCanary(2, 100), etag=etag(releases.get("iris")), actor="ada")
-    assert (changed.release.sequence, releases.get("wine").revision) == (4, 2)
-    assert set(fleet.served[-1]) == {"iris", "wine"}
-    assert releases.served == 4
-
-
-async def test_a_change_that_another_made_first_is_stale(overtaken: tuple[Overtaken, Releases, FakeFleet]) -> None:
-    store, releases, _ = overtaken
-    store.before = foreign(releases.get("iris"), 2)
-    with pytest.raises(Stale):
-        await releases.change("iris", SetCanary(2, 100), etag=etag(releases.get("iris")), actor="ada")
-    await releases.catch_up()
-    assert releases.get("iris").policy.canaries[0].version == 5
-
-
-async def test_the_same_request_at_two_gateways_at_once_is_answered_alike(
-    overtaken: tuple[Overtaken, Releases, FakeFleet],
-) -> None:
-    store, releases, fleet = overtaken
-    store.before = foreign(releases.get("iris"), 2, "id-1")
-    current = etag(releases.get("iris"))
-    changed = await releases.change("iris", SetCanary(2, 100), etag=current, request_id="id-1", actor="ada")
-    assert changed.release.policy.canaries[0].version == 5
-    assert fleet.served[-1]["iris"] == changed.release
-
-
-async def test_what_is_kept_and_cannot_be_put_in_order_is_served_later(
-    overtaken: tuple[Overtaken, Releases, FakeFleet],
-) -> None:
-    store, releases, fleet = overtaken
-    store.before = foreign(releases.get("wine"), 2)
-    fleet.may_prepare.clear()
-    fleet.preparing.clear()
-    current = etag(releases.get("iris"))
-    changing = asyncio.get_running_loop().create_task(
-        releases.change("iris", SetCanary(2, 100), etag=current, actor="ada")
-    )
-    await fleet.preparing.wait()
-    real = releases._settle
-
-    async def settled_then_deaf() -> None:
-        await real()
-        store.deaf = True
-
-    releases._settle = settled_then_deaf  # type: ignore[method-assign] # the store goes between two of its calls
-    fleet.may_prepare.set()
-    with pytest.raises(NotReady, match=r"the change of iris is kept \(revision 2\) and will be served later: gone"):
-        await changing
-    releases._settle = real  # type: ignore[method-assign] # as it was
-    store.deaf = False
-    await releases.catch_up()
-    assert (releases.get("iris").revision, releases.get("wine").revision) == (2, 2)

@@ -22,6 +22,15 @@ async def commit(store: Store, release: Release, command: Command) -> Release:
     return await store.commit(release.revision, after, event, None)
 
 
+def files(state: Path) -> set[str]:
+    return {one.name for one in state.iterdir()}
+
+
+def remove_store(state: Path) -> None:
+    for file in state.glob("cutover.db*"):
+        file.unlink()
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
@@ -81,7 +90,7 @@ async def test_the_first_restore_on_a_new_machine(state: Path, tmp_path: Path) -
     restored = await restore(Place(state), lines, WORD)
     assert (restored.lifted, restored.lost, restored.kept) == ((), (), None)
     assert (await read(state))[0] == restored.releases
-    assert {one.name for one in state.iterdir()} >= {"cutover.db", SERVED_FILE}
+    assert files(state) >= {"cutover.db", SERVED_FILE}
 
 
 @pytest.mark.parametrize("cut", [slice(None, -1), slice(1, None), slice(None, 3)])
@@ -90,13 +99,12 @@ async def test_a_damaged_backup_changes_nothing(state: Path, cut: slice) -> None
     with pytest.raises(InvalidRequest):
         await restore(Place(state), lines[cut], WORD)
     assert (await read(state))[0] == before == Served(state / SERVED_FILE).releases
-    assert not list(state.glob("restoring*"))
+    assert not any(name.startswith("restoring") for name in files(state))
 
 
 async def test_a_store_that_was_put_back_by_hand_can_be_accepted(state: Path) -> None:
     lines, before = await history(state)
-    for file in state.glob("cutover.db*"):
-        file.unlink()
+    remove_store(state)
     store = SqliteStore(state / "cutover.db")
     await store.open()
     await store.load(lines)

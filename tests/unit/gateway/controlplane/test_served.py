@@ -14,6 +14,18 @@ def release(model: str, revision: int, sequence: int) -> Release:
     return Release(model, revision, Policy(revision), sequence=sequence)
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode % 0o1000
+
+
+def cut_off(path: Path, size: int) -> None:
+    path.write_bytes(content(path)[:-size])
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "served.jsonl"
@@ -25,11 +37,11 @@ async def test_what_is_kept_is_read_again(path: Path) -> None:
     await served.keep([release("a", 1, 1), release("b", 1, 2)])
     await served.keep([release("a", 2, 3)])
     await served.keep([release("a", 2, 3)])
-    assert len(path.read_bytes().splitlines()) == 3, "nothing is noted twice"
+    assert len(content(path).splitlines()) == 3, "nothing is noted twice"
     again = Served(path)
     assert again.releases == {"a": release("a", 2, 3), "b": release("b", 1, 2)} == served.releases
     assert again.sequence == 3
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert mode(path) == 0o600
 
 
 async def test_the_file_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +50,7 @@ async def test_the_file_does_not_grow_for_ever(path: Path, monkeypatch: pytest.M
     await served.keep([release(model, 1, number) for number, model in enumerate("abc", 1)])
     for revision in range(2, 200):
         await served.keep([release("a", revision, 2 + revision)])
-        assert path.stat().st_size < 3_000
+        assert len(content(path)) < 3_000
     assert Served(path).releases == served.releases
 
 
@@ -47,7 +59,7 @@ async def test_half_a_line_is_none_and_nothing_is_written_behind_it(path: Path, 
     served = Served(path)
     await served.keep([release("a", 1, 1)])
     await served.keep([release("b", 1, 2)])
-    path.write_bytes(path.read_bytes()[:-cut])
+    cut_off(path, cut)
     with structlog.testing.capture_logs() as logged:
         again = Served(path)
     assert again.releases.keys() >= {"a"}

@@ -54,6 +54,23 @@ async def test_a_closed_watch_ends_after_what_is_pending() -> None:
         await anext(made)
 
 
+def changed(model: str, sequence: int) -> Release:
+    return Release(model, 1, Policy(stable=1), sequence=sequence)
+
+
+async def test_states_come_in_the_order_of_their_sequences() -> None:
+    made = watch(None, changed("iris", 5), changed("wine", 6), changed("digits", 2))
+    made.put(changed("iris", 7))
+    assert [(await anext(made)).sequence for _ in range(3)] == [2, 6, 7]
+
+
+async def test_what_was_seen_before_is_left_out() -> None:
+    made = Watch(None, [changed("iris", 5), changed("wine", 6)], lambda _: None, after_sequence=5)
+    made.put(changed("digits", 4))
+    made.put(changed("iris", 7))
+    assert [(await anext(made)).sequence for _ in range(2)] == [6, 7]
+
+
 async def test_closing_wakes_a_waiting_watcher() -> None:
     made = watch()
 

@@ -14,7 +14,7 @@ def jobs(count: int) -> list[Job]:
 
 
 def parties(again: Again) -> list[list[Job]]:
-    return [party.jobs for party in again.parties]
+    return [party.jobs for party in reversed(again.parties)]
 
 
 def test_halves_come_before_everything_else_and_in_order() -> None:
@@ -38,7 +38,11 @@ def test_whose_worker_died_is_run_alone_and_suspect() -> None:
     again = Again()
     again.halves([c])
     again.singles([a, b])
-    assert [(party.suspect, party.jobs) for party in again.parties] == [(True, [a]), (True, [b]), (False, [c])]
+    assert [(party.suspect, party.jobs) for party in reversed(again.parties)] == [
+        (True, [a]),
+        (True, [b]),
+        (False, [c]),
+    ]
 
 
 def test_who_does_not_wait_any_more_is_forgotten() -> None:
@@ -57,7 +61,7 @@ def test_a_culprit_is_found_in_as_many_runs_as_halving_takes(count: int, data: s
     again, answered, runs = Again(), [], 0
     again.together(made)
     while again.parties:
-        party = again.parties.popleft().jobs
+        party = again.parties.pop().jobs
         runs += 1
         if culprit not in party:
             answered += party

@@ -184,6 +184,18 @@ def test_a_request_may_shorten_its_wait_and_choose_its_priority() -> None:
     assert [(job.deadline_s, job.level) for job in jobs] == [(11.0, 0), (12.0, 2), (inf, 2)]
 
 
+def test_the_releases_timeout_holds_beside_what_a_request_asks() -> None:
+    made = PipelineBench(workers=0, queueing=Queueing(priority_levels=3))
+    release = Release("m", 5, Policy(stable=1, timeout_ms=1500))
+    made.pipeline.routes = {b"m": Route(release, Assignment(), lambda _: made.bench.lane, made._series_of)}
+    made.infer(parameters(timeout=1_000_000, priority=1), arrived_s=10.0)
+    made.infer(parameters(timeout=2_000_000, priority=2), arrived_s=10.0, deadline_s=13.0)
+    made.infer(arrived_s=10.0, deadline_s=11.0)
+    jobs = list(made.bench.lane._waiting)
+    found = [(job.deadline_s, job.call.deadline_s, job.level) for job in jobs]
+    assert found == [(11.0, 11.5, 0), (11.5, 11.5, 1), (11.0, 11.0, 2)]
+
+
 def test_what_a_request_must_not_ask_is_refused() -> None:
     made = PipelineBench()
     call = made.infer(parameters(sequence_id=7))

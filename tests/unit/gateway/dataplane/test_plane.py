@@ -16,7 +16,7 @@ from gateway.dataplane.plane import Settings
 from gateway.dataplane.pressure import MAX_HOLD_S, Sample
 from gateway.dataplane.route import Route
 from gateway.errors import Code
-from gateway.routing.snapshot import Assignment, Canary, Policy, Pool, Range, Release, Shadow, Snapshot
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Pool, Range, Release, Shadow, Snapshot
 from tests.unit.gateway.dataplane.fakes import FakeCall, Frame, compared, echo, infer, until
 from tests.unit.gateway.dataplane.plane_bench import PlaneBench, version
 from workers import wire
@@ -74,6 +74,18 @@ async def test_canaries_and_assignments_come_from_the_snapshot(bench: PlaneBench
     bench.apply(everybody, *pools, assignments={"m": Assignment(unit_metadata=("x-tenant",), no_unit="stable")})
     assert await bench.answered(call := bench.infer("ada")) == Code.OK
     assert (call.response.model_version, call.trailers["cutover-reason"]) == ("1", "no-unit")
+
+
+async def test_the_release_knows_its_units_and_its_control_group(bench: PlaneBench) -> None:
+    pools = version(1, await bench.start("a")), version(2, await bench.start("b"))
+    everybody = Holdout(1, (Range(0, 10_000),), "m/holdout/1")
+    policy = Policy(2, holdout=everybody, assignment=Assignment(unit_metadata=("x-user-id",)))
+    bench.apply(policy, *pools, assignments={"m": Assignment(unit_metadata=("x-tenant",))})
+    assert await bench.answered(call := bench.infer("ada")) == Code.OK
+    assert (call.response.model_version, call.trailers["cutover-arm"]) == ("1", "holdout")
+    before = bench.plane.pipeline.routes[b"m"]
+    bench.plane.apply(Snapshot(epoch=9, releases=(Release("m", bench.epoch, policy),), pools=pools))
+    assert bench.plane.pipeline.routes[b"m"] is before, "what the configuration says is no matter"
 
 
 async def test_a_dropped_version_finishes_what_it_has_and_is_let_go(bench: PlaneBench) -> None:

@@ -1,17 +1,18 @@
 import re
+import tracemalloc
 from typing import Any
 
 import msgspec
 import pytest
 
-from gateway.dataplane import route as routes
+from gateway.dataplane import shares
 from gateway.dataplane.lane import Lane
 from gateway.dataplane.route import REASONS, Route
 from gateway.dataplane.tap import Series
 from gateway.errors import InvalidRequest, NotFound
 from gateway.oip import request as oip
 from gateway.routing.assignment import bucket
-from gateway.routing.snapshot import Assignment, Canary, Policy, Range, Release
+from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Release, Rule
 from protos import inference_pb2 as pb
 from tests.unit.gateway.dataplane.fakes import LaneBench
 
@@ -126,8 +127,9 @@ def test_without_sources_parameters_are_not_even_read() -> None:
 
 def test_no_unit_per_request_keeps_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     made = route()
-    for chance, name in ((0.0, "canary-2"), (0.4999, "canary-2"), (0.5, "stable"), (0.99999999, "stable")):
-        monkeypatch.setattr(routes, "random", lambda chance=chance: chance)
+    middle = 1 << 31
+    for chance, name in ((0, "canary-2"), (middle - 1, "canary-2"), (middle, "stable"), (2 * middle - 1, "stable")):
+        monkeypatch.setattr(shares, "getrandbits", lambda bits, chance=chance: chance if bits == 32 else -1)
         assert assigned(made) == (name, "per-request")
 
 
@@ -174,3 +176,119 @@ def test_overrides_hold_without_a_canary() -> None:
     assert assigned(made, {"x-user-id": "qa"}) == ("standby", "override")
     assert assigned(made, {"x-user-id": "other"}) == ("stable", "stable")
     assert assigned(made) == ("stable", "stable")
+
+
+HELD = Holdout(1, (Range(0, 2000), Range(4000, 4500)), "m/holdout/1")
+
+
+def held(unit: str) -> bool:
+    number = bucket(HELD.salt, unit)
+    return number < 2000 or 4000 <= number < 4500
+
+
+@pytest.mark.parametrize("canaries", [HALF.canaries, ()])
+def test_the_holdout_has_its_own_buckets_before_those_of_canaries(canaries: tuple[Canary, ...]) -> None:
+    made = route(Policy(stable=3, canaries=canaries, salt="m/2", holdout=HELD))
+    found = {f"u{n}": assigned(made, {"x-user-id": f"u{n}"}) for n in range(300)}
+    assert {unit for unit, choice in found.items() if choice == ("holdout", "holdout")} == set(filter(held, found))
+    others = [("canary-2", "split"), ("stable", "split")] if canaries else [("stable", "stable")]
+    assert {choice for unit, choice in found.items() if not held(unit)} == set(others)
+    assert made.arms["holdout"].version == 1
+    assert assigned(made, {}, request("1")) == ("holdout", "version")
+
+
+def test_nobody_without_a_unit_is_held_out() -> None:
+    everybody = Holdout(1, (Range(0, 10_000),), "m/holdout/1")
+    assert assigned(route(Policy(stable=3, holdout=everybody))) == ("stable", "stable")
+    assert assigned(route(msgspec.structs.replace(HALF, holdout=everybody)))[1] == "per-request"
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    rules = (
+        Rule("x-region", ("eu", "us"), "canary-2"),
+        Rule("x-region", ("us", "asia"), "stable"),
+        Rule("x-plan", ("gold",), "stable"),
+        Rule("x-region", ("mars",), "canary-2"),
+    )
+    made = route(msgspec.structs.replace(HALF, rules=rules))
+    for metadata, expected in (
+        ({"x-region": "eu"}, "canary-2"),
+        ({"x-region": "us"}, "canary-2"),
+        ({"x-region": "asia", "x-plan": "gold"}, "stable"),
+        ({"x-region": "eu", "x-plan": "gold"}, "canary-2"),
+        ({"x-region": "mars", "x-plan": "gold"}, "stable"),
+        ({"x-region": "mars"}, "canary-2"),
+    ):
+        assert assigned(made, metadata) == (expected, "rule")
+    for metadata in ({}, {"x-region": "EU"}, {"x-region": ""}, {"x-plan": "eu"}):
+        assert assigned(made, {"x-user-id": RIGHT} | metadata) == ("stable", "split")
+
+
+def test_a_rule_comes_after_an_override_and_before_the_holdout() -> None:
+    policy = Policy(
+        stable=3,
+        standby=2,
+        overrides={"qa": "stable"},
+        rules=(Rule("x-region", ("eu",), "standby"),),
+        holdout=Holdout(1, (Range(0, 10_000),), "m/holdout/1"),
+    )
+    made = route(policy)
+    assert assigned(made, {"x-user-id": "qa", "x-region": "eu"}) == ("stable", "override")
+    assert assigned(made, {"x-user-id": "ada", "x-region": "eu"}) == ("standby", "rule")
+    assert assigned(made, {"x-user-id": "ada"}) == ("holdout", "holdout")
+    assert assigned(made, {"x-region": "eu", "cutover-arm": "stable"}) == ("stable", "forced")
+    assert assigned(made, {"x-region": "eu"}, request("3")) == ("stable", "version")
+
+
+def test_rules_alone_do_not_ask_for_the_unit() -> None:
+    made = route(Policy(stable=1, standby=2, rules=(Rule("x-region", ("eu",), "standby"),)))
+    broken, _ = oip.read(b"\x22\x03\x0a\x01\xff")
+    assert assigned(made, {"x-region": "eu"}, broken) == ("standby", "rule")
+    assert assigned(made, {}, broken) == ("stable", "stable")
+
+
+def test_a_release_may_know_its_units_better_than_the_configuration() -> None:
+    own = Assignment(unit_metadata=("x-tenant",), unit_parameters=(), no_unit="stable", allow_forced=False)
+    made = route(msgspec.structs.replace(HALF, assignment=own))
+    assert assigned(made, {"x-user-id": RIGHT, "x-tenant": LEFT}) == ("canary-2", "split")
+    assert assigned(made, {"x-user-id": LEFT}, request(user_id=LEFT)) == ("stable", "no-unit")
+    with pytest.raises(InvalidRequest, match="not allowed"):
+        made.assign({"cutover-arm": "stable"}, request())
+    release = Release("m", 7, made._release.policy)
+    assert made.compiled_from(release, Assignment(no_unit="stable")), "what the configuration says is no matter"
+    assert not route().compiled_from(Release("m", 7, HALF), own)
+
+
+@pytest.mark.parametrize(
+    ("policy", "undivided"),
+    [
+        (Policy(stable=1, standby=2, timeout_ms=50, assignment=Assignment(no_unit="stable")), True),
+        (HALF, False),
+        (Policy(stable=1, overrides={"qa": "stable"}), False),
+        (Policy(stable=1, rules=(Rule("k", ("v",), "stable"),)), False),
+        (Policy(stable=1, holdout=HELD), False),
+    ],
+)
+def test_what_divides_a_release(policy: Policy, undivided: bool) -> None:
+    assert route(policy).undivided is undivided
+
+
+def test_a_timeout_stands_between_a_request_and_its_lane() -> None:
+    plain, timed = route(), route(msgspec.structs.replace(HALF, timeout_ms=50))
+    assert all(arm.way is arm.lane for arm in plain.arms.values())
+    assert all(arm.way is not arm.lane for arm in timed.arms.values())
+
+
+def test_a_thousand_divided_releases_are_small() -> None:
+    lane = LaneBench(workers=0).lane
+    series = Series("m", 1, "stable")
+    ranges = tuple(Range(start, start + 500) for start in range(0, 10_000, 1000))
+    releases = [
+        Release(f"m{n}", n, Policy(1, (Canary(2, ranges),), salt=f"m{n}/2", holdout=HELD, timeout_ms=n % 2))
+        for n in range(1000)
+    ]
+    tracemalloc.start()
+    made = [Route(release, Assignment(), lambda _: lane, lambda *_: series) for release in releases]
+    size_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size_bytes / len(made) < 8000

@@ -141,8 +141,8 @@ def test_many_parameters_are_left_to_the_library(monkeypatch: pytest.MonkeyPatch
 def test_inputs_after_their_tensors_are_read_all_the_same() -> None:
     head = pb.ModelInferRequest(model_name="m")
     head.inputs.add(name="X", datatype="INT8", shape=[2])
-    raw = pb.ModelInferRequest(raw_input_contents=[b"ab"])
-    request, raw = oip.read(raw.SerializeToString() + head.SerializeToString())
+    tensors = pb.ModelInferRequest(raw_input_contents=[b"ab"])
+    request, raw = oip.read(tensors.SerializeToString() + head.SerializeToString())
     assert list(raw) == [b"ab"]
     assert request.head.inputs[0].shape == (2,)
 

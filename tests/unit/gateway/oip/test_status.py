@@ -1,9 +1,11 @@
+import base64
+
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import InvalidRequest, NotReady, QueueFull, RequestError
+from gateway.errors import InvalidRequest, NotReady, QueueFull, Refusal, Refused, RequestError
 from gateway.oip.status import DOMAIN, MAX_TEXT_BYTES, RETRY_MS, cut, details
 
 
@@ -30,6 +32,32 @@ def test_one_that_passes_says_when() -> None:
     retry = read(NotReady("loading"))[3]
     assert retry
     assert retry.retry_delay.ToMilliseconds() == RETRY_MS
+
+
+def test_a_wrong_field_is_named() -> None:
+    found = status_pb2.Status.FromString(details(InvalidRequest("rate must be above 0", "rate")))
+    wrong = error_details_pb2.BadRequest()
+    assert found.details[1].Unpack(wrong)
+    (violation,) = wrong.field_violations
+    assert (violation.field, violation.description) == ("rate", "rate must be above 0")
+    assert len(status_pb2.Status.FromString(details(InvalidRequest("no such input"))).details) == 1
+
+
+def test_what_is_in_another_state_is_named() -> None:
+    error = Refused("iris is paused", Refusal.PAUSED)
+    error.subject = "models/iris/release"
+    found = status_pb2.Status.FromString(details(error))
+    unmet = error_details_pb2.PreconditionFailure()
+    assert found.details[1].Unpack(unmet)
+    (violation,) = unmet.violations
+    assert (violation.type, violation.subject) == ("PAUSED", "models/iris/release")
+    assert violation.description == "iris is paused"
+
+
+def test_the_longest_of_all_still_fits_into_a_client_s_headers() -> None:
+    error = Refused("x" * 5_000)
+    error.subject = "models/" + "x" * 5_000
+    assert len(base64.b64encode(details(error))) + MAX_TEXT_BYTES < 8_192
 
 
 @given(st.text(max_size=1500), st.integers(0, 10**9))

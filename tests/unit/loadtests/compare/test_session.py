@@ -41,14 +41,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     def closed(door: Door, *_: Any) -> Closed:
         return Closed(next(RATES[name] for name, port in PORTS.items() if port == door.port), 1.0, 10.0)
 
-    small = lambda folder: workload.fixed_cost(folder / "small", 1, 4)  # noqa: E731 - a stand-in
+    def small(folder: Path, name: str = "small") -> Workload:
+        return workload.fixed_cost(folder / name, 1, 4)
+
     monkeypatch.setattr(session, "STARTS", {name: start(name) for name in (*PORTS, "mlserver")})
     monkeypatch.setattr(session, "check", lambda *_: 20)
     monkeypatch.setattr(session, "closed", closed)
     monkeypatch.setattr(session, "opened", opened)
     monkeypatch.setattr(session, "one_at_a_time_us", lambda *_: 100.0)
     monkeypatch.setattr(workload, "classifier", small)
-    monkeypatch.setattr(workload, "convnet", lambda folder, name: small(folder / name))
+    monkeypatch.setattr(workload, "convnet", small)
     monkeypatch.setattr(processes, "cpu_s", lambda pids: 0.0)
     return rates
 

@@ -17,6 +17,7 @@ def found(models: int, factor: float) -> Found:
         proxy_ms=[0.25],
         look_ms=[3.0, 2.0],
         proxy_bytes=int(30e6 * factor),
+        full_bytes=int(40e6 * factor),
     )
 
 
@@ -39,5 +40,12 @@ def test_the_table_has_both_worlds() -> None:
 
 def test_the_aims_are_about_what_many_models_add() -> None:
     aims = control.aimed([found(1, 1.0), found(1_000, 1.2)], {1: [1.0], 1_000: [6.0]})
-    assert [aim.verdict for aim in aims] == ["not reached", "not reached", "not reached", "reached"]
-    assert aims[-1].value == 6.0
+    assert [aim.verdict for aim in aims] == ["not reached"] * 3 + ["reached"] * 2
+    assert [aim.value for aim in aims[-2:]] == [6.0, 8.0]
+
+
+def test_a_full_snapshot_has_three_versions_of_each_model() -> None:
+    made = control.snapshot(3)
+    assert len(made.pools) == 9
+    assert all(pool.version in (3, 4, 5) for pool in made.pools)
+    assert {release.policy.live for release in made.releases} == {(3, 4, 5)}

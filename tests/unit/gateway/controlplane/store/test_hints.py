@@ -70,3 +70,7 @@ async def test_hints_reach_who_subscribes_and_the_connection_is_made_again(monke
     assert heard[3:] == ["second"]
     await listening.close()
     await listening.close()
+    listening.resume()
+    await (await driver.made.get()).asked.wait()
+    assert heard[4:] == ["second"]
+    await listening.close()

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from gateway.controlplane.store.postgres import PostgresStore, _remedy, _root, _said
+from gateway.controlplane.store.driver import said
+from gateway.controlplane.store.postgres import PostgresStore, _remedy, _root
 from gateway.errors import StoreFailed
 
 
@@ -33,9 +34,9 @@ def test_an_unreadable_release_is_told_without_a_cause() -> None:
 
 def test_what_was_said_first_is_told_in_one_line() -> None:
     first = asyncpg.PostgresError("one\ntwo")
-    assert _said(_root(caused(StoreFailed("x"), caused(OSError("y"), first)))) == "one"
-    assert _said(_root(caused(TimeoutError(), KeyError()))) == "the server does not answer"
-    assert _said(ConnectionResetError()) == "ConnectionResetError"
+    assert said(_root(caused(StoreFailed("x"), caused(OSError("y"), first)))) == "one"
+    assert said(_root(caused(TimeoutError(), KeyError()))) == "the server does not answer"
+    assert said(ConnectionResetError()) == "ConnectionResetError"
 
 
 async def test_a_store_that_was_never_opened_says_so() -> None:

@@ -18,7 +18,7 @@ class Held(SqlStore):
     async def _transact(self, work: Work[T]) -> T:
         return await self._to_the_end(self._wait(work))
 
-    _write = _transact
+    _write = _certain = _transact
 
     async def _wait(self, _: Work[T]) -> T:
         self.begun.set()

@@ -1,0 +1,126 @@
+"""Stands in front of every call of the admin API: who calls, and may they?"""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any, Final
+
+import grpc
+
+from gateway.controlplane.access.identity import AUTHORIZATION, Caller, address
+from gateway.controlplane.access.keeper import Keeper
+from gateway.controlplane.access.needs import NEEDS, About, Need, model_of
+from gateway.controlplane.access.streams import checked
+from gateway.controlplane.access.views import trim
+from gateway.controlplane.repository import MODEL_NAME
+from gateway.controlplane.statuses import Context, Continuation, Handler
+from gateway.errors import Forbidden, Unauthenticated
+from gateway.transport.call import UNKNOWN_PEER, Peer
+from gateway.transport.grpcio.metadata import peer_of
+from gateway.transport.peers import BadPeer
+
+LOOK_S = 5.0
+"""How often to look whether a stream's caller may still have it, while there is nothing to tell."""
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def calling() -> Caller | None:
+    """Who makes the call that is being answered; None: no guard has asked."""
+    return _caller.get()
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets a call through to its handler, or raises Unauthenticated or Forbidden; cuts answers to what may be seen."""
+
+    def __init__(self, keeper: Keeper, target_of: Callable[[str], str]) -> None:
+        """`target_of`: the resource that an operation, by its name, is about; "": there is no such operation."""
+        self._keeper = keeper
+        self._target_of = target_of
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """The handler with the guard in front of it; None (no such method) stays None."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary, method)
+        if handler.unary_stream is not None:
+            make = grpc.unary_stream_rpc_method_handler
+            behavior = self._streaming(handler.unary_stream, method)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, behavior: Any, method: str) -> Any:  # grpc's types know only its synchronous handlers
+        async def guarded(request: Any, context: Context) -> Any:
+            caller = await self._admit(method, request, context)
+            return trim(await behavior(request, context), caller.roles)
+
+        return guarded
+
+    def _streaming(self, behavior: Any, method: str) -> Any:
+        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+            caller = await self._admit(method, request, context)
+
+            async def check() -> None:
+                nonlocal caller
+                caller = await self._admit(method, request, context)
+
+            async with (
+                aclosing(behavior(request, context)) as answers,
+                aclosing(checked(answers, check, LOOK_S)) as good,
+            ):
+                async for answer in good:
+                    if (seen := trim(answer, caller.roles)) is not None:
+                        yield seen
+
+        return guarded
+
+    async def _admit(self, method: str, request: Any, context: Context) -> Caller:
+        """The caller, who may do this. Raises what `identity.caller` raises, and Forbidden."""
+        rpc = method.rpartition("/")[2]
+        need = NEEDS.get(method)
+        model = model_of(need, request, self._target_of) if need else None
+        peer, authorization = _peer(context), _authorization(context)
+        try:
+            caller = await self._keeper.caller(authorization, peer)
+        except Unauthenticated as error:
+            await self._refused(error.caller or address(peer), rpc, model, str(error))
+            raise
+        if (why := refusal(caller, rpc, need, model)) is not None:
+            await self._refused(caller.name, rpc, model, why)
+            raise Forbidden(why)
+        _caller.set(caller)
+        return caller
+
+    async def _refused(self, caller: str, rpc: str, model: str | None, why: str) -> None:
+        known = model if model and MODEL_NAME.fullmatch(model) else ""
+        await self._keeper.refused(caller, _WORD.sub("-", rpc).lower(), known, why)
+
+
+def refusal(caller: Caller, rpc: str, need: Need | None, model: str | None) -> str | None:
+    """Why the caller may not do this; None: it may. Pure."""
+    if need is None:
+        return f"nobody may call {rpc}"
+    roles = caller.roles
+    anywhere = max(roles.by_model.values(), default=0)
+    if need.about is About.OWN or (need.about is About.LIST and model is None):
+        enough, where = anywhere >= need.role, "of a model"
+    else:
+        enough, where = roles.may(need.role, model), f"of {model}" if model else "of all models"
+    return None if enough else f"{rpc} needs {need.role.word} {where[:200]}; {caller.name} has {roles}"
+
+
+def _peer(context: Context) -> Peer:
+    try:
+        return peer_of(context.peer(), context.auth_context())
+    except (BadPeer, ValueError):  # a name that is not to be trusted: then it has none
+        return UNKNOWN_PEER
+
+
+def _authorization(context: Context) -> str | None:
+    """The header, which is believed to be there once: of several the last would be anybody's guess."""
+    found = [value for key, value in context.invocation_metadata() or () if key == AUTHORIZATION]
+    return None if not found else str(found[0]) if len(found) == 1 else ""
