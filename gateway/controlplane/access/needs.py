@@ -65,7 +65,6 @@ NEEDS: Final[Mapping[str, Need]] = {
             "ResumeRelease",
             "SetHoldout",
             "RemoveHoldout",
-            "RegisterModel",
         ),
         Need(Role.OPERATOR, About.RELEASE): ("UpdateRelease",),
         Need(Role.VIEWER, About.OWN): ("ListGateways",),
