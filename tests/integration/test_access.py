@@ -179,6 +179,11 @@ async def test_an_owner_of_one_model_gives_and_takes_that_one(house: House, loca
     assert [one.name for one in found] == ["tokens/iris-ops", "tokens/iris-owner"]
     assert len((await boss.call("ListTokens", pb.ListTokensRequest())).tokens) == 4
     await refused(owner.call("RevokeToken", pb.RevokeTokenRequest(name="tokens/wine-ops")), DENIED, "an owner of all")
+    await house.keeper.close()  # which tells of those that were only counted
+    (counted, first) = await house.events("refusal")
+    assert (first.actor, first.verb) == ("token:iris-owner", "create-token")
+    assert first.reason == "a token with viewer of wine needs an owner of all that; the caller has owner of iris"
+    assert (counted.verb, counted.reason[:15]) == ("revoke-token", "3 more refusals")
     revoking = pb.RevokeTokenRequest(name="tokens/iris-ops", reason="lost")
     assert (await owner.call("RevokeToken", revoking)).HasField("revoke_time")
 

@@ -56,7 +56,11 @@ class Guard(grpc.aio.ServerInterceptor):
     def _unary(self, behavior: Any, method: str) -> Any:  # grpc's types know only its synchronous handlers
         async def guarded(request: Any, context: Context) -> Any:
             caller = await self._admit(method, request, context)
-            return trim(await behavior(request, context), caller.roles)
+            try:
+                return trim(await behavior(request, context), caller.roles)
+            except Forbidden as error:  # an RPC that looks at the rest itself
+                await self._refused(caller.name, rpc_of(method), self._model(method, request), str(error))
+                raise
 
         return guarded
 
@@ -80,9 +84,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _admit(self, method: str, request: Any, context: Context) -> Caller:
         """The caller, who may do this. Raises what `identity.caller` raises, and Forbidden."""
-        rpc = method.rpartition("/")[2]
-        need = NEEDS.get(method)
-        model = model_of(need, request, self._target_of) if need else None
+        rpc, need, model = rpc_of(method), NEEDS.get(method), self._model(method, request)
         peer, authorization = _peer(context), _authorization(context)
         try:
             caller = await self._keeper.caller(authorization, peer)
@@ -95,9 +97,19 @@ class Guard(grpc.aio.ServerInterceptor):
         _caller.set(caller)
         return caller
 
+    def _model(self, method: str, request: Any) -> str | None:
+        """The model that a call is about; None: no single one."""
+        need = NEEDS.get(method)
+        return model_of(need, request, self._target_of) if need else None
+
     async def _refused(self, caller: str, rpc: str, model: str | None, why: str) -> None:
         known = model if model and MODEL_NAME.fullmatch(model) else ""
         await self._keeper.refused(caller, _WORD.sub("-", rpc).lower(), known, why)
+
+
+def rpc_of(method: str) -> str:
+    """The RPC of a method with its service."""
+    return method.rpartition("/")[2]
 
 
 def refusal(caller: Caller, rpc: str, need: Need | None, model: str | None) -> str | None:

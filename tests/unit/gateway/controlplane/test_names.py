@@ -28,7 +28,16 @@ def test_names_are_made_and_read() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "iris", "models/iris", "models//release", "models/a/b/release", "models/a/release/", "models/a/release\n"],
+    [
+        "",
+        "iris",
+        "models/iris",
+        "models//release",
+        "models/a/b/release",
+        "models/a/release/",
+        "models/a/release\n",
+        "models/a\0/release",
+    ],
 )
 def test_other_release_names_are_invalid(name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"name must be models/\{model\}/release, not '"):
@@ -49,7 +58,7 @@ def test_other_operation_names_are_invalid() -> None:
         id_of_operation("7f")
 
 
-@pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models"])
+@pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models", "models/a\0"])
 def test_other_parents_are_invalid(parent: str) -> None:
     with pytest.raises(InvalidRequest, match=r"parent must be models/\{model\} or empty, not '"):
         model_of_parent(parent)
