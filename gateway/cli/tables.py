@@ -206,6 +206,7 @@ def tokens(found: Iterable[pb.Token], now: datetime) -> RenderableType:
 class _Given(msgspec.Struct):
     """What an event says of a token."""
 
+    id: str
     roles: dict[str, str]
 
 
@@ -223,7 +224,8 @@ def _after(event: pb.AuditEvent) -> str:
         return "-"
     try:
         if event.kind == ACCESS:
-            return words.roles(msgspec.json.decode(event.after, type=_Given).roles)
+            given = msgspec.json.decode(event.after, type=_Given)
+            return f"{given.id}: {words.roles(given.roles)}"
         policy = msgspec.json.decode(event.after, type=Release).policy
         return words.describe(policy, override_count(event.after))
     except msgspec.MsgspecError:
