@@ -257,6 +257,26 @@ async def test_every_rpc_is_guarded(house: House, local: Client) -> None:
     await refused(local.bare(ADMIN + "Nothing"), grpc.StatusCode.UNIMPLEMENTED, "")
 
 
+async def test_calls_without_their_request_keep_nobody_out(
+    house: House, local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "REQUEST_S", 0.05)
+    boss = await house.token("boss", local, all=pb.OWNER)
+
+    def begun(client: Client) -> Any:
+        asking: Any = client.channel.stream_unary(ADMIN + "GetRelease")
+        return asking(metadata=client.metadata, timeout=20)
+
+    await refused(begun(local), UNAUTHENTICATED, "send a token")  # before anything has come
+    await refused(begun(boss), grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not come")
+    empty: Any = local.channel.stream_unary(ADMIN + "GetRelease")
+    await refused(empty(iter(()), metadata=boss.metadata, timeout=20), grpc.StatusCode.INVALID_ARGUMENT, "no request")
+    asking: Any = local.channel.unary_unary(ADMIN + "GetRelease")
+    for garbage in (b"\xff", b"\0" * 3):
+        assert await ended(asking(garbage, metadata=boss.metadata, timeout=20)) == grpc.StatusCode.INTERNAL
+    assert (await boss.get()).revision == 1
+
+
 async def test_operations_are_for_those_who_may_touch_their_model(house: House, local: Client) -> None:
     boss = await house.token("boss", local, all=pb.OWNER)
     viewer = await house.token("look", boss, all=pb.VIEWER)
