@@ -204,6 +204,18 @@ async def test_a_token_ends_when_it_expires_or_is_revoked(house: House, local: C
     await refused(boss.call("RevokeToken", ending), grpc.StatusCode.FAILED_PRECONDITION, "the last owner of all models")
 
 
+async def test_owners_who_end_each_other_at_once_leave_one(house: House, local: Client) -> None:
+    names = ["boss", "ada", "bob"]
+    owners = [await house.token("boss", local, all=pb.OWNER)]
+    owners += [await house.token(name, owners[0], all=pb.OWNER) for name in names[1:]]
+    ending = [pb.RevokeTokenRequest(name=f"tokens/{name}") for name in (*names[1:], names[0])]
+    codes = await asyncio.gather(
+        *(ended(who.call("RevokeToken", whom)) for who, whom in zip(owners, ending, strict=True))
+    )
+    assert any(code != grpc.StatusCode.OK for code in codes)
+    assert any(not token.revoked_ms for token in await house.store.tokens())
+
+
 async def test_lists_have_what_may_be_seen(house: House, local: Client) -> None:
     boss = await house.token("boss", local, all=pb.OWNER)
     viewer = await house.token("look", boss, iris=pb.VIEWER)

@@ -1,6 +1,7 @@
 """Tokens: who makes and ends them, and what the audit log says of that."""
 
 # ruff: noqa: N802  # RPCs are named by the proto
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -33,6 +34,7 @@ class Tokens:
         """`clock_ms`: milliseconds since the epoch."""
         self._keeper = keeper
         self._clock_ms = clock_ms
+        self._revoking = asyncio.Lock()
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Context) -> pb.CreateTokenResponse:
         return await self.create(request, actor(context))
@@ -65,6 +67,11 @@ class Tokens:
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Context) -> pb.Token:
         token_id, by = names.id_of_token(request.name), actor(context)
         check_texts("", request.reason, by)
+        async with self._revoking:
+            return await self._revoke(request, token_id, by)
+
+    async def _revoke(self, request: pb.RevokeTokenRequest, token_id: str, by: str) -> pb.Token:
+        """One at a time: else two owners could end each other, and nobody were left."""
         token = (await self._keeper.tokens()).get(token_id)
         if token is None:
             raise NotFound(f"there is no token {token_id[:200]}")
