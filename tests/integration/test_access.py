@@ -262,6 +262,22 @@ async def test_a_watch_of_what_does_not_change_ends_too(
     await refused(watch.read(), UNAUTHENTICATED, "token look has expired")
 
 
+async def test_a_change_that_waits_ends_with_the_token_that_asked_for_it(
+    house: House, local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+    boss = await house.token("boss", local, all=pb.OWNER)
+    operator = await house.token("ops", boss, iris=pb.OPERATOR)
+    etag = (await boss.get()).etag
+    house.fleet.may_prepare.clear()
+    asking = asyncio.get_running_loop().create_task(operator.shadow("iris", etag))
+    await house.fleet.preparing.wait()
+    await boss.call("RevokeToken", pb.RevokeTokenRequest(name="tokens/ops"))
+    await refused(asking, UNAUTHENTICATED, "token ops was revoked")
+    house.fleet.may_prepare.set()
+    assert (await boss.get()).etag == etag
+
+
 async def test_every_rpc_is_guarded(house: House, local: Client) -> None:
     await house.token("boss", local, all=pb.OWNER)
     for method in NEEDS:

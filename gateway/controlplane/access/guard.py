@@ -12,7 +12,7 @@ import grpc
 from gateway.controlplane.access.identity import AUTHORIZATION, Caller, address
 from gateway.controlplane.access.keeper import Keeper
 from gateway.controlplane.access.needs import NEEDS, About, Need, model_of
-from gateway.controlplane.access.streams import checked
+from gateway.controlplane.access.streams import answered, checked
 from gateway.controlplane.access.views import trim
 from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.statuses import Context, Continuation, Handler
@@ -22,7 +22,7 @@ from gateway.transport.grpcio.metadata import peer_of
 from gateway.transport.peers import BadPeer
 
 LOOK_S = 5.0
-"""How often to look whether a stream's caller may still have it, while there is nothing to tell."""
+"""How often to look whether a caller may still have an answer that is not there yet."""
 REQUEST_S = 10.0
 """How long a request may be on its way: until it is there it holds one of the calls there are."""
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -61,11 +61,19 @@ class Guard(grpc.aio.ServerInterceptor):
         async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:
             request = await self._request(method, requests, context)
             caller = await self._admit(method, request, context)
-            try:
-                return trim(await behavior(request, context), caller.roles)
-            except Forbidden as error:  # an RPC that looks at the rest itself
-                await self._refused(caller.name, rpc_of(method), self._model(method, request), str(error))
-                raise
+
+            async def check() -> None:  # a change may wait for minutes until a version is loaded
+                if NEEDS[method].about is not About.OWN:  # the first token shuts the door behind whoever makes it
+                    await self._admit(method, request, context)
+
+            async def ask() -> Any:
+                try:
+                    return await behavior(request, context)
+                except Forbidden as error:  # an RPC that looks at the rest itself
+                    await self._refused(caller.name, rpc_of(method), self._model(method, request), str(error))
+                    raise
+
+            return trim(await answered(ask(), check, LOOK_S), caller.roles)
 
         return guarded
 
