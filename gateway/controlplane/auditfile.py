@@ -18,13 +18,13 @@ from gateway.routing.snapshot import Release
 
 _CHANGE: Final = "SELECT after FROM audit WHERE audit.model = known.model AND audit.kind = 'change'"
 _RELEASES: Final = (
-    f"SELECT model, releases.body, ({_CHANGE} ORDER BY sequence DESC LIMIT 1) "  # noqa: S608
+    f"SELECT model, releases.body, ({_CHANGE} ORDER BY sequence DESC LIMIT 1) "  # noqa: S608  names of our own
     "FROM (SELECT model FROM releases UNION SELECT model FROM audit WHERE kind = 'change') AS known "
     "LEFT JOIN releases USING (model) ORDER BY model"
 )
 """All models, also those that have no release any more: none is ever taken away."""
 _REVISIONS: Final = (
-    f"SELECT model, revision, body, ({_CHANGE} AND audit.revision = known.revision) FROM revisions AS known "  # noqa: S608
+    f"SELECT model, revision, body, ({_CHANGE} AND audit.revision = known.revision) FROM revisions AS known "  # noqa: S608  names of our own
     "ORDER BY model, revision"
 )
 _FIELDS: Final = ", ".join(f'audit."{name}"' for name in AuditEvent.__struct_fields__)

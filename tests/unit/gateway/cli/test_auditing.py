@@ -72,6 +72,13 @@ def test_part_of_the_chain_cannot_be_verified_or_exported(cutover: Shell, tmp_pa
     assert cutover("audit").code == 0
 
 
+def test_newest_events_that_are_hidden_are_no_end_of_the_log(cutover: Shell) -> None:
+    log(cutover.admin, 4)
+    cutover.admin.hidden = {3, 4}
+    said = cutover("audit", "export")
+    assert (said.code, said.out) == (1, "")
+
+
 def test_what_was_exported_is_verified_without_a_gateway(cutover: Shell, tmp_path: Path) -> None:
     log(cutover.admin, 7)
     file = tmp_path / "audit.jsonl"
