@@ -18,7 +18,7 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.message import Message
 
 from gateway.cli.credentials import NOTHING, Shown
-from gateway.cli.failure import Exit, Failure
+from gateway.cli.failure import Exit, Failure, Lost
 from protos import admin_pb2 as pb
 from protos.admin_pb2_grpc import AdminStub
 
@@ -259,7 +259,7 @@ class Admin:
         elif code is grpc.StatusCode.UNAVAILABLE and _NEVER_SENT.search(details):
             said = f"cannot reach the gateway at {self._address} ({cause}): {self._unmet}"
         elif code is grpc.StatusCode.UNAVAILABLE and _LOST.search(details):
-            said = f"lost the gateway at {self._address} ({cause}){unsure}"
+            return Lost(f"lost the gateway at {self._address} ({cause}){unsure}")
         else:
             return Failure(Exit.REFUSED, details or code.name)
         return Failure(Exit.UNREACHABLE, said)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.command import Change, Model, Version, changes, command
+from gateway.cli.command import LARGEST, Change, Model, Version, changes, command
 from gateway.cli.failure import Exit, Failure
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ Revision = Annotated[
         "--to",
         metavar="REVISION",
         min=0,
+        max=LARGEST,
         help="To this revision (default: before the last flip or promote).",
     ),
 ]
@@ -150,13 +151,15 @@ def _switch(
 
 
 def _ended(was: "pb.Policy", now: "pb.Policy") -> str:
-    """Canaries, shadows and overrides that are no more."""
+    """Canaries, shadows, overrides and rules that are no more."""
     from gateway.cli import words
 
     left = set(words.candidates(words.to_policy(now)))
     gone = [said for said in words.candidates(words.to_policy(was)) if said not in left]
     if now.override_count < was.override_count:
         gone.append(words.counted(was.override_count - now.override_count, "override"))
+    if len(now.rules) < len(was.rules):
+        gone.append(words.counted(len(was.rules) - len(now.rules), "rule"))
     return f"ended: {', '.join(gone)}" if gone else ""
 
 

@@ -28,6 +28,8 @@ from gateway.cli.failure import Exit, Failure, parse_address
 if TYPE_CHECKING:
     from gateway.cli.admin import Admin
 
+LARGEST = 2**63 - 1
+"""Of the numbers that the admin API knows."""
 DEFAULT_ADMIN = "127.0.0.1:8003"
 UNIX = "unix:"
 
@@ -100,7 +102,8 @@ class Change:
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The name clients call.", show_default=False)]
 OptionalModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)]
 Version = Annotated[
-    int, typer.Argument(metavar="VERSION", min=1, help="A number of the models directory.", show_default=False)
+    int,
+    typer.Argument(metavar="VERSION", min=1, max=LARGEST, help="A number of the models directory.", show_default=False),
 ]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", metavar="table|json", help="json: one JSON document on stdout.")

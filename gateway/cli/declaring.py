@@ -65,7 +65,7 @@ def apply(change: Change, file: File, dry_run: DryRun = False, yes: Yes = False)
     The file says all there is: what it leaves out, the release has not. Buckets stay with who has them. Where
     nothing differs nothing is done.
     """
-    from gateway.controlplane.declared import difference
+    from gateway.controlplane.declared import difference, overrides_stray
 
     model, wanted = _declared(file)
     with change.gateway.connect() as admin:
@@ -75,7 +75,7 @@ def apply(change: Change, file: File, dry_run: DryRun = False, yes: Yes = False)
             _report(change, release, lines, [f"{model}: nothing to do, revision {release.revision}"])
             return
         request = _request(release, wanted, change)
-        if wanted.overrides != now.overrides:
+        if wanted.overrides != now.overrides or overrides_stray(now, wanted):
             request.override_list.SetInParent()
             request.override_list.overrides.update(wanted.overrides)
         if request.ByteSize() > LARGEST_BYTES:

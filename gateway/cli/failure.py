@@ -27,6 +27,13 @@ class Failure(Exception):
         self.code = code
 
 
+class Lost(Failure):
+    """The gateway was there and went away: whoever watches it can wait for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Exit.UNREACHABLE, message)
+
+
 def parse_address(text: str, option: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT` (IPv6 in brackets). Raises Failure naming the option."""
     host, _, port = text.rpartition(":")

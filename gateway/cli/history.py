@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.command import Gateway, Model, OptionalModel, Output, asks, command
-from gateway.cli.failure import Exit, Failure
+from gateway.cli.command import LARGEST, Gateway, Model, OptionalModel, Output, asks, command
+from gateway.cli.failure import Exit, Failure, Lost
 
 if TYPE_CHECKING:
     from protos import admin_pb2 as pb
@@ -17,10 +17,13 @@ app = typer.Typer()
 
 AGAIN_S = 1.0
 OptionalVersion = Annotated[
-    int | None, typer.Argument(metavar="[VERSION]", min=1, help="Only this one.", show_default=False)
+    int | None, typer.Argument(metavar="[VERSION]", min=1, max=LARGEST, help="Only this one.", show_default=False)
 ]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many revisions, the newest.")]
-After = Annotated[int, typer.Option("--after", metavar="SEQUENCE", min=0, help="Only what has changed after that one.")]
+After = Annotated[
+    int,
+    typer.Option("--after", metavar="SEQUENCE", min=0, max=LARGEST, help="Only what has changed after that one."),
+]
 
 
 @command(app, "versions", "cutover versions digits", "cutover versions digits 2 -o json")
@@ -55,16 +58,17 @@ def watch(gateway: Gateway, model: OptionalModel = None, after: After = 0) -> No
     Each has a sequence. Whoever comes back with the last one seen misses nothing; so does this command itself when it
     loses the gateway.
     """
-    last, lost = after, False
+    last, there = after, False
     while True:
         try:
             with gateway.connect() as admin:
                 for release in admin.watch(model, last):
-                    last, lost = max(last, release.sequence), True
+                    last, there = max(last, release.sequence), True
                     _print(gateway, release)
-            raise Failure(Exit.UNREACHABLE, "the gateway ended the watch")
+            raise Lost("the gateway ended the watch")
         except Failure as failure:
-            if failure.code is not Exit.UNREACHABLE or not lost:
+            there = there or isinstance(failure, Lost)
+            if failure.code is not Exit.UNREACHABLE or not there:
                 raise
             typer.echo(f"cutover: {failure}; trying again", err=True)
             time.sleep(AGAIN_S)

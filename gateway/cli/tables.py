@@ -53,7 +53,8 @@ def status(overviews: Iterable[Overview], now: datetime) -> RenderableType:
     parts: list[RenderableType] = []
     for overview in overviews:
         parts += [_heading(overview, now), Padding(_arms(overview), (0, 0, 1, 2), expand=False)]
-    return Group(*parts) if parts else Text("no model is released yet: put MODEL/VERSION/model.onnx where serve looks")
+    nothing = "no model is released yet: put MODEL/VERSION/model.onnx where serve looks, or `cutover register` one"
+    return Group(*parts) if parts else Text(nothing)
 
 
 def _heading(overview: Overview, now: datetime) -> Text:
@@ -70,6 +71,8 @@ def _heading(overview: Overview, now: datetime) -> Text:
         heading.append(f"  {words.counted(len(release.policy.rules), 'rule')}")
     if release.policy.override_count:
         heading.append(f"  {words.counted(release.policy.override_count, 'override')}")
+    for said in words.requests(overview.policy):
+        heading.append(f"  {said}")
     return heading
 
 
@@ -226,8 +229,9 @@ def _after(event: pb.AuditEvent) -> str:
         if event.kind == ACCESS:
             given = msgspec.json.decode(event.after, type=_Given)
             return f"{given.id}: {words.roles(given.roles)}"
-        policy = msgspec.json.decode(event.after, type=Release).policy
-        return words.describe(policy, override_count(event.after))
+        after = msgspec.json.decode(event.after, type=Release)
+        said = words.describe(after.policy, override_count(event.after))
+        return f"{said}, paused" if after.paused else said
     except msgspec.MsgspecError:
         return "?"  # written by a gateway of another kind; -o json shows it whole
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from gateway.controlplane.commands import Declared
+from gateway.controlplane.units import written_duration
 from gateway.routing.snapshot import (
     HOLDOUT,
     SHADOW,
@@ -148,7 +149,10 @@ def _ranges(found: Iterable[pb.BucketRange]) -> tuple[Range, ...]:
 
 
 def describe(policy: Policy, overrides: int = 0) -> str:
-    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4, holdout 1 (5 %), 5 overrides, 1 rule`."""
+    """`stable 1, canary 2 (10 %), shadow 3 (100 %), standby 4, holdout 1 (5 %), 5 overrides, 1 rule, timeout 250ms`.
+
+    Whatever a change can change is in it, so that two revisions do not look the same.
+    """
     said = [f"{STABLE} {policy.stable}", *candidates(policy)]
     if policy.standby is not None:
         said.append(f"{STANDBY} {policy.standby}")
@@ -158,7 +162,17 @@ def describe(policy: Policy, overrides: int = 0) -> str:
         said.append(counted(overrides, "override"))
     if policy.rules:
         said.append(counted(len(policy.rules), "rule"))
-    return ", ".join(said)
+    return ", ".join([*said, *requests(policy)])
+
+
+def requests(policy: Policy) -> list[str]:
+    """What a policy says of requests themselves: `units by x-tenant, tenant`, `timeout 250ms`."""
+    said = []
+    if (found := policy.assignment) is not None:
+        said.append(f"units by {', '.join((*found.unit_metadata, *found.unit_parameters)) or 'nothing'}")
+    if policy.timeout_ms:
+        said.append(f"timeout {written_duration(policy.timeout_ms / 1000)}")
+    return said
 
 
 def release(message: pb.Release) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.controlplane import toml
 from gateway.controlplane.commands import Declared, Hold
-from gateway.routing.snapshot import STABLE, STANDBY, Assignment, Policy, Rule
+from gateway.routing.snapshot import HOLDOUT, STABLE, STANDBY, Assignment, Policy, Rule, canary_arm
 
 SHOWN: Final = 20
 """Overrides that a difference shows one by one."""
@@ -42,6 +42,15 @@ def settled(wanted: Declared, now: Declared) -> Declared:
     return msgspec.structs.replace(wanted, holdout=held, salt=salt)
 
 
+def overrides_stray(before: Declared, after: Declared) -> bool:
+    """Whether what `after` has of overrides has to be said even if it is as before: overrides end with their arms.
+
+    An arm ends when it gets another version, too: a standby that was flipped to is not the one that comes after it.
+    """
+    was, now = _arms(before), _arms(settled(after, before))
+    return any(arm != STABLE and was.get(arm) != now.get(arm) for arm in {*after.overrides.values()})
+
+
 def difference(before: Declared, after: Declared) -> list[str]:
     """A line for each thing that is added (`+`), ends (`-`) or becomes another (`~`), always in the same order."""
     return [*_difference(before, settled(after, before))]
@@ -50,6 +59,16 @@ def difference(before: Declared, after: Declared) -> list[str]:
 def described(declared: Declared) -> list[str]:
     """A line for each thing there is."""
     return [line.removeprefix("+ ") for line in difference(NOTHING, declared)]
+
+
+def _arms(declared: Declared) -> dict[str, int]:
+    """The version behind every arm but stable."""
+    arms = {canary_arm(version): version for version in declared.canaries}
+    if declared.standby is not None:
+        arms[STANDBY] = declared.standby
+    if declared.holdout is not None:
+        arms[HOLDOUT] = declared.holdout.version
+    return arms
 
 
 def _difference(before: Declared, after: Declared) -> Iterator[str]:

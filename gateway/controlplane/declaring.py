@@ -22,22 +22,29 @@ NO_UNIT: Final = ("per-request", "stable")
 def declared(release: Release, command: Declare) -> Policy:
     """The release's policy with the pieces in the mask as declared.
 
-    What sends units to an arm that ends thereby ends, too, unless it is declared itself.
+    What sends units to an arm that ends thereby ends, too, unless it is declared itself. The field of an InvalidRequest
+    is the piece that is wrong.
     """
     if unknown := set(command.mask) - set(PIECES):
         raise InvalidRequest(f"a release has no piece '{min(unknown)}'; it has {', '.join(PIECES)}")
     if "salt" in command.mask and command.declared.salt and "canaries" not in command.mask:
-        raise InvalidRequest("a salt is that of the canaries: declare it together with them")
+        raise InvalidRequest("a salt is that of the canaries: declare it together with them", "salt")
     policy, wanted = release.policy, command.declared
     if "salt" not in command.mask:
         wanted = msgspec.structs.replace(wanted, salt="")
     for piece, become in _BECOME.items():
         if piece in command.mask:
-            policy = become(release, policy, wanted)
+            try:
+                policy = become(release, policy, wanted)
+            except InvalidRequest as wrong:
+                wrong.field = piece
+                raise
     return policy
 
 
 def _stable(_: Release, policy: Policy, wanted: Declared) -> Policy:
+    if not wanted.stable:
+        raise InvalidRequest("a release needs a stable version, and none is declared")
     policies.check_version(wanted.stable)
     return policy if wanted.stable == policy.stable else policies.switched(policy, wanted.stable)
 

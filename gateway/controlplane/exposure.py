@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.controlplane import reach
 from gateway.errors import Refusal, Refused
-from gateway.routing.snapshot import Policy, Release
+from gateway.routing.snapshot import Policy, Release, arm_versions
 
 _WORDS: Final = {
     "stable": "version {0.version} would become stable",
@@ -30,6 +30,7 @@ def _grown(before: Policy, after: Policy) -> Iterator[str]:
         for gain in gains:
             if gain.version != before.stable:
                 yield _WORDS[gain.by].format(gain)
-    divided = after.canaries or (after.holdout and after.holdout.version != before.stable)
-    if divided and after.assignment != before.assignment:
+    # Whoever is found as another unit, or may choose an arm, can come to any.
+    others = {*arm_versions(after).values()} - {before.stable}
+    if others and after.assignment != before.assignment:
         yield "units would be found in another way, and so be spread anew"

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.errors import InvalidRequest
 
+LARGEST_VERSION: Final = 10**18 - 1
 _PARENT: Final = re.compile(r"models/([^/\0]+)")
 _RELEASE: Final = re.compile(r"models/([^/\0]+)/release")
 _VERSION: Final = re.compile(r"models/([^/\0]+)/versions/([1-9][0-9]{0,17})")

@@ -21,7 +21,8 @@ def changed(release: Release, command: SetOverrides) -> Policy:
     """The policy with the command's entries. Raises InvalidRequest or Refused."""
     if not command.overrides and not command.remove:
         raise InvalidRequest("neither units to override nor units to remove are given", "overrides")
-    _check_units((*command.overrides, *command.remove))
+    _check_units(command.overrides, "overrides")
+    _check_units(command.remove, "remove")
     if both := command.overrides.keys() & set(command.remove):
         raise InvalidRequest(f"unit {min(both)!r} is to be overridden and removed at once", "remove")
     _check_arms(release.model, release.policy, command.overrides)
@@ -34,7 +35,7 @@ def changed(release: Release, command: SetOverrides) -> Policy:
 
 def replaced(model: str, policy: Policy, overrides: dict[str, str]) -> Policy:
     """The policy with these and no others. Raises InvalidRequest or Refused."""
-    _check_units(overrides)
+    _check_units(overrides, "overrides")
     _check_arms(model, policy, overrides)
     _check_count(model, overrides)
     return msgspec.structs.replace(policy, overrides=overrides)
@@ -61,14 +62,14 @@ def without(policy: Policy, arm: str) -> Policy:
     return msgspec.structs.replace(policy, overrides=left)
 
 
-def _check_units(units: Iterable[str]) -> None:
+def _check_units(units: Iterable[str], field: str) -> None:
     for unit in units:
         if not unit:
-            raise InvalidRequest("a unit is empty: requests with an empty unit are spread as if they had none")
+            raise InvalidRequest("a unit is empty: requests with an empty unit are spread as if they had none", field)
         if (size := len(unit.encode())) > MAX_UNIT_BYTES:
-            raise InvalidRequest(f"unit {unit[:32]!r}… has {size} bytes; at most {MAX_UNIT_BYTES} are kept")
+            raise InvalidRequest(f"unit {unit[:32]!r}… has {size} bytes; at most {MAX_UNIT_BYTES} are kept", field)
         if not unit.isprintable():
-            raise InvalidRequest(f"unit {unit!r} holds a character that cannot be printed")
+            raise InvalidRequest(f"unit {unit!r} holds a character that cannot be printed", field)
 
 
 def _check_arms(model: str, policy: Policy, overrides: Mapping[str, str]) -> None:

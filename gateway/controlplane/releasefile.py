@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, StrictInt, StrictStr, ValidationError
 
 from gateway.controlplane import toml
 from gateway.controlplane.commands import Declared, Hold
 from gateway.controlplane.explain import explain
+from gateway.controlplane.names import LARGEST_VERSION
 from gateway.controlplane.units import duration_s, written_duration
-from gateway.controlplane.written import Positive, Section, Units
+from gateway.controlplane.written import Section, Units
 from gateway.errors import InvalidRequest
 from gateway.routing.snapshot import BUCKETS, Rule
 
@@ -47,6 +48,7 @@ def _milliseconds(written: object) -> int:
     return round(milliseconds)
 
 
+VersionNumber = Annotated[StrictInt, Field(ge=1, le=LARGEST_VERSION)]
 Text = Annotated[StrictStr, Field(min_length=1)]
 Percent = Annotated[int, BeforeValidator(_basis_points)]
 
@@ -54,21 +56,21 @@ Percent = Annotated[int, BeforeValidator(_basis_points)]
 class CanaryTable(Section):
     """[[canaries]]"""
 
-    version: Positive
+    version: VersionNumber
     percent: Percent
 
 
 class ShadowTable(Section):
     """[[shadows]]"""
 
-    version: Positive
+    version: VersionNumber
     rate: Annotated[float, BeforeValidator(_rate)] = 1.0
 
 
 class HoldoutTable(Section):
     """[holdout]"""
 
-    version: Positive | None = None
+    version: VersionNumber | None = None
     percent: Percent
 
 
@@ -84,8 +86,8 @@ class ReleaseFile(Section):
     """The whole file."""
 
     model: Text
-    stable: Positive
-    standby: Positive | None = None
+    stable: VersionNumber
+    standby: VersionNumber | None = None
     timeout: Annotated[int, BeforeValidator(_milliseconds)] = 0
     salt: str = ""
     canaries: list[CanaryTable] = Field(default_factory=list)

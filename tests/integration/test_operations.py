@@ -57,6 +57,8 @@ async def test_a_version_is_loaded_while_the_caller_looks_on(gateway: Gateway) -
     assert not begun.done
     assert not (await gateway.wait(begun.name, Duration())).done
     gateway.fleet.may_prepare.set()
+    for longest in (Duration(seconds=1 << 62), Duration(seconds=-1)):
+        assert (await gateway.wait(begun.name, longest)).name == begun.name
     done, version = await gateway.wait(begun.name), pb.Version()
     assert done.response.Unpack(version)
     assert (version.name, version.state) == (IRIS_2, pb.Version.READY)

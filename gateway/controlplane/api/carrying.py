@@ -6,7 +6,7 @@ from gateway.controlplane import names
 from gateway.controlplane.api.caller import actor
 from gateway.controlplane.commands import Command
 from gateway.controlplane.messages import other_state_message, release_message
-from gateway.controlplane.releases import Releases
+from gateway.controlplane.releases import Releases, check_texts
 from gateway.controlplane.statuses import Context
 from gateway.errors import Refused
 from protos import admin_pb2 as pb
@@ -32,6 +32,7 @@ async def carry_out(
     model, etag = names.model_of_release(name), request.etag or None
     try:
         if request.validate_only:
+            check_texts(request.request_id, request.reason, actor(context))
             made = await releases.preview(model, command, etag=etag)
             return release_message(made) if made.sequence else other_state_message(made)  # a new one has none yet
         changed = await releases.change(

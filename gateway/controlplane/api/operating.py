@@ -47,7 +47,8 @@ class Operating:
     async def WaitOperation(
         self, request: operations_pb2.WaitOperationRequest, context: Context
     ) -> operations_pb2.Operation:
-        asked_s = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_S
+        wait = request.timeout  # any 64 bits of seconds, which a timedelta would not hold
+        asked_s = wait.seconds + wait.nanos / 1e9 if request.HasField("timeout") else MAX_WAIT_S
         found = await self._operations.wait(names.id_of_operation(request.name), min(max(asked_s, 0.0), MAX_WAIT_S))
         return operation_message(found)
 

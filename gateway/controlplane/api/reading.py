@@ -1,6 +1,7 @@
 """Releases as they are and were: RPCs that read them and their override lists."""
 
 # ruff: noqa: N802  # RPCs are named by the proto
+import asyncio
 from typing import Final
 
 from gateway.controlplane import names, pages
@@ -16,7 +17,8 @@ MAX_OVERRIDES_PAGE: Final = 10_000
 """Stays below the 4 MiB that clients accept unless told otherwise."""
 REVISIONS_PAGE: Final = 20
 MAX_REVISIONS_PAGE: Final = 100
-"""Each is read whole, with all its overrides."""
+REVISIONS_AT_ONCE: Final = 4
+"""Each is read whole, with up to 100,000 overrides, of which only their number is told."""
 
 _RELEASES: Final = pages.Listing[Release]("releases", tuple[str], lambda release: (release.model,))
 
@@ -27,6 +29,7 @@ class Reading:
     def __init__(self, releases: Releases, store: Store) -> None:
         self._releases = releases
         self._store = store
+        self._one_reads = asyncio.Lock()
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
         return release_message(self._releases.get(names.model_of_release(request.name)))
@@ -39,15 +42,26 @@ class Reading:
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Context) -> pb.ListRevisionsResponse:
         model = names.model_of_release(request.name)
-        listing = pages.Listing[Release](
+        listing = pages.Listing[pb.Release](
             f"revisions of {model}", tuple[pages.Number], lambda release: (release.revision,)
         )
         size = pages.page_size(request.page_size, REVISIONS_PAGE, MAX_REVISIONS_PAGE)
         (before,) = listing.last(request.page_token) or (None,)
         self._releases.get(model)
-        kept = await self._store.revisions(model, size + 1, before)
-        page, token = listing.take(kept, size, other_state_message)
+        kept = await self._revisions(model, size + 1, before)
+        page, token = listing.take(kept, size, lambda found: found)
         return pb.ListRevisionsResponse(revisions=page, next_page_token=token)
+
+    async def _revisions(self, model: str, count: int, before: int | None) -> list[pb.Release]:
+        """So many of a release, newest first. However many are asked for, and by whomever, few are held at a time."""
+        found: list[pb.Release] = []
+        while count > 0:
+            async with self._one_reads:
+                kept = await self._store.revisions(model, min(count, REVISIONS_AT_ONCE), before)
+                found += map(other_state_message, kept)
+            count = count - len(kept) if len(kept) == REVISIONS_AT_ONCE else 0
+            before = found[-1].revision if found else None
+        return found
 
     async def ListOverrides(self, request: pb.ListOverridesRequest, context: Context) -> pb.ListOverridesResponse:
         release = self._releases.get(names.model_of_release(request.name))

@@ -25,6 +25,11 @@ FIELDS: Final = {
     "timeout_ms": "timeout_ms",
 }
 """Of a policy's message: the piece of a release that it declares."""
+_PLACES: Final = {piece: f"release.policy.{field}" for field, piece in FIELDS.items()} | {
+    OVERRIDES: "override_list",
+    "name": "release.name",
+}
+"""In the request, of what is wrong."""
 ALL: Final = ("*", "policy")
 Value = TypeVar("Value", int, float)
 
@@ -38,7 +43,11 @@ class Updating:
     async def UpdateRelease(self, request: pb.UpdateReleaseRequest, context: Context) -> pb.Release:
         request.etag = request.etag or request.release.etag
         command = Declare(declared(request), mask(request))
-        return await carry_out(self._releases, request.release.name, command, request, context)
+        try:
+            return await carry_out(self._releases, request.release.name, command, request, context)
+        except InvalidRequest as wrong:
+            wrong.field = _PLACES.get(wrong.field, wrong.field)
+            raise
 
 
 def mask(request: pb.UpdateReleaseRequest) -> tuple[str, ...]:
@@ -54,7 +63,7 @@ def mask(request: pb.UpdateReleaseRequest) -> tuple[str, ...]:
     if request.HasField("override_list"):
         pieces.add(OVERRIDES)
     if not pieces:
-        raise InvalidRequest("neither update_mask nor the policy says what to set")
+        raise InvalidRequest("neither update_mask nor the policy says what to set", "update_mask")
     return tuple(sorted(pieces))
 
 
@@ -83,7 +92,8 @@ def _piece(path: str) -> str:
     part, _, field = path.partition(".")
     if part != "policy" or field not in FIELDS:
         known = ", ".join(f"policy.{name}" for name in FIELDS)
-        raise InvalidRequest(f"update_mask: {path[:100]!r} cannot be set; {known} or all of policy can")
+        said = f"update_mask: {path[:100]!r} cannot be set; {known} or all of policy can"
+        raise InvalidRequest(said, "update_mask")
     return FIELDS[field]
 
 
@@ -91,6 +101,6 @@ def _by_version(pairs: Iterable[tuple[int, Value]], what: str) -> dict[int, Valu
     found: dict[int, Value] = {}
     for version, value in pairs:
         if version in found:
-            raise InvalidRequest(f"policy.{what} names version {version} twice")
+            raise InvalidRequest(f"policy.{what} names version {version} twice", f"release.policy.{what}")
         found[version] = value
     return found

@@ -42,6 +42,12 @@ def test_audit_shows_who_changed_what_and_why(cutover: Shell) -> None:
     assert events[0]["time"] == "2023-11-14T22:13:20.130Z"
 
 
+def test_audit_says_that_a_release_is_paused(cutover: Shell) -> None:
+    after = msgspec.json.encode(Release("digits", 2, Policy(1), paused=True)).decode()
+    cutover.admin.events = [pb.AuditEvent(sequence=2, verb="pause", after=after)]
+    assert "stable 1, paused" in cutover("audit").out
+
+
 def test_audit_shows_an_event_it_does_not_understand(cutover: Shell) -> None:
     cutover.admin.events = [pb.AuditEvent(sequence=1, verb="dance", after="{}")]
     assert "dance" in cutover("audit").out

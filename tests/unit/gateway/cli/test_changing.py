@@ -36,6 +36,11 @@ def test_flip_says_what_ended_and_rollback_what_is_back(cutover: Shell) -> None:
     ]
 
 
+def test_rules_that_ended_with_a_flip_are_named(cutover: Shell) -> None:
+    cutover.admin.releases["digits"].policy.rules.add(key="x-team", values=["qa"], arm="standby")
+    assert cutover("flip", "digits").out.splitlines()[1:] == ["  ended: 1 rule"]
+
+
 def test_promote_is_a_switch_of_a_canary(cutover: Shell) -> None:
     cutover("canary", "set", "digits", "2", "--percent", "10")
     first, second = cutover("promote", "digits", "2").out.splitlines()
@@ -49,6 +54,7 @@ def test_rollback_can_name_a_revision(cutover: Shell) -> None:
     assert cutover("rollback", "digits", "--to", "3").code == 0
     assert cutover.admin.requests[-1].revision == 3
     assert cutover("rollback", "digits", "--to", "-1").code == 2
+    assert cutover("rollback", "digits", "--to", str(2**63)).code == 2, "no message can hold it"
 
 
 def test_a_change_carries_who_why_and_the_etag_it_read(cutover: Shell) -> None:

@@ -109,6 +109,15 @@ def test_overrides_travel_only_where_they_change(cutover: Shell, file: Path) -> 
     assert cutover.admin.overrides == {}
 
 
+def test_overrides_to_an_arm_that_ends_are_declared_and_not_lost(cutover: Shell, file: Path) -> None:
+    digits, overrides = cutover.admin.releases["digits"].policy, '[overrides]\nann = "canary-2"\n'
+    digits.canaries.add(version=2, basis_points=1, ranges=[pb.BucketRange(start=0, end=1)])
+    digits.override_count, cutover.admin.overrides = 1, {"ann": "canary-2"}
+    file.write_text(f'model = "digits"\nstable = 1\n{overrides}')
+    cutover("apply", "-f", str(file), "--yes")
+    assert cutover.admin.requests[-1].override_list.overrides == {"ann": "canary-2"}, "the gateway is to refuse it"
+
+
 def test_more_than_a_request_may_hold_is_told_before_it_is_sent(cutover: Shell, file: Path) -> None:
     overrides = "".join(f'{"u" * 200}-{number} = "stable"\n' for number in range(6_000))
     file.write_text(f"{WANTED}[overrides]\n{overrides}")

@@ -68,8 +68,9 @@ def watch(cutover: Shell, seen: list[str], count: int, *options: str) -> None:
         assert cutover("watch", *options).code == 130
 
 
+@pytest.mark.parametrize(("after", "first"), [((), 0), (("--after", "6"), 6)], ids=["from the start", "nothing seen"])
 def test_a_watch_that_loses_the_gateway_comes_back_where_it_was(
-    cutover: Shell, monkeypatch: pytest.MonkeyPatch
+    cutover: Shell, monkeypatch: pytest.MonkeyPatch, after: tuple[str, ...], first: int
 ) -> None:
     pauses: list[float] = []
 
@@ -81,8 +82,8 @@ def test_a_watch_that_loses_the_gateway_comes_back_where_it_was(
     monkeypatch.setattr(time, "sleep", pause)
     for _ in range(2):
         cutover.admin.changed.put(None)
-    said = cutover("watch")
-    assert (said.code, [request.after_sequence for request in cutover.admin.watched]) == (130, [0, 6])
+    said = cutover("watch", *after)
+    assert (said.code, [request.after_sequence for request in cutover.admin.watched]) == (130, [first, 6])
     assert said.err.count("trying again") == 2
 
 

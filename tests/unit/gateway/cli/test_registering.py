@@ -1,6 +1,6 @@
 import grpc
 
-from tests.unit.gateway.cli.fake import FakeAdmin, Shell
+from tests.unit.gateway.cli.fake import FakeAdmin, Shell, version
 
 
 def test_a_model_gets_its_first_release(cutover: Shell, admin: FakeAdmin) -> None:
@@ -15,10 +15,16 @@ def test_a_model_gets_its_first_release(cutover: Shell, admin: FakeAdmin) -> Non
 
 
 def test_a_dry_run_only_looks(cutover: Shell, admin: FakeAdmin) -> None:
+    admin.versions.append(version("wine", 3, []))
     said = cutover("register", "wine", "3", "--dry-run")
     assert "nothing was changed" in said.out
     assert admin.requests[0].validate_only
     assert cutover("register", "wine", "3", "--dry-run", "-o", "json").json["dry_run"]
+
+
+def test_a_dry_run_asks_first_what_old_gateways_do_not_know(cutover: Shell, admin: FakeAdmin) -> None:
+    said = cutover("register", "wine", "3", "--dry-run")
+    assert (said.code, admin.requests) == (1, [])
 
 
 def test_a_refusal_is_one_line(cutover: Shell, admin: FakeAdmin) -> None:

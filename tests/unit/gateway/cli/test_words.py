@@ -93,6 +93,13 @@ def test_a_holdout_and_rules_are_in_a_description() -> None:
     assert words.describe(policy) == "stable 2, holdout 1 (5 %), 1 rule"
 
 
+def test_what_holds_for_requests_is_in_a_description() -> None:
+    policy = Policy(1, assignment=Assignment(("x-tenant",), ("tenant",)), timeout_ms=1_500)
+    assert words.describe(policy) == "stable 1, units by x-tenant, tenant, timeout 1500ms"
+    assert words.requests(Policy(1, assignment=Assignment((), ()))) == ["units by nothing"]
+    assert words.requests(Policy(1)) == []
+
+
 def test_roles_are_said_by_model() -> None:
     assert words.roles({"digits": "OPERATOR", "*": "viewer"}) == "viewer, operator of digits"
     assert words.roles({}) == ""

@@ -1,7 +1,9 @@
 """Declarations of releases, and what differs between two."""
 
+import msgspec
+
 from gateway.controlplane.commands import Declare, Declared, Hold
-from gateway.controlplane.declared import SHOWN, described, difference, of_policy, settled
+from gateway.controlplane.declared import SHOWN, described, difference, of_policy, overrides_stray, settled
 from gateway.controlplane.release import apply
 from gateway.routing.snapshot import Assignment, Canary, Holdout, Policy, Range, Release, Rule, Shadow
 
@@ -97,3 +99,17 @@ def test_of_many_overrides_the_first_are_shown() -> None:
     lines = difference(Declared(), Declared(overrides={f"user-{number:03}": "stable" for number in range(100)}))
     assert len(lines) == SHOWN + 1
     assert (lines[0], lines[-1]) == ("+ override user-000: stable", "~ 80 more overrides")
+
+
+def test_overrides_that_stay_are_said_again_where_their_arm_does_not() -> None:
+    def strays(arm: str, after: Declared) -> bool:
+        return overrides_stray(DECLARED, msgspec.structs.replace(after, overrides={"ann": arm}))
+
+    assert not any(strays(arm, DECLARED) for arm in ("stable", "canary-2", "standby", "holdout"))
+    assert not strays("holdout", msgspec.structs.replace(DECLARED, holdout=Hold(50))), "it keeps its version"
+    assert strays("canary-2", msgspec.structs.replace(DECLARED, canaries={}))
+    assert strays("standby", msgspec.structs.replace(DECLARED, stable=4, standby=5)), (
+        "the one it was has been flipped to"
+    )
+    assert strays("holdout", msgspec.structs.replace(DECLARED, holdout=None))
+    assert not strays("stable", Declared(stable=2)), "it follows stable"

@@ -99,7 +99,7 @@ def test_shadows_standby_rules_and_units() -> None:
 @pytest.mark.parametrize(
     ("wanted", "mask", "why"),
     [
-        (Declared(), ("stable",), "version must be a positive integer, not 0"),
+        (Declared(), ("stable",), "needs a stable version"),
         (Declared(), ("colour",), "a release has no piece 'colour'; it has stable, canaries"),
         (Declared(salt="mine"), ("salt",), "declare it together with them"),
         (Declared(salt="mine"), ("salt", "canaries"), "no canary is declared"),

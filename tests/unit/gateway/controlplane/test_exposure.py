@@ -1,5 +1,6 @@
 """What a pause refuses."""
 
+import msgspec
 import pytest
 
 from gateway.controlplane.exposure import check
@@ -57,3 +58,10 @@ def test_more_of_what_is_not_stable_is_refused(after: Policy, why: str) -> None:
 )
 def test_less_and_what_goes_to_stable_is_not(after: Policy) -> None:
     check(Release("iris", 5, BEFORE), after)
+
+
+def test_who_may_choose_an_arm_stays_where_there_is_one_to_choose() -> None:
+    before, free = Policy(1, standby=4, assignment=Assignment(allow_forced=False)), Assignment()
+    with pytest.raises(Refused, match="found in another way"):
+        check(Release("iris", 5, before), msgspec.structs.replace(before, assignment=free))
+    check(Release("iris", 5, before), Policy(1, assignment=free))

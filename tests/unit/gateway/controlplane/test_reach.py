@@ -49,6 +49,27 @@ def test_whoever_is_sent_to_an_arm_follows_it_to_another_version() -> None:
 
 def test_of_rules_the_first_match_wins_and_the_others_wait_for_its_end() -> None:
     assert list(matches(BEFORE)) == [("x", "a", 2), ("x", "b", 2), ("x", "b", 4), ("x", "c", 4)]
-    assert gains(rules=BEFORE.rules[::-1]) == gains(rules=BEFORE.rules[1:]) == []
+    assert gains(rules=BEFORE.rules[1:]) == []
+    assert gains(rules=BEFORE.rules[::-1]) == [Gain(4, "rule", "b")]
     assert gains(rules=(*BEFORE.rules, Rule("x", ("a",), "standby"))) == []
     assert gains(rules=(Rule("x", ("a",), "standby"), *BEFORE.rules)) == [Gain(4, "rule", "a")]
+
+
+def test_a_rule_that_moves_up_past_another_gains_what_both_fit() -> None:
+    team, tier, beta = (
+        Rule("team", ("qa",), "stable"),
+        Rule("tier", ("gold",), "canary-2"),
+        Rule("team", ("b",), "standby"),
+    )
+    before = msgspec.structs.replace(BEFORE, rules=(team, tier, beta))
+
+    def sent(*rules: Rule) -> list[Gain]:
+        return list(gained(before, msgspec.structs.replace(before, rules=rules)))
+
+    assert sent(tier, team, beta) == [Gain(2, "rule", "gold")]
+    assert sent(team, beta, tier) == [Gain(4, "rule", "b")]
+    assert sent(beta, team, tier) == [Gain(4, "rule", "b")], "past tier"
+    assert sent(tier, beta) == sent(beta) == sent(team, tier, beta) == []
+    assert sent(tier, msgspec.structs.replace(team, arm="canary-2"), beta) == [Gain(2, "rule", "qa")]
+    same_key = msgspec.structs.replace(before, rules=(team, beta))
+    assert not list(gained(same_key, msgspec.structs.replace(before, rules=(beta, team)))), "they never meet"

@@ -118,6 +118,7 @@ def test_there_is_a_line_of_difference_exactly_where_there_is_one(
     [
         (("stable = 1\n", ""), "stable: is missing"),
         (("stable = 1", "stable = 0"), "stable: must be at least 1, not 0"),
+        (("stable = 1", "stable = 1000000000000000000"), "stable: must be at most 999999999999999999, not 1"),
         (("stable = 1", "stable = true"), "stable: must be a whole number, not True"),
         (("stable = 1", "stable 1"), "not valid TOML: Expected '=' after a key in a key/value pair (at line 2"),
         (('"digits"', '""'), "model: must not be empty"),

@@ -7,7 +7,7 @@ import pytest
 from gateway.controlplane.api.carrying import carry_out
 from gateway.controlplane.commands import Command, Flip, Resume, SetCanary
 from gateway.controlplane.etag import etag
-from gateway.errors import Refused
+from gateway.errors import InvalidRequest, Refused
 from protos import admin_pb2 as pb
 from tests.unit.gateway.controlplane.api.conftest import World
 
@@ -33,6 +33,12 @@ async def test_a_change_may_be_asked_for_without_making_it(world: World) -> None
     same = await ask(world, Resume(), validate_only=True)
     assert (same.revision, same.etag) == (1, etag(before)), "nothing would change"
     assert world.releases.get("iris") is before
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_what_cannot_be_kept_is_said_before_it_matters(world: World, validate_only: bool) -> None:
+    with pytest.raises(InvalidRequest, match="reason has 1001 characters"):
+        await ask(world, SetCanary(2, 100), reason="x" * 1_001, validate_only=validate_only)
 
 
 @pytest.mark.parametrize("validate_only", [False, True])

@@ -2,10 +2,11 @@
 
 import pytest
 
-from gateway.controlplane.api.reading import Reading
+from gateway.controlplane.api.reading import REVISIONS_AT_ONCE, Reading
 from gateway.controlplane.commands import SetCanary
 from gateway.controlplane.etag import etag
 from gateway.errors import NotFound
+from gateway.routing.snapshot import Release
 from protos import admin_pb2 as pb
 from tests.unit.gateway.controlplane.api.conftest import World
 
@@ -47,6 +48,25 @@ async def test_revisions_are_listed_newest_first(world: World) -> None:
     assert seen == [(3, ""), (2, ""), (1, "")]
     with pytest.raises(NotFound):
         await room.ListRevisions(pb.ListRevisionsRequest(name="models/wine/release"), world.context)
+
+
+async def test_revisions_are_read_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for share in range(1, 11):
+        current = etag(world.releases.get("iris"))
+        await world.releases.change("iris", SetCanary(2, share), etag=current, actor="ada")
+    read, asked = world.store.revisions, []
+
+    async def revisions(model: str, limit: int, before_revision: int | None) -> list[Release]:
+        asked.append(limit)
+        return await read(model, limit, before_revision)
+
+    monkeypatch.setattr(world.store, "revisions", revisions)
+    room = Reading(world.releases, world.store)
+    for size, seen in ((0, 11), (100, 11), (10, 10), (8, 8), (3, 3)):
+        page = await room.ListRevisions(pb.ListRevisionsRequest(name=IRIS, page_size=size), world.context)
+        assert [one.revision for one in page.revisions] == [*range(11, 11 - seen, -1)]
+        assert bool(page.next_page_token) == (seen < 11)
+    assert max(asked) == REVISIONS_AT_ONCE
 
 
 async def test_overrides_are_listed(world: World) -> None:

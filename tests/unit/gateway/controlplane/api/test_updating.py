@@ -58,17 +58,37 @@ def test_the_mask_says_what_is_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "why"),
+    ("request_", "why", "field"),
     [
-        (asked("policy.override_count"), "update_mask: 'policy.override_count' cannot be set; policy.stable_version, "),
-        (asked("revision"), "'revision' cannot be set"),
-        (asked(policy=pb.Policy()), "neither update_mask nor the policy says what to set"),
-        (asked(policy=pb.Policy(canaries=[pb.Canary(version=2)] * 2)), "policy.canaries names version 2 twice"),
+        (
+            asked("policy.override_count"),
+            "update_mask: 'policy.override_count' cannot be set; policy.stable_version, ",
+            "update_mask",
+        ),
+        (asked("revision"), "'revision' cannot be set", "update_mask"),
+        (asked(policy=pb.Policy()), "neither update_mask nor the policy says what to set", "update_mask"),
+        (
+            asked(policy=pb.Policy(canaries=[pb.Canary(version=2)] * 2)),
+            "policy.canaries names version 2 twice",
+            "release.policy.canaries",
+        ),
+        (asked("*", policy=pb.Policy()), "needs a stable version, and none is", "release.policy.stable_version"),
+        (
+            asked("policy.canaries", policy=pb.Policy(canaries=[pb.Canary(version=2)])),
+            "basis_points",
+            "release.policy.canaries",
+        ),
+        (asked(policy=pb.Policy(salt="mine")), "declare it together", "release.policy.salt"),
+        (asked(policy=pb.Policy(timeout_ms=-1)), "timeout_ms must be", "release.policy.timeout_ms"),
+        (asked("policy", override_list={"overrides": {"": "stable"}}), "a unit is empty", "override_list"),
+        (pb.UpdateReleaseRequest(release={"policy": POLICY}), "name must be", "release.name"),
     ],
 )
-async def test_what_makes_no_sense(world: World, request_: pb.UpdateReleaseRequest, why: str) -> None:
-    with pytest.raises(InvalidRequest, match=why):
+async def test_what_makes_no_sense(world: World, request_: pb.UpdateReleaseRequest, why: str, field: str) -> None:
+    request_.etag = etag(world.releases.get("iris"))
+    with pytest.raises(InvalidRequest, match=why) as caught:
         await Updating(world.releases).UpdateRelease(request_, world.context)
+    assert caught.value.field == field
 
 
 async def test_several_parts_change_in_one_step(world: World) -> None:
