@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import structlog
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-CHATTY: Final = ("uvicorn", "sqlalchemy", "aiosqlite", "asyncio")
+CHATTY: Final = ("uvicorn", "sqlalchemy", "alembic", "aiosqlite", "asyncio")
 """Libraries that say too much below a warning."""
 
 

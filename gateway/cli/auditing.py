@@ -59,8 +59,8 @@ def show(gateway: Gateway, model: OptionalModel = None, limit: Limit = 20, verif
 def verify(file: File = None, state: State = None, hash_: Hash = None, output: OutputOption = Output.TABLE) -> None:
     """Recomputes the hash chain of a whole log, without a gateway.
 
-    One changed byte is found. Of a state directory, releases are compared with
-    what the log says of them, too. What the chain cannot show is that its end
+    One changed byte is found. Of a state directory, releases, their revisions and
+    the tokens are compared with what the log says of them, too. What the chain cannot show is that its end
     was cut off: note its newest hash elsewhere, and give it with --hash.
     """
     from gateway.controlplane.auditfile import Damaged
@@ -136,6 +136,12 @@ def _state(folder: Path, expected: str | None) -> tuple[int, str]:
     from gateway.controlplane.auditfile import Damaged, File
     from gateway.controlplane.store.choice import STORE_FILE
 
+    if not (folder / STORE_FILE).exists():
+        raise Failure(
+            Exit.USAGE,
+            f"--state {folder} has no {STORE_FILE}: name the state directory of a gateway; with store.url the log is "
+            "in the database, from where `cutover audit export` takes it",
+        )
     with File(folder / STORE_FILE) as stored:
         found = _chain(stored.events(), expected)
         for wrong in stored.strange():
@@ -167,7 +173,7 @@ def _chain(events: "Iterable[AuditEvent]", expected: str | None) -> tuple[int, s
 
 @contextmanager
 def _writing(out: Path | None) -> Iterator[BinaryIO]:
-    """Never over a file that is there: it may be the only copy."""
+    """Never over a file that is there: it may be the only copy. What was not written whole is not left behind."""
     if out is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -176,5 +182,9 @@ def _writing(out: Path | None) -> Iterator[BinaryIO]:
         file = out.open("xb")
     except OSError as error:
         raise Failure(Exit.USAGE, f"--out {out} cannot be made: {error.strerror}") from None
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise

@@ -209,6 +209,7 @@ def tokens(found: Iterable[pb.Token], now: datetime) -> RenderableType:
 class _Given(msgspec.Struct):
     """What an event says of a token."""
 
+    id: str
     roles: dict[str, str]
 
 
@@ -226,7 +227,8 @@ def _after(event: pb.AuditEvent) -> str:
         return "-"
     try:
         if event.kind == ACCESS:
-            return words.roles(msgspec.json.decode(event.after, type=_Given).roles)
+            given = msgspec.json.decode(event.after, type=_Given)
+            return f"{given.id}: {words.roles(given.roles)}"
         after = msgspec.json.decode(event.after, type=Release)
         said = words.describe(after.policy, override_count(event.after))
         return f"{said}, paused" if after.paused else said

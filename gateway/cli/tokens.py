@@ -145,7 +145,11 @@ async def _offline(folder: Path, request: "pb.CreateTokenRequest") -> "pb.Create
 
     path = folder / STORE_FILE
     if not path.is_file():
-        raise Failure(Exit.USAGE, f"--state {folder} has no {STORE_FILE}: name the state directory of a gateway")
+        raise Failure(
+            Exit.USAGE,
+            f"--state {folder} has no {STORE_FILE}: name the state directory of a gateway; with store.url, where "
+            'tokens are in the database, let yourself in by [admin.grants]: "unix:" = "owner"',
+        )
     store = SqliteStore(path)
     await store.open()
     try:

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
+from gateway.controlplane.access.identity import UNIX
 from gateway.controlplane.access.roles import ALL, Roles, role
 from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.written import Section
@@ -58,6 +59,11 @@ class Admin(Section):
             raise ValueError("client_ca needs a certificate and a key, too")
         if not self.tcp and self.socket is None:
             raise ValueError("without tcp the admin API needs a socket")
+        certified = [name for name in self.grants if name != UNIX]
+        if certified and self.client_ca is None:
+            raise ValueError(f"grants to certificates ({certified[0]}) need a client_ca, which asks for them")
+        if UNIX in self.grants and self.socket is None:
+            raise ValueError('the grant to "unix:" needs a socket')
         return self
 
     def roles(self) -> dict[str, Roles]:

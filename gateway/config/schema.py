@@ -73,7 +73,7 @@ def _check_url(url: str) -> None:
     """Raises ValueError for what is no URL of PostgreSQL, or tells a password to whoever sees it."""
     try:
         parts = urlsplit(url)
-        secret = parts.password is not None or "password" in parse_qs(parts.query)
+        secret = parts.password is not None or not {"password", "sslpassword"}.isdisjoint(parse_qs(parts.query))
     except ValueError:
         raise ValueError("url must be one of PostgreSQL, such as postgresql://user@host:5432/database") from None
     if parts.scheme not in ("postgresql", "postgres"):

@@ -23,6 +23,8 @@ REFUSAL: Final = "refusal"
 ACCESS: Final = "access"
 GENESIS = "0" * 64
 """The hash before the first event."""
+TOLD_OF_TOKENS: Final = ("id", "roles", "created_by", "created_ms", "expires_ms", "revoked_ms")
+"""What accesses say of a token: not its hash, against which who knew it could try secrets at home."""
 OVERRIDING: Final = str(SetOverrides.__struct_config__.tag)
 DECLARING: Final = str(Declare.__struct_config__.tag)
 """The verbs of the commands that say which overrides there are."""

@@ -6,16 +6,27 @@ A line is the event's fields, keys sorted, no spaces, UTF-8: what its hash is ma
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 import msgspec
 
-from gateway.controlplane.audit import AuditEvent, told_of
+from gateway.controlplane.audit import TOLD_OF_TOKENS, AuditEvent, told_of
 from gateway.routing.snapshot import Release
 
+_CHANGE: Final = "SELECT after FROM audit WHERE audit.model = known.model AND audit.kind = 'change'"
+_RELEASES: Final = (
+    f"SELECT model, releases.body, ({_CHANGE} ORDER BY sequence DESC LIMIT 1) "  # noqa: S608  names of our own
+    "FROM (SELECT model FROM releases UNION SELECT model FROM audit WHERE kind = 'change') AS known "
+    "LEFT JOIN releases USING (model) ORDER BY model"
+)
+"""All models, also those that have no release any more: none is ever taken away."""
+_REVISIONS: Final = (
+    f"SELECT model, revision, body, ({_CHANGE} AND audit.revision = known.revision) FROM revisions AS known "  # noqa: S608  names of our own
+    "ORDER BY model, revision"
+)
 _FIELDS: Final = ", ".join(f'audit."{name}"' for name in AuditEvent.__struct_fields__)
 
 
@@ -66,19 +77,32 @@ class File:
                 raise Damaged(f"audit event {row[0]} is no event: {error}") from None
 
     def strange(self) -> Iterator[str]:
-        """What the releases say otherwise than the last change of each in the log. Raises Damaged."""
-        newest = (
-            "SELECT releases.model, releases.body, (SELECT after FROM audit WHERE audit.model = releases.model AND "
-            "audit.kind = 'change' ORDER BY sequence DESC LIMIT 1) FROM releases ORDER BY releases.model"
-        )
-        for model, body, after in self._rows(newest):
-            try:
-                release = told_of(msgspec.json.decode(body, type=Release))
-                said = json.loads(msgspec.json.encode(release)) == _plain(after)
-            except (msgspec.DecodeError, TypeError, KeyError):
-                said = False
-            if not said:
+        """What releases, their revisions and tokens say otherwise than the events in which they were written.
+
+        Raises Damaged.
+        """
+        for model, body, after in self._rows(_RELEASES):
+            if not (body and _tells(after, body)):
                 yield f"the release of {model} is not what the last change in the audit log made of it"
+        for model, revision, body, after in self._rows(_REVISIONS):
+            if not _tells(after, body):
+                yield f"revision {revision} of {model}, to which could be rolled back, is not what the audit log says"
+        yield from self._strange_tokens()
+
+    def _strange_tokens(self) -> Iterator[str]:
+        told: dict[str, Any] = {}
+        for (after,) in self._rows("SELECT after FROM audit WHERE kind = 'access' AND after != '' ORDER BY sequence"):
+            with suppress(ValueError, KeyError, TypeError):  # accesses may be to something else
+                token = json.loads(after)
+                told[token["id"]] = token
+        kept: dict[str, Any] = {}
+        for row in self._rows(f"SELECT {', '.join(TOLD_OF_TOKENS)} FROM tokens"):  # noqa: S608  names of our own
+            kept[row[0]] = dict(zip(TOLD_OF_TOKENS, row, strict=True))
+            with suppress(ValueError, TypeError):
+                kept[row[0]]["roles"] = json.loads(kept[row[0]]["roles"])
+        for token_id in sorted(told.keys() | kept.keys()):  # none is ever taken away
+            if told.get(token_id) != kept.get(token_id):
+                yield f"token {token_id} is not what the audit log says was made, or revoked"
 
     def _rows(self, query: str) -> Iterator[Any]:
         try:
@@ -86,6 +110,15 @@ class File:
                 yield from rows
         except sqlite3.Error as error:
             raise Damaged(f"{self._path}: {error}{_remedy(error)}") from None
+
+
+def _tells(after: str | None, body: str) -> bool:
+    """Whether an event's `after` is about the release of that body."""
+    try:
+        release = told_of(msgspec.json.decode(body, type=Release))
+        return bool(json.loads(msgspec.json.encode(release)) == _plain(after or ""))
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _plain(after: str) -> dict[str, Any]:

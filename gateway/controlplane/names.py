@@ -1,7 +1,7 @@
 """Resource names of the admin API.
 
 models/{model}, models/{model}/release, models/{model}/versions/{version}, operations/{operation}, gateways/{gateway},
-tokens/{token}
+tokens/{token}. None has a zero byte, which not every store could look up.
 """
 
 import re
@@ -10,12 +10,12 @@ from typing import Final
 from gateway.errors import InvalidRequest
 
 LARGEST_VERSION: Final = 10**18 - 1
-_PARENT: Final = re.compile(r"models/([^/]+)")
-_RELEASE: Final = re.compile(r"models/([^/]+)/release")
-_VERSION: Final = re.compile(r"models/([^/]+)/versions/([1-9][0-9]{0,17})")
-_OPERATION: Final = re.compile(r"operations/([^/]+)")
-_GATEWAY: Final = re.compile(r"gateways/([^/]+)")
-_TOKEN: Final = re.compile(r"tokens/([^/]+)")
+_PARENT: Final = re.compile(r"models/([^/\0]+)")
+_RELEASE: Final = re.compile(r"models/([^/\0]+)/release")
+_VERSION: Final = re.compile(r"models/([^/\0]+)/versions/([1-9][0-9]{0,17})")
+_OPERATION: Final = re.compile(r"operations/([^/\0]+)")
+_GATEWAY: Final = re.compile(r"gateways/([^/\0]+)")
+_TOKEN: Final = re.compile(r"tokens/([^/\0]+)")
 
 
 def release_name(model: str) -> str:

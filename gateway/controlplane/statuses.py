@@ -16,6 +16,8 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 UNEXPECTED: Final = "internal error, see the log"
 
 log = structlog.get_logger()
+_ONE_TO_ONE: Final = grpc.unary_unary_rpc_method_handler
+_ONE_TO_MANY: Final = grpc.unary_stream_rpc_method_handler
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -29,10 +31,13 @@ class Statuses(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        make, behavior = grpc.unary_unary_rpc_method_handler, _unary(handler.unary_unary, handler_call_details.method)
-        if handler.unary_stream is not None:
-            make = grpc.unary_stream_rpc_method_handler
-            behavior = _streaming(handler.unary_stream, handler_call_details.method)
+        method = handler_call_details.method
+        if handler.response_streaming:
+            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else _ONE_TO_MANY
+            behavior = _streaming(handler.stream_stream or handler.unary_stream, method)
+        else:
+            make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else _ONE_TO_ONE
+            behavior = _unary(handler.stream_unary or handler.unary_unary, method)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
 

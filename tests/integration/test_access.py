@@ -179,6 +179,11 @@ async def test_an_owner_of_one_model_gives_and_takes_that_one(house: House, loca
     assert [one.name for one in found] == ["tokens/iris-ops", "tokens/iris-owner"]
     assert len((await boss.call("ListTokens", pb.ListTokensRequest())).tokens) == 4
     await refused(owner.call("RevokeToken", pb.RevokeTokenRequest(name="tokens/wine-ops")), DENIED, "an owner of all")
+    await house.keeper.close()  # which tells of those that were only counted
+    (counted, first) = await house.events("refusal")
+    assert (first.actor, first.verb) == ("token:iris-owner", "create-token")
+    assert first.reason == "a token with viewer of wine needs an owner of all that; the caller has owner of iris"
+    assert (counted.verb, counted.reason[:15]) == ("revoke-token", "3 more refusals")
     revoking = pb.RevokeTokenRequest(name="tokens/iris-ops", reason="lost")
     assert (await owner.call("RevokeToken", revoking)).HasField("revoke_time")
 
@@ -197,6 +202,18 @@ async def test_a_token_ends_when_it_expires_or_is_revoked(house: House, local: C
     await refused(boss.call("CreateToken", again), grpc.StatusCode.ALREADY_EXISTS, "there is, or was, a token lost")
     ending = pb.RevokeTokenRequest(name="tokens/boss")
     await refused(boss.call("RevokeToken", ending), grpc.StatusCode.FAILED_PRECONDITION, "the last owner of all models")
+
+
+async def test_owners_who_end_each_other_at_once_leave_one(house: House, local: Client) -> None:
+    names = ["boss", "ada", "bob"]
+    owners = [await house.token("boss", local, all=pb.OWNER)]
+    owners += [await house.token(name, owners[0], all=pb.OWNER) for name in names[1:]]
+    ending = [pb.RevokeTokenRequest(name=f"tokens/{name}") for name in (*names[1:], names[0])]
+    codes = await asyncio.gather(
+        *(ended(who.call("RevokeToken", whom)) for who, whom in zip(owners, ending, strict=True))
+    )
+    assert any(code != grpc.StatusCode.OK for code in codes)
+    assert any(not token.revoked_ms for token in await house.store.tokens())
 
 
 async def test_lists_have_what_may_be_seen(house: House, local: Client) -> None:
@@ -245,11 +262,47 @@ async def test_a_watch_of_what_does_not_change_ends_too(
     await refused(watch.read(), UNAUTHENTICATED, "token look has expired")
 
 
+async def test_a_change_that_waits_ends_with_the_token_that_asked_for_it(
+    house: House, local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+    boss = await house.token("boss", local, all=pb.OWNER)
+    operator = await house.token("ops", boss, iris=pb.OPERATOR)
+    etag = (await boss.get()).etag
+    house.fleet.may_prepare.clear()
+    asking = asyncio.get_running_loop().create_task(operator.shadow("iris", etag))
+    await house.fleet.preparing.wait()
+    await boss.call("RevokeToken", pb.RevokeTokenRequest(name="tokens/ops"))
+    await refused(asking, UNAUTHENTICATED, "token ops was revoked")
+    house.fleet.may_prepare.set()
+    assert (await boss.get()).etag == etag
+
+
 async def test_every_rpc_is_guarded(house: House, local: Client) -> None:
     await house.token("boss", local, all=pb.OWNER)
     for method in NEEDS:
         await refused(local.bare(method), UNAUTHENTICATED, "send a token")
     await refused(local.bare(ADMIN + "Nothing"), grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+async def test_calls_without_their_request_keep_nobody_out(
+    house: House, local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "REQUEST_S", 0.05)
+    boss = await house.token("boss", local, all=pb.OWNER)
+
+    def begun(client: Client) -> Any:
+        asking: Any = client.channel.stream_unary(ADMIN + "GetRelease")
+        return asking(metadata=client.metadata, timeout=20)
+
+    await refused(begun(local), UNAUTHENTICATED, "send a token")  # before anything has come
+    await refused(begun(boss), grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not come")
+    empty: Any = local.channel.stream_unary(ADMIN + "GetRelease")
+    await refused(empty(iter(()), metadata=boss.metadata, timeout=20), grpc.StatusCode.INVALID_ARGUMENT, "no request")
+    asking: Any = local.channel.unary_unary(ADMIN + "GetRelease")
+    for garbage in (b"\xff", b"\0" * 3):
+        assert await ended(asking(garbage, metadata=boss.metadata, timeout=20)) == grpc.StatusCode.INTERNAL
+    assert (await boss.get()).revision == 1
 
 
 async def test_operations_are_for_those_who_may_touch_their_model(house: House, local: Client) -> None:

@@ -1,5 +1,6 @@
 """Stands in front of every call of the admin API: who calls, and may they?"""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -11,17 +12,19 @@ import grpc
 from gateway.controlplane.access.identity import AUTHORIZATION, Caller, address
 from gateway.controlplane.access.keeper import Keeper
 from gateway.controlplane.access.needs import NEEDS, About, Need, model_of
-from gateway.controlplane.access.streams import checked
+from gateway.controlplane.access.streams import answered, checked
 from gateway.controlplane.access.views import trim
 from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.statuses import Context, Continuation, Handler
-from gateway.errors import Forbidden, Unauthenticated
+from gateway.errors import Forbidden, InvalidRequest, Late, Unauthenticated
 from gateway.transport.call import UNKNOWN_PEER, Peer
 from gateway.transport.grpcio.metadata import peer_of
 from gateway.transport.peers import BadPeer
 
 LOOK_S = 5.0
-"""How often to look whether a stream's caller may still have it, while there is nothing to tell."""
+"""How often to look whether a caller may still have an answer that is not there yet."""
+REQUEST_S = 10.0
+"""How long a request may be on its way: until it is there it holds one of the calls there are."""
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
@@ -47,21 +50,36 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = handler_call_details.method
-        make, behavior = grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary, method)
+        # Taken as streams of requests, of which there is one: so the caller is known before anything is waited for.
+        make, behavior = grpc.stream_unary_rpc_method_handler, self._unary(handler.unary_unary, method)
         if handler.unary_stream is not None:
-            make = grpc.unary_stream_rpc_method_handler
+            make = grpc.stream_stream_rpc_method_handler
             behavior = self._streaming(handler.unary_stream, method)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
     def _unary(self, behavior: Any, method: str) -> Any:  # grpc's types know only its synchronous handlers
-        async def guarded(request: Any, context: Context) -> Any:
+        async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:
+            request = await self._request(method, requests, context)
             caller = await self._admit(method, request, context)
-            return trim(await behavior(request, context), caller.roles)
+
+            async def check() -> None:  # a change may wait for minutes until a version is loaded
+                if NEEDS[method].about is not About.OWN:  # the first token shuts the door behind whoever makes it
+                    await self._admit(method, request, context)
+
+            async def ask() -> Any:
+                try:
+                    return await behavior(request, context)
+                except Forbidden as error:  # an RPC that looks at the rest itself
+                    await self._refused(caller.name, rpc_of(method), self._model(method, request), str(error))
+                    raise
+
+            return trim(await answered(ask(), check, LOOK_S), caller.roles)
 
         return guarded
 
     def _streaming(self, behavior: Any, method: str) -> Any:
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def guarded(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            request = await self._request(method, requests, context)
             caller = await self._admit(method, request, context)
 
             async def check() -> None:
@@ -78,26 +96,49 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return guarded
 
+    async def _request(self, method: str, requests: AsyncIterator[Any], context: Context) -> Any:
+        """The request, for which nobody who is not known may take up one of the calls there are, and nobody long."""
+        await self._known(rpc_of(method), None, context)
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                return await anext(requests)
+        except TimeoutError:
+            raise Late(f"the request did not come within {REQUEST_S:g} s") from None
+        except StopAsyncIteration:
+            raise InvalidRequest("the call has no request") from None
+
     async def _admit(self, method: str, request: Any, context: Context) -> Caller:
         """The caller, who may do this. Raises what `identity.caller` raises, and Forbidden."""
-        rpc = method.rpartition("/")[2]
-        need = NEEDS.get(method)
-        model = model_of(need, request, self._target_of) if need else None
-        peer, authorization = _peer(context), _authorization(context)
-        try:
-            caller = await self._keeper.caller(authorization, peer)
-        except Unauthenticated as error:
-            await self._refused(error.caller or address(peer), rpc, model, str(error))
-            raise
+        rpc, need, model = rpc_of(method), NEEDS.get(method), self._model(method, request)
+        caller = await self._known(rpc, model, context)
         if (why := refusal(caller, rpc, need, model)) is not None:
             await self._refused(caller.name, rpc, model, why)
             raise Forbidden(why)
         _caller.set(caller)
         return caller
 
+    async def _known(self, rpc: str, model: str | None, context: Context) -> Caller:
+        """The caller. Raises what `identity.caller` raises."""
+        peer = _peer(context)
+        try:
+            return await self._keeper.caller(_authorization(context), peer)
+        except Unauthenticated as error:
+            await self._refused(error.caller or address(peer), rpc, model, str(error))
+            raise
+
+    def _model(self, method: str, request: Any) -> str | None:
+        """The model that a call is about; None: no single one."""
+        need = NEEDS.get(method)
+        return model_of(need, request, self._target_of) if need else None
+
     async def _refused(self, caller: str, rpc: str, model: str | None, why: str) -> None:
         known = model if model and MODEL_NAME.fullmatch(model) else ""
         await self._keeper.refused(caller, _WORD.sub("-", rpc).lower(), known, why)
+
+
+def rpc_of(method: str) -> str:
+    """The RPC of a method with its service."""
+    return method.rpartition("/")[2]
 
 
 def refusal(caller: Caller, rpc: str, need: Need | None, model: str | None) -> str | None:

@@ -60,7 +60,8 @@ def caller(authorization: str | None, peer: Peer, rights: Rights, now_ms: int) -
         return _holder(authorization, rights, now_ms)
     if peer.identity:
         name = f"certificate:{peer.identity}"
-        granted = rights.grants.get(peer.identity, NO_ROLES)
+        # A certificate may say anything, also the name under which the socket has its roles.
+        granted = NO_ROLES if peer.identity == UNIX else rights.grants.get(peer.identity, NO_ROLES)
         return Caller(name, OWNER_OF_ALL if rights.open and rights.open_port else granted)
     if peer.address == UNIX and UNIX in rights.grants:
         return Caller(UNIX, rights.grants[UNIX])

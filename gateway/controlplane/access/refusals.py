@@ -76,7 +76,8 @@ class Refusals:
 
 
 def _event(refusal: Refusal, caller: str, repeats: int) -> Draft:
-    why = refusal.why[:MAX_TEXT_CHARS]
+    """Of a caller's words only what every store can keep: a zero byte must not be the way round the log."""
+    why = "".join(char if char.isprintable() else " " for char in refusal.why[:MAX_TEXT_CHARS])
     times = "1 more refusal" if repeats == 1 else f"{repeats} more refusals"
     return Draft(
         time_ms=refusal.time_ms,

@@ -1,8 +1,8 @@
-"""Long answers, whose caller is looked at again and again: what held when they began may have been revoked since."""
+"""Answers that take long, whose caller is looked at again and again: what held at first may have been revoked since."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -29,6 +29,19 @@ async def checked(
                 yield answer
     finally:
         if coming is not None:
+            coming.cancel()
+            await asyncio.wait((coming,))
+
+
+async def answered(answer: Coroutine[Any, Any, T], check: Callable[[], Awaitable[object]], every_s: float) -> T:
+    """The answer. `check` is made every so often until it is there; what it raises cancels the answer."""
+    coming = asyncio.get_running_loop().create_task(answer)
+    try:
+        while not (await asyncio.wait((coming,), timeout=every_s))[0]:
+            await check()
+        return coming.result()
+    finally:
+        if not coming.done():
             coming.cancel()
             await asyncio.wait((coming,))
 

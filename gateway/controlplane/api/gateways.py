@@ -5,6 +5,7 @@ from gateway.controlplane import names
 from gateway.controlplane.api.caller import actor
 from gateway.controlplane.messages import gateway_message
 from gateway.controlplane.peers import Peers
+from gateway.controlplane.releases import check_texts
 from gateway.controlplane.statuses import Context
 from gateway.errors import NotFound
 from protos import admin_pb2 as pb
@@ -28,5 +29,7 @@ class Gateways:
         gateway = names.gateway_of(request.name)
         if self._peers is None:
             raise NotFound("no other gateway shares this one's store")
-        await self._peers.fence(gateway, request.reason, actor(context))
+        by = actor(context)
+        check_texts("", request.reason, by)
+        await self._peers.fence(gateway, request.reason, by)
         return pb.FenceGatewayResponse()

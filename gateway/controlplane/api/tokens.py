@@ -1,6 +1,7 @@
 """Tokens: who makes and ends them, and what the audit log says of that."""
 
 # ruff: noqa: N802  # RPCs are named by the proto
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -13,15 +14,15 @@ from gateway.controlplane.access.guard import calling
 from gateway.controlplane.access.keeper import Keeper
 from gateway.controlplane.access.roles import ALL, OWNER_OF_ALL, Role, Roles
 from gateway.controlplane.api.caller import actor
-from gateway.controlplane.audit import ACCESS, Draft
+from gateway.controlplane.audit import ACCESS, TOLD_OF_TOKENS, Draft
 from gateway.controlplane.messages import token_message
+from gateway.controlplane.releases import check_texts
 from gateway.controlplane.repository import MODEL_NAME
 from gateway.controlplane.statuses import Context
 from gateway.controlplane.store import Token
 from gateway.errors import Forbidden, InvalidRequest, NotFound, Refused
 from protos import admin_pb2 as pb
 
-MAX_REASON_CHARS: Final = 1_000
 MAX_MODELS: Final = 100
 """One token may have roles for."""
 
@@ -33,6 +34,7 @@ class Tokens:
         """`clock_ms`: milliseconds since the epoch."""
         self._keeper = keeper
         self._clock_ms = clock_ms
+        self._revoking = asyncio.Lock()
 
     async def CreateToken(self, request: pb.CreateTokenRequest, context: Context) -> pb.CreateTokenResponse:
         return await self.create(request, actor(context))
@@ -42,7 +44,7 @@ class Tokens:
         roles, lives_ms = _roles(request), _lives_ms(request)
         if not tokens.ID.fullmatch(request.token_id):
             raise InvalidRequest("token_id must be letters a-z, digits, '.' or '-', at most 63, and begin with no sign")
-        _check_reason(request.reason)
+        check_texts("", request.reason, by)
         _check_owner(roles)
         if not (await self._keeper.tokens() or self._keeper.grants or roles.may(Role.OWNER, None)):
             raise Refused("the first token ends that everybody is owner: make it one of an owner of all models")
@@ -63,8 +65,13 @@ class Tokens:
         return pb.ListTokensResponse(tokens=map(token_message, found[:size]), next_page_token=more)
 
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Context) -> pb.Token:
-        token_id = names.id_of_token(request.name)
-        _check_reason(request.reason)
+        token_id, by = names.id_of_token(request.name), actor(context)
+        check_texts("", request.reason, by)
+        async with self._revoking:
+            return await self._revoke(request, token_id, by)
+
+    async def _revoke(self, request: pb.RevokeTokenRequest, token_id: str, by: str) -> pb.Token:
+        """One at a time: else two owners could end each other, and nobody were left."""
         token = (await self._keeper.tokens()).get(token_id)
         if token is None:
             raise NotFound(f"there is no token {token_id[:200]}")
@@ -78,7 +85,7 @@ class Tokens:
         now_ms = self._clock_ms()
         revoked = msgspec.structs.replace(token, revoked_ms=now_ms)
         if not request.validate_only:
-            await self._keeper.replace(revoked, _event("revoke-token", revoked, request.reason, now_ms, actor(context)))
+            await self._keeper.replace(revoked, _event("revoke-token", revoked, request.reason, now_ms, by))
         return token_message(revoked)
 
     async def _others_own_all(self, token_id: str) -> bool:
@@ -99,11 +106,6 @@ def _check_owner(roles: Roles) -> None:
     mine = _caller()
     if not mine.owns(roles):
         raise Forbidden(f"a token with {roles} needs an owner of all that; the caller has {mine}")
-
-
-def _check_reason(reason: str) -> None:
-    if len(reason) > MAX_REASON_CHARS:
-        raise InvalidRequest(f"reason has {len(reason)} characters; at most {MAX_REASON_CHARS} are kept")
 
 
 def _roles(request: pb.CreateTokenRequest) -> Roles:
@@ -131,9 +133,9 @@ def _lives_ms(request: pb.CreateTokenRequest) -> int:
 
 
 def _event(verb: str, token: Token, reason: str, now_ms: int, by: str) -> Draft:
-    """What the token gives, without its hash: who knew it could try secrets against it at home."""
+    """What the token gives."""
     plain = msgspec.to_builtins(token)
-    told = {key: plain[key] for key in ("id", "roles", "created_by", "created_ms", "expires_ms", "revoked_ms")}
+    told = {key: plain[key] for key in TOLD_OF_TOKENS}
     (model,) = token.roles if len(token.roles) == 1 and ALL not in token.roles else ("",)
     after = msgspec.json.encode(told, order="sorted").decode()
     return Draft(now_ms, by, verb, model, 0, reason, "", "", after, ACCESS)

@@ -1,6 +1,5 @@
 """Brings the tables of a PostgreSQL database up to date, inside a transaction that its caller has begun."""
 
-import logging
 from importlib.resources import files
 from typing import Final
 
@@ -18,7 +17,6 @@ NEWEST: Final = str(schema.SCHEMA_VERSION)
 
 def migrate(connection: Connection, store: str) -> None:
     """Makes the tables of SCHEMA_VERSION; nobody else may do so meanwhile. Raises StartupError."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every start
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(files(f"{__package__}.migrations")))
     found = MigrationContext.configure(connection).get_current_revision()

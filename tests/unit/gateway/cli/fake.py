@@ -48,6 +48,8 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         self.backup: list[bytes] = []
         self.gateways: list[pb.Gateway] = []
         self.hidden_events = 0
+        self.hidden: set[int] = set()
+        """The sequences of events that are counted on their pages only."""
         self.tokens: list[pb.Token] = []
         self.requests: list[Any] = []
         self.watched: list[pb.WatchReleasesRequest] = []
@@ -137,9 +139,9 @@ class FakeAdmin(AdminServicer, OperationsServicer):  # type: ignore[misc]  # wit
         # Never a whole page, so that clients have to follow tokens.
         stop = start + min(request.page_size, 3)
         token = str(stop) if stop < len(self.events) else ""
-        return pb.ListAuditEventsResponse(
-            events=self.events[start:stop], next_page_token=token, hidden=self.hidden_events
-        )
+        seen = [event for event in self.events[start:stop] if event.sequence not in self.hidden]
+        hidden = self.hidden_events + len(self.events[start:stop]) - len(seen)
+        return pb.ListAuditEventsResponse(events=seen, next_page_token=token, hidden=hidden)
 
     def CreateToken(self, request: pb.CreateTokenRequest, context: grpc.ServicerContext) -> pb.CreateTokenResponse:
         self.requests.append(request)

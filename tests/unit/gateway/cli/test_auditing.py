@@ -67,13 +67,22 @@ def test_the_chain_of_one_model_alone_cannot_be_verified(cutover: Shell) -> None
     assert cutover("audit", "digits", "--verify").code == 2
 
 
-def test_part_of_the_chain_cannot_be_verified_or_exported(cutover: Shell) -> None:
+def test_part_of_the_chain_cannot_be_verified_or_exported(cutover: Shell, tmp_path: Path) -> None:
     log(cutover.admin, 2)
     cutover.admin.hidden_events = 1
     for command in (("audit", "--verify"), ("audit", "export")):
         said = cutover(*command)
         assert (said.code, "for viewers of all models" in said.err) == (1, True)
+    assert cutover("audit", "export", "--out", str(tmp_path / "audit.jsonl")).code == 1
+    assert list(tmp_path.iterdir()) == []
     assert cutover("audit").code == 0
+
+
+def test_newest_events_that_are_hidden_are_no_end_of_the_log(cutover: Shell) -> None:
+    log(cutover.admin, 4)
+    cutover.admin.hidden = {3, 4}
+    said = cutover("audit", "export")
+    assert (said.code, said.out) == (1, "")
 
 
 def test_what_was_exported_is_verified_without_a_gateway(cutover: Shell, tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_something_must_be_named_to_be_verified(cutover: Shell, arguments: tuple
 
 def test_a_folder_without_a_store_is_no_state(cutover: Shell, tmp_path: Path) -> None:
     said = cutover.local("audit", "verify", "--state", str(tmp_path))
-    assert (said.code, "does not exist" in said.err) == (1, True)
+    assert (said.code, "with store.url the log is in the database" in said.err) == (2, True)
 
 
 def test_a_store_that_is_none_is_named(cutover: Shell, tmp_path: Path) -> None:

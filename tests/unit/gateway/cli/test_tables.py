@@ -38,5 +38,5 @@ def test_what_was_given_is_one_short_line(capsys: pytest.CaptureFixture[str]) ->
     ]
     tables.show(tables.audit(events))
     first, second = capsys.readouterr().out.splitlines()[1:]
-    assert first.endswith("operator of digits")
+    assert first.endswith("ci: operator of digits")
     assert second.endswith("?")

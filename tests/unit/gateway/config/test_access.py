@@ -11,7 +11,9 @@ from gateway.controlplane.access.roles import Role, Roles
 
 
 def test_a_role_without_a_model_is_for_all() -> None:
-    admin = Admin(grants={"ada": "owner", "unix:": {"iris": "operator", "*": "viewer"}})
+    grants = {"ada": "owner", "unix:": {"iris": "operator", "*": "viewer"}}
+    files = {name: name for name in ("certificate", "key", "client_ca", "socket")}
+    admin = Admin.model_validate(files | {"grants": grants})
     assert admin.roles() == {
         "ada": Roles({"*": Role.OWNER}),
         "unix:": Roles({"iris": Role.OPERATOR, "*": Role.VIEWER}),
@@ -35,6 +37,8 @@ def test_a_file_mode_is_written_as_chmod_does(written: str) -> None:
         ({"tcp": False}, "needs a socket"),
         ({"socket": "s", "socket_mode": "rw"}, "must be a file mode"),
         ({"grants": {"ada": "boss"}}, "ada: 'boss' is no role; roles: viewer, operator, owner"),
+        ({"grants": {"ada": "owner"}, "certificate": "c", "key": "k"}, r"certificates \(ada\) need a client_ca"),
+        ({"grants": {"unix:": "owner"}}, '"unix:" needs a socket'),
         ({"grants": {"ada": {"a/b": "owner"}}}, "ada: 'a/b' is neither the name of a model"),
     ],
 )

@@ -204,7 +204,14 @@ def test_paths_of_certificates_are_relative_to_the_file(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["postgresql://ada:s3cret@db/x", "postgresql://db/x?user=ada&password=s3cret"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:s3cret@db/x",
+        "postgresql://db/x?user=ada&password=s3cret",
+        "postgresql://db/x?sslpassword=s3cret",
+    ],
+)
 def test_a_password_in_a_url_is_refused_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:

@@ -147,7 +147,13 @@ GRANTS = {"spiffe://corp/ops": "owner", "unix:": {"iris": "operator", "*": "view
 def test_who_may_do_what_reaches_the_keeper(tmp_path: Path) -> None:
     assert Config().access() == Access({}, open_port=True)
     assert Config().admin_files() is None
-    admin = Admin(certificate=tmp_path / "c", key=tmp_path / "k", client_ca=tmp_path / "a", grants=GRANTS)  # type: ignore[arg-type] # as written in the file
+    files = {
+        "certificate": tmp_path / "c",
+        "key": tmp_path / "k",
+        "client_ca": tmp_path / "a",
+        "socket": tmp_path / "s",
+    }
+    admin = Admin.model_validate(files | {"grants": GRANTS})
     config = Config(server=Server(admin_host="0.0.0.0"), admin=admin)
     assert config.access() == Access(
         {
@@ -155,6 +161,7 @@ def test_who_may_do_what_reaches_the_keeper(tmp_path: Path) -> None:
             "unix:": Roles({"iris": Role.OPERATOR, "*": Role.VIEWER}),
         },
         open_port=False,
+        socket=True,
     )
     assert config.admin_files() == TlsFiles(tmp_path / "c", tmp_path / "k", tmp_path / "a")
 

@@ -26,6 +26,9 @@ EVERYTHING = Config(
     },
     admin=Admin(
         socket=Path("/run/a.sock"),
+        certificate=Path("/run/a.crt"),
+        key=Path("/run/a.key"),
+        client_ca=Path("/run/ca.crt"),
         grants={"spiffe://corp/ops": "owner", 'ada "x"': {"digits": "operator", "*": "viewer"}},
     ),
     log=Log(format="json", level="debug"),

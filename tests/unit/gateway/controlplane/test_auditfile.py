@@ -3,19 +3,28 @@
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.controlplane import audit
+from gateway.controlplane.access.keeper import Access, Keeper
+from gateway.controlplane.access.roles import ALL
+from gateway.controlplane.api.tokens import Tokens
 from gateway.controlplane.audit import ACCESS, GENESIS, REFUSAL, AuditEvent, Draft, link
 from gateway.controlplane.auditfile import Damaged, File, events, line
 from gateway.controlplane.commands import Command, Flip, PrepareStandby, Register, SetHoldout, SetOverrides
 from gateway.controlplane.release import apply, unborn
+from gateway.controlplane.statuses import Context
 from gateway.controlplane.store.sqlite import SqliteStore
+from protos import admin_pb2 as pb
+from tests.unit.gateway.controlplane.api.conftest import FakeContext
 
 COMMANDS: tuple[Command, ...] = (
     Register(1),
@@ -138,7 +147,56 @@ async def test_a_release_that_the_log_does_not_tell_of_is_found(tmp_path: Path) 
     path.write_bytes(content.replace(told, changed))
     with File(path) as file:
         assert audit.verify(file.events()) is None
-        assert list(file.strange()) == ["the release of wine is not what the last change in the audit log made of it"]
+        found, *_ = file.strange()
+        assert found == "the release of wine is not what the last change in the audit log made of it"
+
+
+def wrote(path: Path, statement: str) -> list[str]:
+    """What is found strange once somebody has written into the file, which leaves the chain whole."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+    with File(path) as file:
+        assert audit.verify(file.events()) is None
+        return list(file.strange())
+
+
+async def with_tokens(folder: Path) -> Path:
+    """A store with a release, a token that holds and one that was revoked."""
+    path = await kept(folder, ("iris",))
+    store = SqliteStore(path)
+    await store.open()
+    room = Tokens(Keeper(store, Access(), lambda: 5), lambda: 5)
+    for name in ("boss", "lost"):
+        await room.create(pb.CreateTokenRequest(token_id=name, roles={ALL: pb.OWNER}), "ada")
+    await room.RevokeToken(pb.RevokeTokenRequest(name="tokens/lost"), cast("Context", FakeContext(cutover_actor="ada")))
+    await store.close()
+    with File(path) as file:
+        assert list(file.strange()) == []
+    return path
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        (
+            "UPDATE revisions SET body = replace(body, '\"stable\":1', '\"stable\":9') WHERE revision = 2",
+            "revision 2 of",
+        ),
+        ("DELETE FROM releases", "the release of iris"),
+        ("UPDATE tokens SET revoked_ms = 0 WHERE id = 'lost'", "token lost"),
+        ("UPDATE tokens SET roles = '{\"iris\":\"owner\"}' WHERE id = 'boss'", "token boss"),
+        ("UPDATE tokens SET roles = 'x' WHERE id = 'boss'", "token boss"),
+        (
+            "INSERT INTO tokens SELECT 'mallory', hash, roles, 'ada', 5, 0, 0 FROM tokens WHERE id = 'boss'",
+            "token mallory",
+        ),
+        ("DELETE FROM tokens WHERE id = 'lost'", "token lost"),
+    ],
+)
+async def test_what_was_written_past_the_log_is_found(tmp_path: Path, statement: str, found: str) -> None:
+    (said,) = wrote(await with_tokens(tmp_path), statement)
+    assert said.startswith(found)
 
 
 async def test_a_store_in_use_is_not_read(tmp_path: Path) -> None:

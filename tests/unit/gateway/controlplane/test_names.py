@@ -30,7 +30,16 @@ def test_names_are_made_and_read() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "iris", "models/iris", "models//release", "models/a/b/release", "models/a/release/", "models/a/release\n"],
+    [
+        "",
+        "iris",
+        "models/iris",
+        "models//release",
+        "models/a/b/release",
+        "models/a/release/",
+        "models/a/release\n",
+        "models/a\0/release",
+    ],
 )
 def test_other_release_names_are_invalid(name: str) -> None:
     with pytest.raises(InvalidRequest, match=r"name must be models/\{model\}/release, not '"):
@@ -58,7 +67,7 @@ def test_gateways_have_names() -> None:
             gateway_of(name)
 
 
-@pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models"])
+@pytest.mark.parametrize("parent", ["iris", "models/", "models/iris/release", "models", "models/a\0"])
 def test_other_parents_are_invalid(parent: str) -> None:
     with pytest.raises(InvalidRequest, match=r"parent must be models/\{model\} or empty, not '"):
         model_of_parent(parent)

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.controlplane.access import tokens
-from gateway.controlplane.access.identity import Caller, Guest, Rights, address, caller
+from gateway.controlplane.access.identity import UNIX, Caller, Guest, Rights, address, caller
 from gateway.controlplane.access.roles import ALL, NO_ROLES, OWNER_OF_ALL, Role, Roles
 from gateway.controlplane.store import Token
 from gateway.errors import Unauthenticated
@@ -112,3 +112,8 @@ def test_nobody_is_known_by_the_port_they_come_from() -> None:
         "[2001:db8::1]",
         "unknown",
     ]
+
+
+def test_a_certificate_named_like_the_socket_has_nothing_of_it() -> None:
+    found = caller(None, Peer("192.0.2.1:4711", UNIX, encrypted=True), GIVEN, 1_000)
+    assert found == Caller("certificate:unix:", NO_ROLES)

@@ -77,3 +77,9 @@ def test_none_is_forgotten_and_a_minute_has_only_so_many_events(steps: list[tupl
 def weight(event: Draft) -> int:
     """How many refusals an event stands for."""
     return int(event.reason.partition(" more refusal")[0]) if " more refusal" in event.reason else 1
+
+
+def test_what_a_store_cannot_keep_is_left_out_and_the_refusal_is_told() -> None:
+    told = Refusals().refused(refusal(0, why="flip needs operator of a\0b\n"))
+    assert told is not None
+    assert told.reason == "flip needs operator of a b "

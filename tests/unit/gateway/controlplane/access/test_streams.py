@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.controlplane.access.streams import checked
+from gateway.controlplane.access.streams import answered, checked
 
 SELDOM_S = 60.0
 
@@ -87,3 +87,39 @@ async def test_an_error_of_the_source_is_told() -> None:
     with pytest.raises(Refused):
         await source.collect(SELDOM_S)
     assert (source.seen, source.ended) == ([1], True)
+
+
+async def test_an_answer_is_waited_for_as_long_as_it_may_be_had() -> None:
+    checks = asyncio.Queue[None]()
+
+    async def answer() -> int:
+        for _ in range(3):
+            await checks.get()
+        return 7
+
+    assert await answered(answer(), lambda: checks.put(None), 0.0) == 7
+
+
+async def test_an_answer_that_may_not_be_had_any_more_is_cancelled() -> None:
+    ended = asyncio.Event()
+
+    async def answer() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def check() -> None:
+        raise Refused
+
+    with pytest.raises(Refused):
+        await answered(answer(), check, 0.0)
+    assert ended.is_set()
+
+
+async def test_what_an_answer_raises_is_raised() -> None:
+    async def answer() -> None:
+        raise Refused
+
+    with pytest.raises(Refused):
+        await answered(answer(), lambda: asyncio.sleep(0), SELDOM_S)

@@ -40,6 +40,7 @@ def asked(name: str = "ci", seconds: int | None = None, **fields: Any) -> pb.Cre
         (asked(seconds=-1), "ttl must be"),
         (asked(seconds=11 * 366 * 86_400), "ttl must be"),
         (asked(reason="x" * 1_001), "reason has 1001 characters"),
+        (asked(reason="a\0b"), "reason has a zero byte"),
     ],
 )
 async def test_what_makes_no_sense_is_said(world: World, request_: pb.CreateTokenRequest, said: str) -> None:
