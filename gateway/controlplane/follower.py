@@ -103,11 +103,11 @@ class Follower:
         self._hints.ring()
 
     async def close(self) -> None:
-        """Leaves, once its proxies answer nobody any more."""
+        """Leaves, once its proxies answer nobody any more; those of an earlier life may: then its row stays."""
         await self._tasks.close()
         self._hints.end()
         await self._peers.close()
-        if self._incarnation:
+        if self._incarnation and self._only_ours_answer:
             with contextlib.suppress(StoreFailed, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
                     await self._members.leave(self._peers.own, self._incarnation)

@@ -232,6 +232,14 @@ async def test_it_leaves_when_its_proxies_have_ended(group: Group) -> None:
     assert set(await group.rows()) == {"a"}
 
 
+async def test_it_does_not_leave_while_an_earlier_life_answers(group: Group) -> None:
+    await group.start("a")
+    second = await group.start("b", orphans=True)
+    await second.stop()
+    group.all.remove(second)
+    assert (await group.rows())["b"].applied_sequence == 0, "its start was broken off: changes wait for what is left"
+
+
 async def test_without_a_store_it_stays_apart_and_joins_later(group: Group) -> None:
     await group.start("a")
     apart = OneOfThem(group.store, "b", LEASE_S)
