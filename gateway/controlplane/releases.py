@@ -99,6 +99,8 @@ class Releases:
             found, self._doubtful = {**fallback}, True
             self._retry_later()
         self._adopt(found.values())
+        if self._doubtful:  # it may lack one change and have a later one: everything is read again
+            self._known = 0
         self.served_by = await self._fleet.serve(self._current)
         self.served, self._owed = self._known, {}
 
@@ -361,16 +363,21 @@ class Releases:
 
     def _adopt(self, releases: Iterable[Release]) -> None:
         """Makes these current, tells the watches, and notes that they are to be served."""
-        changed = [release for release in releases if self._current.get(release.model) != release]
-        for release in changed:
-            self._current[release.model] = self._owed[release.model] = release
-        self._known = max((self._known, *(release.sequence for release in changed)))
+        changed = []
+        for release in releases:
+            self._known = max(self._known, release.sequence)
+            if self._current.get(release.model) != release:
+                changed.append(release)
+                self._current[release.model] = self._owed[release.model] = release
         for watch in tuple(self._watches):
             for release in changed:
                 watch.put(release)
 
     async def _serve_owed(self) -> tuple[Applied, ...]:
-        return await self._serve("an earlier change is kept") if self._owed else ()
+        if self._owed:
+            return await self._serve("an earlier change is kept")
+        self.served = self._known
+        return ()
 
     async def _serve(self, what: str) -> tuple[Applied, ...]:
         """Raises NotReady when the fleet fails; then it is tried again in the background."""

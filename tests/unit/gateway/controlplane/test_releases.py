@@ -34,6 +34,19 @@ class FailingStore(MemoryStore):
 
     failure: Exception | None = None
     keeps = False
+    away = False
+
+    async def releases(self) -> dict[str, Release]:
+        self._check()
+        return await super().releases()
+
+    async def since(self, sequence: int) -> list[Release]:
+        self._check()
+        return await super().since(sequence)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreFailed("away")
 
     async def commit(self, expected_revision: int, release: Release, event: Draft, request: Request | None) -> Release:
         if self.failure is None or self.keeps:
@@ -91,6 +104,35 @@ async def test_start_serves_what_the_store_has(door: Door) -> None:
     await again.start()
     assert again.list() == door.releases.list()
     assert door.fleet.served[-1] == {"iris": again.get("iris")}
+
+
+async def test_what_is_served_without_the_store_may_lack_any_change_and_is_made_whole_later(door: Door) -> None:
+    known = {"iris": door.releases.get("iris"), "wine": await door.releases.register("wine", 1)}
+    changed = await door.ask(SetCanary(2, 100))
+    later = (await door.releases.change("rose", Register(1), etag=None, actor="ada")).release
+    again = Releases(door.store, door.fleet, door.clock_ms)
+    door.store.away = True
+    await again.start({**known, "rose": later})
+    assert again.get("iris") != changed
+    assert again.served == 0, "it cannot be said that anything later is served"
+    with pytest.raises(StoreFailed):
+        await again.catch_up()
+    door.store.away = False
+    await again.catch_up()
+    assert again.get("iris") == changed == door.fleet.served[-1]["iris"]
+    assert again.served == later.sequence
+    await again.close()
+
+
+async def test_what_was_served_without_the_store_may_be_all_there_is(door: Door) -> None:
+    again = Releases(door.store, door.fleet, door.clock_ms)
+    door.store.away = True
+    await again.start({"iris": door.releases.get("iris")})
+    door.store.away = False
+    served = len(door.fleet.served)
+    await again.catch_up()
+    assert (again.served, len(door.fleet.served)) == (1, served)
+    await again.close()
 
 
 async def test_a_model_is_registered_once_by_the_gateway(door: Door) -> None:
