@@ -96,9 +96,14 @@ class GuardedStore:
             self._failed(str(error))
 
     async def _has_newest(self) -> bool:
-        """Whether the newest change that was served is there, for which not everything has to be read."""
-        newest = self._served.sequence
-        return not newest or bool(await self._store.since(newest - 1))
+        """Whether the newest change that was served is there, or a later one of its model, for which not everything has
+        to be read. Others may have made changes in an older store since, up to the same number.
+        """
+        newest = self._served.newest
+        if newest is None:
+            return True
+        later = await self._store.since(newest.sequence - 1)
+        return any(one.model == newest.model and not older({one.model: one}, {one.model: newest}) for one in later)
 
     async def _compare(self) -> None:
         why = older(await self._store.releases(), self._served.releases)

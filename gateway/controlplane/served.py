@@ -38,8 +38,13 @@ class Served:
         """Of the file; 0: it is to be written anew."""
         self._sizes: dict[str, int] = {}
         """Bytes of the line that counts, by model."""
+        self._counting_bytes = 0
+        """Sum of these."""
         self._releases: dict[str, Release] = {}
+        self.newest: Release | None = None
+        """The one with the newest change."""
         self._read()
+        self._note(self._releases.values())
         self._lock = asyncio.Lock()
         self._failed = False
 
@@ -51,27 +56,41 @@ class Served:
     @property
     def sequence(self) -> int:
         """The newest change that was served; 0: none."""
-        return max((release.sequence for release in self._releases.values()), default=0)
+        return self.newest.sequence if self.newest is not None else 0
 
     async def keep(self, releases: Iterable[Release]) -> None:
         """Notes what is served from now on. A file that cannot be written is told in the log, and tried again."""
         async with self._lock:
             news = [release for release in releases if self._releases.get(release.model) != release]
             self._releases |= {release.model: release for release in news}
+            self._note(news)
             if news or self._failed:
                 await asyncio.to_thread(self._write, news)
 
     def replace(self, releases: Mapping[str, Release]) -> None:
         """Whatever was served: these count from now on. Blocks. Raises OSError."""
-        self._releases = dict(releases)
+        self._releases, self.newest = dict(releases), None
+        self._note(releases.values())
         self._rewrite()
+
+    def _note(self, news: Iterable[Release]) -> None:
+        """Finds the newest among what there is more now."""
+        for release in news:
+            if self.newest is None or release.sequence >= self.newest.sequence:
+                self.newest = release
+
+    def _count(self, model: str, size: int) -> None:
+        """The newest line of a model has so many bytes."""
+        self._counting_bytes += size - self._sizes.get(model, 0)
+        self._sizes[model] = size
 
     def _write(self, news: list[Release]) -> None:
         lines = {release.model: _line(release) for release in news}
-        self._sizes |= {model: len(line) for model, line in lines.items()}
+        for model, line in lines.items():
+            self._count(model, len(line))
         added = sum(map(len, lines.values()))
         try:
-            if self._failed or not self._bytes or self._bytes + added > 2 * sum(self._sizes.values()) + SPARE_BYTES:
+            if self._failed or not self._bytes or self._bytes + added > 2 * self._counting_bytes + SPARE_BYTES:
                 self._rewrite()
             else:
                 with self._path.open("ab") as file:
@@ -96,7 +115,7 @@ class Served:
             os.fsync(file.fileno())
         beside.replace(self._path)
         self._sizes = {model: len(line) for model, line in lines.items()}
-        self._bytes = sum(self._sizes.values())
+        self._bytes = self._counting_bytes = sum(self._sizes.values())
 
     def _read(self) -> None:
         try:
@@ -113,7 +132,7 @@ class Served:
                 log.warning("a line of what was served cannot be read", **said)
             else:
                 self._releases[release.model] = release
-                self._sizes[release.model] = len(line)
+                self._count(release.model, len(line))
         if lines and lines[-1].endswith(b"\n"):  # nothing may be written behind half a line
             self._bytes = sum(map(len, lines))
 

@@ -204,6 +204,19 @@ async def test_a_store_that_is_older_at_a_look(inner: Shaky, served: Served) -> 
     assert "older" in store.problem
 
 
+async def test_changes_that_others_made_in_an_older_store_do_not_hide_that_it_is_older(
+    inner: Shaky, served: Served
+) -> None:
+    store = GuardedStore(inner, served)
+    await store.open()
+    await older_store(inner, served)
+    wine = await commit(inner, unborn("wine"), Register(1))
+    wine = await commit(inner, wine, SetCanary(2, 100))
+    assert wine.sequence > served.sequence
+    await store.look()
+    assert "it has revision 2 of iris" in store.problem
+
+
 async def until(holds: Callable[[], bool]) -> None:
     while not holds():  # noqa: ASYNC110 - the store rings no bell
         await asyncio.sleep(0)
