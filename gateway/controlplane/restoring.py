@@ -4,6 +4,7 @@ What is restored is lifted above everything that was served (`lifting`), so that
 state, which it is by the word of whoever restores.
 """
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -135,13 +136,19 @@ def _swap(beside: Path, path: Path) -> Path | None:
     """
     kept = None
     if path.exists():
-        kept = path.with_name(f"{path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+        kept = _free(path.with_name(f"{path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
         for end in reversed(BESIDE):  # the database itself last, so that it is never without its log
             file = path.with_name(path.name + end)
             if file.exists():
                 file.replace(kept.with_name(kept.name + end))
     beside.replace(path)
     return kept
+
+
+def _free(path: Path) -> Path:
+    """The name, or that with a number if there is such a file: clocks go back."""
+    names = (path if not number else path.with_name(f"{path.name}-{number}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def _note(served: Served, restored: Restored) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.controlplane import audit
+from gateway.controlplane import audit, restoring
 from gateway.controlplane.commands import Command, Register, SetCanary
 from gateway.controlplane.lifetime import Lifetime
 from gateway.controlplane.release import apply, unborn
@@ -91,6 +91,14 @@ async def test_the_first_restore_on_a_new_machine(state: Path, tmp_path: Path) -
     assert (restored.lifted, restored.lost, restored.kept) == ((), (), None)
     assert (await read(state))[0] == restored.releases
     assert files(state) >= {"cutover.db", SERVED_FILE}
+
+
+async def test_no_store_of_before_takes_the_place_of_another(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = await history(state)
+    monkeypatch.setattr(restoring.time, "strftime", lambda _: "20260101-020000")  # the hour that there is twice
+    kept = [(await restore(Place(state), lines, WORD)).kept for _ in range(3)]
+    assert len(set(kept)) == 3
+    assert all(one is not None and one.exists() for one in kept)
 
 
 @pytest.mark.parametrize("cut", [slice(None, -1), slice(1, None), slice(None, 3)])
