@@ -15,7 +15,10 @@ from gateway.controlplane import audit
 from gateway.controlplane.commands import SetCanary
 from gateway.controlplane.release import apply
 from gateway.controlplane.store import driver, schema, sql
-from gateway.controlplane.store.postgres import LOCK, PostgresStore
+from gateway.controlplane.store import postgres as module
+from gateway.controlplane.store.members import Report
+from gateway.controlplane.store.postgres import LOCK, WAITERS, PostgresStore
+from gateway.controlplane.store.postgresmembers import PostgresMembers
 from gateway.controlplane.store.sqlite import SqliteStore
 from gateway.errors import Stale, StartupError, StoreFailed
 from tests.integration.changes import chain, commit, fill
@@ -255,6 +258,27 @@ async def test_who_waits_too_long_for_its_turn_is_told_that_nothing_was_kept(
     await store.run(meanwhile, alone=True)
     assert await store.releases() == {"iris": release}
     await other.close()
+
+
+async def test_who_stands_still_in_a_change_keeps_no_gateway_from_renewing_its_row(
+    store: PostgresStore, emptied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = PostgresStore(emptied)
+    await still.open()
+    members = PostgresMembers(store)
+    await members.join("b", "1", Report())
+    monkeypatch.setattr(module, "STATEMENT_S", 0.2)
+    waiting: list[asyncio.Task[Any]] = []
+
+    async def meanwhile(_: AsyncConnection) -> None:
+        waiting.extend(asyncio.get_running_loop().create_task(store.recall(f"id-{one}")) for one in range(8))
+        told, _ = await asyncio.wait(waiting[WAITERS:])
+        assert all("too many changes wait" in str(one.exception()) for one in told)
+        assert await members.beat("b", "1", Report())
+
+    await still.run(meanwhile, alone=True)
+    assert await asyncio.gather(*waiting[:WAITERS]) == [None] * WAITERS
+    await still.close()
 
 
 async def test_a_whole_copy_moves_from_a_file_to_a_server_and_back(store: PostgresStore, tmp_path: Path) -> None:

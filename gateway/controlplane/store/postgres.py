@@ -4,6 +4,7 @@ Who writes holds an advisory lock, so that changes have one order and the audit 
 when the connection broke is not known: StoreFailed, and the caller reads again.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from gateway.errors import StartupError, StoreFailed
 LOCK: Final = int.from_bytes(b"cutover", "big")
 """Of the database: other programs in it take other numbers."""
 CONNECTIONS: Final = 5
+WAITERS: Final = 3
+"""So many of them may wait for the lock: whoever holds it and stands still must not keep a gateway from saying that it
+lives.
+"""
 BROKEN: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -33,6 +38,7 @@ class PostgresStore(SqlStore):
         self.driver: Final = Driver(url, password_file)
         self.hints: Final = Hints(self.driver)
         self._engine: AsyncEngine | None = None
+        self._turns = asyncio.Semaphore(WAITERS)
 
     async def open(self) -> None:
         """Makes the tables as needed. May be tried again."""
@@ -84,6 +90,19 @@ class PostgresStore(SqlStore):
         return await self.run(work, alone=True)
 
     async def _run(self, work: Work[T], isolation: str, alone: bool, tell: bool) -> T:
+        if not alone:
+            return await self._connected(work, isolation, alone, tell)
+        try:
+            async with asyncio.timeout(STATEMENT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise StoreFailed(f"store {self.driver}: too many changes wait for their turn") from None
+        try:
+            return await self._connected(work, isolation, alone, tell)
+        finally:
+            self._turns.release()
+
+    async def _connected(self, work: Work[T], isolation: str, alone: bool, tell: bool) -> T:
         if self._engine is None:
             raise StoreFailed(f"store {self.driver} is closed")
         try:
