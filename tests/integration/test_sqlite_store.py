@@ -10,10 +10,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.controlplane import audit
 from gateway.controlplane.commands import SetCanary
@@ -62,6 +64,23 @@ async def test_transactions_begin_immediately(sqlite: SqliteStore) -> None:
     await fill(sqlite)
     assert said[0] == "BEGIN"
     assert said.count("BEGIN") == 4
+
+
+async def test_what_a_change_costs_does_not_grow_with_the_refusals_in_the_audit_log(sqlite: SqliteStore) -> None:
+    said: list[tuple[str, tuple[Any, ...]]] = []
+    assert sqlite._engine is not None
+
+    def listen(_connection: Connection, _cursor: object, statement: str, values: tuple[Any, ...], *_: object) -> None:
+        said.append((statement, values))
+
+    sqlalchemy_event.listen(sqlite._engine.sync_engine, "before_cursor_execute", listen)
+    await fill(sqlite)
+    forgetting = next(one for one in said if one[0].startswith("DELETE"))
+
+    async def plan(connection: AsyncConnection) -> str:
+        return str((await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {forgetting[0]}", forgetting[1])).all())
+
+    assert "SEARCH audit USING INDEX audit_by_kind" in await sqlite._transact(plan)
 
 
 async def test_two_gateways_cannot_share_a_file(sqlite: SqliteStore, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ audit = Table(
     Column("hash", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
     Index("audit_by_model", "model", "sequence"),
+    Index("audit_by_kind", "kind", "sequence"),
 )
 _change = audit.c.kind == CHANGE
 Index("audit_changes", audit.c.model, audit.c.revision, unique=True, sqlite_where=_change, postgresql_where=_change)

@@ -56,6 +56,7 @@ def _audit() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
     )
     op.create_index("audit_by_model", "audit", ["model", "sequence"])
+    op.create_index("audit_by_kind", "audit", ["kind", "sequence"])
     change = sa.text("kind = 'change'")
     op.create_index("audit_changes", "audit", ["model", "revision"], unique=True, postgresql_where=change)
 
