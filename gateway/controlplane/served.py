@@ -7,6 +7,7 @@ after a power failure it may lack the last lines, which the store has.
 """
 
 import asyncio
+import contextlib
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -105,15 +106,20 @@ class Served:
             self._failed = False
 
     def _rewrite(self) -> None:
-        """All or nothing."""
+        """All or nothing: what there was no room for takes none."""
         beside = self._path.with_name(f"{self._path.name}.new")
         beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            lines = {model: _line(release) for model, release in self._releases.items()}
-            file.write(b"".join(lines.values()))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
+        lines = {model: _line(release) for model, release in self._releases.items()}
+        try:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(b"".join(lines.values()))
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
         self._sizes = {model: len(line) for model, line in lines.items()}
         self._bytes = self._counting_bytes = sum(self._sizes.values())
 

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,28 @@ def test_a_line_that_was_changed_does_not_count(path: Path) -> None:
     with structlog.testing.capture_logs() as logged:
         assert list(Served(path).releases) == ["a"]
     assert [(line["line"], line["error"]) for line in logged] == [(2, "its check sum does not match")]
+
+
+async def test_what_there_is_no_room_for_takes_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    served = Served(path)
+    monkeypatch.setattr(module.os, "fsync", full)
+    await served.keep([release("a", 1, 1)])
+    assert not list(path.parent.iterdir())
+    monkeypatch.undo()
+    await served.keep([])
+    assert Served(path).releases == served.releases
+
+
+async def test_the_newest_is_known_however_it_came(path: Path) -> None:
+    served = Served(path)
+    await served.keep([release("a", 1, 1), release("b", 1, 3)])
+    await served.keep([release("c", 1, 2)])
+    assert served.newest == Served(path).newest == release("b", 1, 3)
+    served.replace({"c": release("c", 1, 2)})
+    assert served.newest == Served(path).newest == release("c", 1, 2)
 
 
 async def test_a_file_that_cannot_be_written_is_told_once_and_tried_again(tmp_path: Path) -> None:
