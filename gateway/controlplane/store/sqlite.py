@@ -70,9 +70,12 @@ class SqliteStore(SqlStore):
         return await self._to_the_end(self._alone(work))
 
     async def since(self, sequence: int) -> list[Release]:
-        """See `Store.since`. What is asked again and again notices that the file has gone."""
+        """See `Store.since`. What is asked again and again notices that the file has gone.
+
+        It is also asked what has become of a commit that failed.
+        """
         self._check_identity()
-        return await super().since(sequence)
+        return await self._certain(lambda db: sql.read_since(db, sequence))
 
     async def _write(self, work: Work[T]) -> T:
         """See `SqlStore`."""
