@@ -1,8 +1,9 @@
+import time
 from pathlib import Path
 
 import pytest
 
-from gateway.controlplane import audit, restoring
+from gateway.controlplane import audit
 from gateway.controlplane.commands import Command, Register, SetCanary
 from gateway.controlplane.lifetime import Lifetime
 from gateway.controlplane.release import apply, unborn
@@ -95,7 +96,7 @@ async def test_the_first_restore_on_a_new_machine(state: Path, tmp_path: Path) -
 
 async def test_no_store_of_before_takes_the_place_of_another(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, _ = await history(state)
-    monkeypatch.setattr(restoring.time, "strftime", lambda _: "20260101-020000")  # the hour that there is twice
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-020000")  # the hour that there is twice
     kept = [(await restore(Place(state), lines, WORD)).kept for _ in range(3)]
     assert len(set(kept)) == 3
     assert all(one is not None and one.exists() for one in kept)

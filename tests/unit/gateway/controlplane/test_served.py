@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -81,7 +82,7 @@ async def test_what_there_is_no_room_for_takes_none(path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     served = Served(path)
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     await served.keep([release("a", 1, 1)])
     assert not list(path.parent.iterdir())
     monkeypatch.undo()
