@@ -153,6 +153,7 @@ def test_old_connections_come_back_and_spread_anew_without_an_error(
     assert min(served) > 0
 
 
+@pytest.mark.slow
 def test_at_the_end_every_proxy_answers_what_is_in_flight(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))
     with serving(models_dir, state_dir, "--proxies", str(PROXIES)) as gateway:
