@@ -97,9 +97,9 @@ def test_operators_come_in_by_what_they_have(house: House) -> None:
 
     log = house.gateway.log_tail() + "".join(one.out + one.err for one in (gone, by_token, wrong, bare))
     assert "admin call refused" in log
-    assert secret.rpartition("_")[2] not in log
+    assert secret.split("_", 2)[2] not in log
     kept = b"".join(file.read_bytes() for file in house.gateway.state.iterdir() if file.is_file())
-    assert secret.rpartition("_")[2].encode() not in kept
+    assert secret.split("_", 2)[2].encode() not in kept
 
 
 def test_the_log_names_them_and_is_verified_elsewhere(house: House, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_all_proxies_together_never_take_more_than_the_limit(shared_out: Gateway
         os.kill(worker, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_killed_proxy_takes_only_its_own_connections_along_and_the_numbers_go_on(shared_out: Gateway) -> None:
     with Askers(shared_out.target, "number", THREADS) as askers:
         askers.wait_more(100)
