@@ -127,8 +127,8 @@ class Gateway:
         chosen, members = choose(server.state, config.store.url, config.store.password_file)
         served = Served(server.state.resolve() / SERVED_FILE)
         store = GuardedStore(chosen, served)
-        await store.open()
         self._parts.push_async_callback(store.close)
+        await store.open()
         await registry.settle()
 
         statistics = Statistics()

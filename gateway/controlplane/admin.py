@@ -3,6 +3,7 @@
 Beside it stands `google.longrunning.Operations`, for what takes its time.
 """
 
+import asyncio
 from typing import Final
 
 import grpc
@@ -97,5 +98,9 @@ async def start_admin(
     add_AdminServicer_to_server(service, server)
     add_OperationsServicer_to_server(service.operating, server)
     bound_port = door.listen(server, host, port)
-    await server.start()
+    try:
+        await server.start()
+    except asyncio.CancelledError:
+        await server.stop(None)
+        raise
     return server, bound_port

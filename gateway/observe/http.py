@@ -108,12 +108,19 @@ async def start_http(app: Starlette, host: str, port: int) -> HttpServer:
     server = _Uvicorn(config)
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]), name="http")
     accepting = asyncio.get_running_loop().create_task(server.accepting.wait())
-    await asyncio.wait((serving, accepting), return_when=asyncio.FIRST_COMPLETED)
-    accepting.cancel()
+    running = HttpServer(server, serving, listener.getsockname()[1])
+    try:
+        await asyncio.wait((serving, accepting), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await running.stop()
+        raise
+    finally:
+        accepting.cancel()
     if serving.done():
+        listener.close()
         await serving
         raise StartupError(f"the HTTP server ended at once on {host}:{port}")
-    return HttpServer(server, serving, listener.getsockname()[1])
+    return running
 
 
 async def _listen(host: str, port: int) -> socket.socket:

@@ -44,11 +44,11 @@ def main() -> int:
         for body in frames.feed(data):
             match link.from_control.decode(body):
                 case link.Configure(host, port):
-                    if manner == "broken":
-                        connection.sendall(link.encode(link.ProxyFailed("no luck today")))
-                        return 1
                     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     server.bind((host, port))
+                case link.Publish() if manner == "broken":  # after all that is sent at first, as the real one does
+                    connection.sendall(link.encode(link.ProxyFailed("no luck today")))
+                    return 1
                 case link.Publish(Snapshot(epoch)) | Update(epoch=epoch):
                     if not server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         server.listen()

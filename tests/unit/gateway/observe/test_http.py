@@ -1,13 +1,15 @@
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.errors import StartupError
+from gateway.observe import http
 from gateway.observe.http import HttpServer, create_app, start_http
 
 
@@ -102,3 +104,22 @@ async def test_the_port_is_free_again_after_stop() -> None:
         port = server.port
     again = await start_http(create_app([OneMetric()], Readiness()), "127.0.0.1", port)
     await again.stop()
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_start_that_is_cancelled_at_any_moment_leaves_no_listener(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def listen(host: str, port: int) -> socket.socket:
+        return listener
+
+    monkeypatch.setattr(http, "_listen", listen)
+    starting = asyncio.get_running_loop().create_task(start_http(create_app([], Readiness()), "127.0.0.1", 0))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await (await starting).stop()  # it was too late to cancel it
+    assert listener.fileno() == -1
