@@ -98,9 +98,11 @@ async def start_admin(
     add_AdminServicer_to_server(service, server)
     add_OperationsServicer_to_server(service.operating, server)
     bound_port = door.listen(server, host, port)
+    starting = asyncio.get_running_loop().create_task(server.start())
     try:
-        await server.start()
+        await asyncio.shield(starting)  # grpc.aio breaks when it is cancelled in the middle of its start
     except asyncio.CancelledError:
+        await starting
         await server.stop(None)
         raise
     return server, bound_port

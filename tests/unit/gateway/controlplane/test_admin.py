@@ -1,6 +1,8 @@
 """Where the admin API listens. Its RPCs: tests/integration/test_admin.py."""
 
+import asyncio
 import socket
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -50,6 +52,20 @@ async def test_a_port_in_use_stops_the_start() -> None:
         port = other.getsockname()[1]
         with pytest.raises(StartupError, match=f"port {port} on 127.0.0.1 is taken; choose another with --admin-port"):
             await start_admin(service(), "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_a_start_that_is_cancelled_at_any_moment_leaves_the_port(turns: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    starting = asyncio.get_running_loop().create_task(start_admin(service(), "127.0.0.1", port))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await (await starting)[0].stop(None)  # it was too late to cancel it
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 async def test_two_gateways_never_share_a_port() -> None:
