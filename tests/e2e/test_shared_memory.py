@@ -181,6 +181,7 @@ def test_nothing_outside_a_region_is_touched(gateway: Gateway, memory: Any, aske
         (f"{KEY}_link", 1, 0),
         (f"{KEY}_pipe", 1, 0),
     ],
+    ids=lambda value: str(value).replace(KEY, "key"),  # the same whichever process runs it
 )
 def test_only_what_is_there_for_clients_can_be_registered(
     gateway: Gateway, memory: Any, key: str, size: int, offset: int
