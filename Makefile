@@ -24,8 +24,9 @@ install: .venv/installed ## Makes .venv with everything in it, the cutover comma
 demo: install ## A model release on real data, from first shadow copy to flip and back
 	@$(BIN)/python -m loadtests.demo
 
-test: install ## The tests, without those marked slow
-	$(BIN)/python -m pytest -m "not slow"
+# Files stay whole, for what their tests share; each process may start a database, so there are not many.
+test: install ## The tests, without those marked slow, in a process for each core
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: install fuzzer ## The slow tests
 	$(BIN)/python -m pytest -m slow
