@@ -50,7 +50,6 @@ def test_a_taken_port(models_dir: Path, state_dir: Path, option: str) -> None:
         refused(serve("--models", models_dir, "--state", state_dir, *ports, option, port), port, option)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -96,7 +95,6 @@ def test_bad_models_are_reported_and_good_ones_served(models_dir: Path, state_di
         assert "zipmap': False" in shown or 'zipmap\\": False' in shown or "zipmap" in shown
 
 
-@pytest.mark.slow
 def test_refused_commands_change_nothing(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2, 3):
         models.save(models_dir, "number", version, models.constant(version))

@@ -185,7 +185,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("contents", ["raw", "typed"])
 def test_kserve_client_infers(shared: Gateway, contents: str) -> None:
     """In a process of its own: its protobuf modules collide with tritonclient's."""

@@ -36,7 +36,6 @@ def request(values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
     return built.SerializeToString()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_tritonclient_may_compress(gateway: Gateway, algorithm: str) -> None:
     given = triton.InferInput("X", VALUES.shape, "FP32")

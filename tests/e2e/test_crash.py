@@ -63,7 +63,6 @@ def test_a_worker_that_crashes_again_and_again_is_reported(models_dir: Path, sta
         assert ask(gateway.target, "number")[0] == 1
 
 
-@pytest.mark.slow
 def test_a_killed_proxy_is_replaced(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))
     with serving(models_dir, state_dir, "--proxies", "2") as gateway:

@@ -75,7 +75,6 @@ def test_flips_and_rollbacks_under_load_fail_nothing_and_leave_no_old_answer(mod
         assert [answer for answer in settled if answer.version != done.stable] == []
 
 
-@pytest.mark.slow
 def test_users_are_spread_over_proxies(models_dir: Path, state_dir: Path) -> None:
     """Else the test above would prove nothing for the second proxy."""
     models.save(models_dir, "number", 1, models.constant(1))

@@ -23,7 +23,6 @@ SERVING, NOT_SERVING, UNKNOWN = (
 TIMEOUT_S = 60
 
 
-@pytest.mark.slow
 def test_a_watcher_sees_a_model_come_and_the_gateway_go(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "first", 1, models.constant(1))
     with serving(models_dir, state_dir) as gateway, grpc.insecure_channel(gateway.target) as channel:

@@ -90,7 +90,6 @@ def test_a_killed_worker(gateway: Gateway) -> None:
     assert [answer.error for answer in askers.answers if answer.error] == []
 
 
-@pytest.mark.slow
 def test_a_hung_worker(gateway: Gateway) -> None:
     before = restarts(gateway, "victim")
     with nobody_else_suffers(gateway):
@@ -128,7 +127,6 @@ def test_a_worker_that_answers_garbage(gateway: Gateway) -> None:
     assert (code, details) == ("UNAVAILABLE", "garbage version 1: the worker died twice")
 
 
-@pytest.mark.slow
 def test_a_worker_that_answers_too_late(gateway: Gateway) -> None:
     with nobody_else_suffers(gateway):
         assert outcome(gateway, request("late"), timeout_s=0.7)[0] == "DEADLINE_EXCEEDED"

@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("gr
 USERS = [f"user-{number}" for number in range(400)]
 
 
-@pytest.mark.slow
 def test_a_release_from_shadow_to_canary(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))
     with serving(models_dir, state_dir) as gateway, grpc.insecure_channel(gateway.target) as channel:
@@ -89,7 +88,6 @@ def _found(gateway: Gateway, version: int) -> bool:
     return f'"version": {version}' in document or f'"version": "{version}"' in document
 
 
-@pytest.mark.slow
 def test_the_unit_may_be_a_request_parameter(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2):
         models.save(models_dir, "number", version, models.constant(version))

@@ -93,7 +93,6 @@ def test_all_proxies_together_never_take_more_than_the_limit(shared_out: Gateway
         os.kill(worker, signal.SIGCONT)
 
 
-@pytest.mark.slow
 def test_a_killed_proxy_takes_only_its_own_connections_along_and_the_numbers_go_on(shared_out: Gateway) -> None:
     with Askers(shared_out.target, "number", THREADS) as askers:
         askers.wait_more(100)
@@ -154,7 +153,6 @@ def test_old_connections_come_back_and_spread_anew_without_an_error(
     assert min(served) > 0
 
 
-@pytest.mark.slow
 def test_at_the_end_every_proxy_answers_what_is_in_flight(models_dir: Path, state_dir: Path) -> None:
     models.save(models_dir, "number", 1, models.constant(1))
     with serving(models_dir, state_dir, "--proxies", str(PROXIES)) as gateway:

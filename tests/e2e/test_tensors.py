@@ -85,7 +85,6 @@ def replaced(gateway: Gateway, old: int) -> bool:
     )
 
 
-@pytest.mark.slow
 def test_large_and_small_from_many_callers_through_worker_deaths(gateway: Gateway) -> None:
     stop = threading.Event()
     askers = [Asker(gateway.target, 1000 * number, stop, at_least=12) for number in range(4)]

@@ -18,7 +18,6 @@ from tests.serving import Gateway, serving
 pytestmark = [pytest.mark.usefixtures("each_transport"), pytest.mark.slow_on("grpcio")]
 
 
-@pytest.mark.slow
 def test_a_proxy_that_stands_still_is_dead_before_a_flip_is_acknowledged(models_dir: Path, state_dir: Path) -> None:
     for version in (1, 2):
         models.save(models_dir, "number", version, models.constant(version))

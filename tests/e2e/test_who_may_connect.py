@@ -263,7 +263,6 @@ def test_the_unix_socket_passes_from_gateway_to_gateway(models_dir: Path, state_
     assert path.is_socket()  # nobody could remove it; the next one replaces it
 
 
-@pytest.mark.slow
 def test_what_cannot_start_says_why(tmp_path: Path, models_dir: Path, state_dir: Path) -> None:
     start = partial(serve, "--models", models_dir, "--state", state_dir, *PORTS)
     refused(start("--host", "0.0.0.0"), "0.0.0.0", "--tls-cert", "--allow-plaintext")

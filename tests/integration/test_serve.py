@@ -85,7 +85,6 @@ def test_a_model_is_served_and_everything_is_gone_after_the_stop(folder: Path) -
     assert "cutover is ready" in gateway.log_tail()
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nobody_notices(folder: Path) -> None:
     with serving(folder / "models", folder / "state") as gateway, client(gateway.grpc) as infer:
         (worker,) = gateway.workers("echo")
@@ -121,7 +120,6 @@ def test_clients_are_served_without_a_control_process_and_the_next_one_takes_ove
                 assert {int(pid) for pid in run["processes"]} == {*second.proxies(), *second.workers("echo")}
 
 
-@pytest.mark.slow
 def test_new_versions_are_found_but_not_served_and_new_models_are(folder: Path) -> None:
     with serving(folder / "models", folder / "state") as gateway, client(gateway.grpc) as infer:
         models.save(folder / "models", "echo", 2, models.identity())
@@ -131,7 +129,6 @@ def test_new_versions_are_found_but_not_served_and_new_models_are(folder: Path) 
         assert infer() == "1"
 
 
-@pytest.mark.slow
 def test_bad_models_are_reported_and_keep_nobody_from_being_served(folder: Path) -> None:
     (folder / "models" / "junk" / "1").mkdir(parents=True)
     (folder / "models" / "junk" / "1" / "model.onnx").write_text("not a model")
@@ -179,7 +176,6 @@ def interrupted(gateway: Gateway) -> str:
     return gateway.log_tail()
 
 
-@pytest.mark.slow
 def test_the_first_signal_waits_for_answers_and_the_second_does_not(folder: Path) -> None:
     with serving(folder / "models", folder / "state") as gateway, ThreadPoolExecutor(1) as pool:
         (worker,) = gateway.workers("echo")

@@ -19,7 +19,6 @@ def check(model: Workload, outputs: set[str]) -> None:
     assert set(Truth(model).outputs()) == outputs
 
 
-@pytest.mark.slow
 def test_the_small_classifier(tmp_path: Path) -> None:
     model = workload.classifier(tmp_path)
     check(model, {"label", "probabilities"})
