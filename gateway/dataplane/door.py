@@ -14,7 +14,7 @@ from gateway.routing.snapshot import Pool
 
 OWN_SHARE: Final = (
     "too many of the waiting requests are of this unit (or address, where no unit is named): "
-    "nobody may have more than 8/9 of max_queue"
+    "nobody may have more than 8 times what is free of max_queue"
 )
 TOO_LATE: Final = "its deadline (of gRPC, timeout or queue_timeout) would pass before a worker is free"
 QUICK_US: Final = 1000

@@ -50,7 +50,10 @@ CONFIG = """
 drain_grace = "5s"
 [limits]
 worker_wait = "60s"
+max_queue = 4096
 """
+"""The queue of one proxy holds all that the clients ask while a worker stands still: 200 of each. A full queue refuses,
+and would be right to."""
 
 
 class Chaos:
