@@ -2,9 +2,9 @@
 
 Theory of operation. `_frames` is one loop over the received bytes. Nearly every request of nearly every client is a
 HEADERS frame whose block was seen before, and one DATA frame that ends the stream and holds exactly one message; the
-loop recognises these two with a dictionary look-up each and calls the handler. Everything else goes frame by frame
-through `Requests` and `Control`, which know the rules. Both ways share the same state, so that they can alternate from
-one frame to the next:
+loop recognises these two with a dictionary look-up each and calls the handler, as it does the frames in the middle of
+large messages. Everything else goes frame by frame through `Requests` and `Control`, which know the rules. Both ways
+share the same state, so that they can alternate from one frame to the next:
 
     Streams   which ids were used          Requests.opened   HEADERS arrived
     Intake    DATA is arriving             Requests.calls    half-closed (remote): awaiting an answer, or sending it
@@ -269,6 +269,7 @@ class Connection:
         """Reads all complete frames from `pos` on, and keeps the rest."""
         sender, requests = self.sender, self._requests
         calls, known, opened, streams = requests.calls, requests.reader.known, requests.opened, requests.streams
+        uploads = requests.intake.uploads
         total, taken_bytes = len(data), 0
         quick, room = self._quick, requests.room
         while total - pos >= HEADER_BYTES:
@@ -311,6 +312,11 @@ class Connection:
                                 handler(call)
                             except Exception as error:  # noqa: BLE001 - logged by crash, and the caller hears of it
                                 call.crash(error)
+                            continue
+                    elif not flags and size <= self._max_quick_bytes:
+                        upload = uploads.get(stream_id)
+                        if upload is not None and upload.goes_on(memoryview(data)[start:end]):
+                            taken_bytes += size
                             continue
                 elif (  # grpcio sends one with every request
                     kind == _WINDOW_UPDATE

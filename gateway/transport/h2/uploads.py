@@ -19,6 +19,7 @@ from gateway.transport.h2.grpc import PREFIX_BYTES, read_prefix, unpack
 from gateway.transport.h2.limits import MAX_WINDOW_BYTES, Limits
 from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.sending import Sender
+from gateway.transport.h2.streams import SMALL_BYTES
 
 GROWTH: Final = 2
 """A message that arrives takes up to so many times what has come of it; that is what is counted."""
@@ -149,6 +150,25 @@ class Upload(Arriving):
         self._body.write(data)
         if self._wanted_bytes and self.received_bytes > self._wanted_bytes:
             raise Refusal(Code.UNIMPLEMENTED, "unary call with more than one request message")
+
+    def goes_on(self, data: memoryview) -> bool:
+        """Takes DATA from the middle of a message for which there is room already, and no window to be opened.
+
+        False: it took nothing, and this frame is one for `Intake.feed` and the rules around it.
+        """
+        size = len(data)
+        received_bytes = self.received_bytes + size
+        window_bytes = self.window_bytes - size
+        if (
+            size < SMALL_BYTES
+            or received_bytes > self._room_bytes
+            or window_bytes < self._wanted_bytes - received_bytes + SPARE_BYTES
+        ):
+            return False
+        self._body.write(data)
+        self.received_bytes = received_bytes
+        self.window_bytes = window_bytes
+        return True
 
     def _make_room(self, received_bytes: int) -> None:
         """Grows in large steps, each of which copies; but a length that lies costs little."""

@@ -9,7 +9,8 @@ from gateway.transport.h2.frames import PADDED, FrameType, frame
 from gateway.transport.h2.grpc import PREFIX_BYTES
 from gateway.transport.h2.limits import Limits
 from gateway.transport.h2.sending import Sender
-from gateway.transport.h2.uploads import Intake, Upload
+from gateway.transport.h2.streams import SMALL_BYTES
+from gateway.transport.h2.uploads import SPARE_BYTES, Intake, Upload
 from tests.unit.gateway.transport.h2.peer import Frame, Peer, data, message, only, reset, split
 
 METADATA = Metadata("/", {}, None, None)
@@ -31,6 +32,42 @@ def test_a_message_in_pieces() -> None:
     target = feed(upload(), b"\x00\x00", b"\x00\x00\x03a", b"", b"bc")
     assert target.missing_bytes == 0
     assert target.finish(LIMITS) == b"abc"
+
+
+def begun(size: int, window_bytes: int) -> Upload:
+    """A third of a message of so many bytes has come: there is room for two thirds."""
+    target = Upload(1, METADATA, None, window_bytes, 0.0)
+    target.feed(memoryview(message(bytes(size))[: size // 3]), Limits())
+    target.window_bytes = window_bytes
+    return target
+
+
+def test_the_middle_of_a_message_goes_on_until_its_room_is_full() -> None:
+    target = begun(3000, 65_536)
+    assert target.goes_on(memoryview(b"a" * 900))
+    assert (target.received_bytes, target.window_bytes) == (1900, 65_536 - 900)
+    assert not target.goes_on(memoryview(b"a" * 200))
+    assert (target.received_bytes, target.window_bytes) == (1900, 65_536 - 900)
+    target.feed(memoryview(b"b" * (3005 - 1900)), Limits())
+    assert target.finish(Limits()) == bytes(995) + b"a" * 900 + b"b" * (3005 - 1900)
+
+
+@pytest.mark.parametrize(
+    ("size", "window_bytes"),
+    [
+        pytest.param(SMALL_BYTES - 1, 65_536, id="tiny frames are counted"),
+        pytest.param(900, 1105 + SPARE_BYTES + 899, id="the window is to be opened again"),
+        pytest.param(900, 899, id="the window is overrun"),
+    ],
+)
+def test_what_the_rules_have_a_say_in_does_not_just_go_on(size: int, window_bytes: int) -> None:
+    target = begun(3000, window_bytes)
+    assert not target.goes_on(memoryview(bytes(size)))
+    assert (target.received_bytes, target.window_bytes) == (1000, window_bytes)
+
+
+def test_a_message_of_which_nothing_has_come_does_not_just_go_on() -> None:
+    assert not upload().goes_on(memoryview(bytes(500)))
 
 
 def test_an_empty_message_is_a_message() -> None:
