@@ -76,7 +76,7 @@ def write_payload(path: Path) -> pb.ModelInferRequest:
     return _write(path, MODEL, load_breast_cancer().data[:1].astype("float32"))
 
 
-NETWORKS: Final = {"convnet": (3, 32, 64, 128, 256), "convnet-light": (3, 12, 24, 48, 96)}
+NETWORKS: Final = {"convnet": (3, 32, 64, 128, 256), "convnet-light": (3, 8, 16, 32, 64)}
 """Channels before and after each convolution: a few ms of one core per row, and less than one."""
 
 

@@ -21,8 +21,9 @@ from gateway.transport.h2.memory import metadata_bytes
 from gateway.transport.h2.sending import Sender
 from gateway.transport.h2.streams import SMALL_BYTES
 
-GROWTH: Final = 2
-"""A message that arrives takes up to so many times what has come of it; that is what is counted."""
+GROWTH: Final = 8
+"""A message that arrives takes up to so many times what has come of it; that is what is counted. Growing copies, so
+it grows in few steps."""
 SPARE_BYTES: Final = 256
 """Window kept beyond what a message needs, for padding: one maximally padded frame."""
 

@@ -193,9 +193,9 @@ def test_what_does_not_fit_is_refused() -> None:
     assert (fields["grpc-status"], fields["grpc-retry-pushback-ms"]) == ("8", "1000")
     small = [peer.headers(5), data(5, message(bytes(50_000))[:49_000], end=False)]
     assert peer.send(*small) == []
-    peer.send(peer.headers(7), data(7, message(bytes(60_000))[:20_000], end=False))
-    assert peer.send(data(7, bytes(12_000), end=False)) == [], "its room is counted already"
-    frames = peer.send(data(7, bytes(12_000), end=False))
+    peer.send(peer.headers(7), data(7, message(bytes(60_000))[:5_000], end=False))
+    assert peer.send(data(7, bytes(25_000), end=False)) == [], "its room is counted already"
+    frames = peer.send(data(7, bytes(25_000), end=False))
     assert kinds(frames) == ["HEADERS", "RST_STREAM"]
     frames = peer.send(peer.headers(9, KEEP), data(9, message(b"")))
     peer.service.kept[-1].reply(bytes(60_000), NO_TRAILERS)
