@@ -14,9 +14,13 @@ NGINX: Final = "nginx"
 START_S: Final = 10.0
 
 
-def configuration(folder: Path, port: int, backend: int) -> str:
-    """nginx.conf: one worker, a tenth of the users to the other upstream, which here is the same server."""
-    upstream = f"{{ server 127.0.0.1:{backend}; keepalive 256; keepalive_requests 1000000000; }}"
+def configuration(folder: Path, port: int, backend: int, *, kept: bool) -> str:
+    """nginx.conf: one worker, a tenth of the users to the other upstream, which here is the same server.
+
+    kept: connections to it are kept; else each request opens one, as nginx does before 1.29.7 unless it is told to.
+    """
+    keeping = " keepalive 256; keepalive_requests 1000000000;" if kept else ""
+    upstream = f"{{ server 127.0.0.1:{backend};{keeping} }}"
     return f"""worker_processes 1;
 daemon off;
 pid {folder}/pid;
@@ -43,14 +47,14 @@ http {{
 
 
 @contextmanager
-def splitting(site: Site, backend: int) -> Iterator[Running]:
-    """Runs until the end of the block. Raises BenchError."""
+def splitting(site: Site, backend: int, *, kept: bool) -> Iterator[Running]:
+    """Runs until the end of the block; `kept` as of `configuration`. Raises BenchError."""
     if shutil.which(NGINX) is None:
         raise BenchError("nginx is missing; install it (Debian: apt-get install nginx-light) and run again")
     folder = site.folder / NGINX
     folder.mkdir(exist_ok=True)
     (port,) = processes.free_ports(1)
-    (folder / "nginx.conf").write_text(configuration(folder, port, backend))
+    (folder / "nginx.conf").write_text(configuration(folder, port, backend, kept=kept))
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
     log = site.log(NGINX)
     with processes.running(command, log) as process:

@@ -34,13 +34,23 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Splitting by user id, 4 × 16: CPU in µs per request of nginx's worker and of Cutover's proxy; requests/s."""
+class Part:
+    """CPU in µs per request of the one process that splits; requests/s."""
 
-    nginx_us: float
-    nginx_rate: float
-    proxy_us: float
-    proxy_rate: float
+    cpu_us: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Splitting by user id, 4 × 16, by nginx's worker and by Cutover's proxy.
+
+    kept: nginx keeps its connections to Cutover; plain: it opens one for each request.
+    """
+
+    plain: Part
+    kept: Part
+    proxy: Part
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,12 @@ def quantiles(found: Found | None) -> str:
 def _split(split: Split) -> Iterator[str]:
     yield "| splitting by user id, 4×16 | req/s | its CPU µs/request |"
     yield "|---|---:|---:|"
-    yield f"| nginx's worker, in front of Cutover | {split.nginx_rate:,.0f} | {split.nginx_us:.1f} |"
-    yield f"| Cutover's proxy, which also reads, batches and answers | {split.proxy_rate:,.0f} | {split.proxy_us:.1f} |"
+    for name, part in (
+        ("nginx's worker, in front of Cutover, as it comes: a connection for each request", split.plain),
+        ("nginx's worker, in front of Cutover, told to keep its connections", split.kept),
+        ("Cutover's proxy, which also reads, batches and answers", split.proxy),
+    ):
+        yield f"| {name} | {part.rate:,.0f} | {part.cpu_us:.1f} |"
     yield ""
 
 
@@ -146,13 +160,17 @@ def aims(results: Results) -> list[Aim]:
     """What the comparison is to show."""
     rates = {name: row.rate for name, row in results.rows.items()}
     singles_us = {name: row.single_p50_us for name, row in results.rows.items()}
-    split_ratio = ratio(results.split.proxy_us, results.split.nginx_us) if results.split else None
+    split = results.split
+    by_plain, by_kept = (
+        (ratio(split.proxy.cpu_us, part.cpu_us) for part in (split.plain, split.kept)) if split else (None, None)
+    )
     return [
         at_least("throughput, by Triton's", ratio(rates.get(CUTOVER), rates.get(TRITON)), 8),
         at_least("throughput, by MLServer's", ratio(rates.get(CUTOVER), rates.get(MLSERVER)), 50),
         at_most("p99 at 70 % of Triton's capacity, by Triton's", _p99_ratio(results.rows), P99_BOUND),
         at_most("p50 one at a time, by Triton's", ratio(singles_us.get(CUTOVER), singles_us.get(TRITON)), 0.5),
-        at_most("the gateway's CPU per request, by nginx's when it only splits", split_ratio, 0.35),
+        at_most("the gateway's CPU per request, by nginx's when it only splits, as it comes", by_plain, 0.35),
+        at_most("the same, by nginx's when it is told to keep its connections", by_kept, 0.35),
         *[aim for network in NETWORKS for aim in _large_aims(network, results.large.get(network))],
     ]
 

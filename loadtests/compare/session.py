@@ -15,7 +15,7 @@ from loadtests.compare import nginx
 from loadtests.compare.measure import SHARES, Door, Effort, closed, one_at_a_time_us, opened
 from loadtests.compare.nginx import NGINX
 from loadtests.compare.peers import CUTOVER, STARTS, TRITON, Running, Site, gateway, running
-from loadtests.compare.rows import Large, Results, Row, Split, quantiles
+from loadtests.compare.rows import Large, Part, Results, Row, Split, quantiles
 
 RESNET: Final = "resnet"
 PROXY: Final = "gateway.dataplane"
@@ -86,15 +86,18 @@ class Session:
         with gateway(self._site, small) as commanded:
             served, expected = running(commanded), Truth(small).outputs()
             own = Door(served.port, small.payload, check(served.port, small, expected))
-            with nginx.splitting(self._site, served.port) as front:
-                through = Door(front.port, small.payload, check(front.port, small, expected))
-                # Only now: until here any answer by another version would have been a wrong one.
-                commanded.run("canary", "set", small.name, CANDIDATE, "--percent", "10", "--reason", "bench")
-                split = closed(through, self._effort, lambda: nginx.workers(front))
+            found = {}
+            for kept in (True, False):
+                with nginx.splitting(self._site, served.port, kept=kept) as front:
+                    through = Door(front.port, small.payload, check(front.port, small, expected))
+                    found[kept] = closed(through, self._effort, partial(nginx.workers, front))
+            # Only now: until here any answer by another version would have been a wrong one.
+            commanded.run("canary", "set", small.name, CANDIDATE, "--percent", "10", "--reason", "bench")
             proxies = processes.with_argument(served.processes(), PROXY)
             alone = closed(own, self._effort, lambda: proxies)
-        self.results.split = Split(split.cpu_us, split.rate, alone.cpu_us, alone.rate)
-        say(f"nginx {split.cpu_us:.1f} µs per request, Cutover's proxy {alone.cpu_us:.1f} µs")
+        self.results.split = Split(*(Part(each.cpu_us, each.rate) for each in (found[False], found[True], alone)))
+        say(f"nginx {found[False].cpu_us:.1f} µs per request, {found[True].cpu_us:.1f} µs with connections kept")
+        say(f"Cutover's proxy {alone.cpu_us:.1f} µs")
 
     def _large(self, network: str) -> None:
         large = workload.convnet(self._site.folder, network)
