@@ -47,6 +47,7 @@ class Door:
         "last",
         "lowest",
         "plain",
+        "quick",
         "row_s",
         "waiting",
     )
@@ -56,6 +57,8 @@ class Door:
         self.backlog = Backlog(pool.max_batch_size, pool.costs)
         self.crowded = False
         """So many wait that it matters who asks: `Job.who` is to be set."""
+        self.quick = False
+        """The last batch was answered in less than QUICK_US."""
         self._load = load
         self._max_queue = max_queue
         self._skipped = SKIPPED
@@ -103,7 +106,8 @@ class Door:
 
     def answered(self, rows: int, took_us: float) -> None:
         """A batch came back."""
-        if took_us < QUICK_US and self._skipped < SKIPPED:
+        self.quick = took_us < QUICK_US
+        if self.quick and self._skipped < SKIPPED:
             self._skipped += 1
             return
         self._skipped = 0

@@ -163,7 +163,7 @@ class Lane:
             now_s = monotonic()
             if again:
                 jobs, rows = self._take_again(again.pop().jobs, now_s)
-            elif self._delay_s and self._holds_back(now_s):
+            elif self._grows(channel) or (self._delay_s and self._holds_back(now_s)):
                 return
             else:
                 jobs, rows = self._take(channel, now_s)
@@ -208,6 +208,13 @@ class Lane:
         for job in taken.late:
             self._expire(job, now_s)
         return taken.jobs, taken.rows
+
+    def _grows(self, channel: Channel) -> bool:
+        """Whether the next batch grows until it is as large as the one in flight, or that is answered.
+
+        While batches are quick, what each costs the proxy counts for more than a worker that waits for a hop.
+        """
+        return self.door.quick and bool(channel.in_flight) and self._waiting.rows < channel.in_flight[-1].rows
 
     def _holds_back(self, now_s: float) -> bool:
         """Whether the next batch may still wait to grow; then a timer ends that."""

@@ -1,6 +1,7 @@
 import pytest
 
 from gateway.dataplane import batcher
+from gateway.dataplane.door import QUICK_US
 from gateway.dataplane.job import Load
 from gateway.dataplane.lane import Lane
 from gateway.errors import Code, NotReady, QueueFull
@@ -40,6 +41,44 @@ def test_one_extra_batch_is_in_flight_and_never_two() -> None:
     bench.worker.answer()
     bench.worker.answer()
     assert [call.array() for call in calls] == [[[value, value]] for value in range(6)]
+
+
+def test_behind_a_quick_batch_the_next_grows_until_it_is_as_large() -> None:
+    bench = LaneBench()
+    bench.lane.door.answered(1, QUICK_US - 1)
+    bench.submit((1, 2), (3, 4), (5, 6))
+    bench.turn()
+    bench.submit((1, 2), (3, 4))
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [3]
+    bench.submit((5, 6))
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [3, 3]
+
+
+def test_what_grew_behind_a_quick_batch_is_sent_when_that_is_answered() -> None:
+    bench = LaneBench()
+    bench.lane.door.answered(1, QUICK_US - 1)
+    bench.submit((1, 2), (3, 4), (5, 6))
+    bench.turn()
+    call = bench.submit((1, 2))
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [3]
+    bench.worker.answer()
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [1]
+    bench.worker.answer()
+    assert call.array() == [[1, 2]]
+
+
+def test_behind_a_batch_that_is_not_quick_whatever_waits_is_sent() -> None:
+    bench = LaneBench()
+    bench.lane.door.answered(1, QUICK_US)
+    bench.submit((1, 2), (3, 4))
+    bench.turn()
+    bench.submit((5, 6))
+    bench.turn()
+    assert [frame.rows for frame in bench.worker.frames()] == [2, 1]
 
 
 def test_an_idle_worker_is_preferred_to_a_busy_one() -> None:
