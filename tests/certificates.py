@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DAY = dt.timedelta(days=1)
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,12 @@ class Authority:
     def __init__(self, name: str = "Test CA") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = self._builder(self._name, self._key, 10 * DAY).add_extension(x509.BasicConstraints(True, None), True)
+        made = (
+            self._builder(self._name, self._key, 10 * DAY)
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False)
+            .add_extension(SIGNS_CERTIFICATES, True)
+        )
         self.pem = made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def write(self, path: Path) -> Path:
@@ -88,4 +104,6 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 5 * DAY)
             .not_valid_after(now + ends_in)
+            # Since Python 3.13 clients insist on it (RFC 5280 section 4.2.1.1).
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
