@@ -24,18 +24,27 @@ def folder() -> Path:
 def environment(name: str, packages: Sequence[str], root: Path) -> Path:
     """The environment with these packages; pip's progress goes to stderr. Raises BenchError when that fails.
 
-    A note in the folder says what was installed: one that was left half done is made again.
+    A note in the folder says what was installed, and for which interpreter: one that was left half done is made again.
     """
     made, note = root / name, root / f"{name}.installed"
-    if note.is_file() and note.read_text().split() == list(packages) and (made / "bin" / "python").exists():
+    if note.is_file() and note.read_text() == contents(packages) and (made / "bin" / "python").exists():
         return made
     sys.stderr.write(f"installing {', '.join(packages)} into {made}; this takes minutes, once\n")
     root.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
     _run([sys.executable, "-m", "venv", "--clear", str(made)], name)
     _run([str(made / "bin" / "pip"), "install", "--disable-pip-version-check", *packages], name)
-    note.write_text("\n".join(packages) + "\n")
+    note.write_text(contents(packages))
     return made
+
+
+def contents(packages: Sequence[str]) -> str:
+    """What the note of an environment says: its packages, and the interpreter.
+
+    Another one's environment would run the peers on another Python than Cutover.
+    """
+    interpreter = f"{sys.base_prefix} {sys.version}".replace("\n", " ")
+    return "\n".join((*packages, f"for {interpreter}\n"))
 
 
 def version(made: Path, package: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from loadtests.bench import workload
 from loadtests.bench.errors import BenchError
 from loadtests.bench.workload import Workload
-from loadtests.compare import peers
+from loadtests.compare import peers, venvs
 from loadtests.compare.peers import STARTS, Site
 
 
@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Site:
     root = tmp_path / "root"
     for name, package in (("triton", "nvidia-pytriton"), ("mlserver", "mlserver"), ("kserve", "kserve")):
         (root / name / "bin").mkdir(parents=True)
-        (root / f"{name}.installed").write_text(f"{package}\nonnxruntime\n")
+        (root / f"{name}.installed").write_text(venvs.contents([package, "onnxruntime"]))
         for program in ("python", "mlserver"):
             path = root / name / "bin" / program
             path.write_text('#!/bin/sh\necho "$0 $*: no luck"; env; echo "MODEL is $MODEL"; exit 3\n')

@@ -37,6 +37,17 @@ def test_installed_once(commands: list[list[str]], tmp_path: Path) -> None:
     assert len(commands) == 4
 
 
+def test_another_interpreter_gets_its_own(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    venvs.environment("peer", ["one"], tmp_path)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/another")
+    venvs.environment("peer", ["one"], tmp_path)
+    assert len(commands) == 4
+    venvs.environment("peer", ["one"], tmp_path)
+    assert len(commands) == 4
+
+
 def test_what_failed_is_tried_again(commands: list[list[str]], tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(BenchError, match=r"peer could not be installed: .*pip install .* ended with 1"):
