@@ -25,6 +25,8 @@ from protos import admin_pb2, health_pb2, inference_pb2, reflection_pb2, reflect
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "loadtests").glob("*.md"))]
+RESULTS = (ROOT / "loadtests" / "RESULTS.md").read_text("utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 NO_LIMIT = 2**31 - 1
 
 LOOKED_UP = "\n".join(re.findall(r"^\|([^|]*)\|", README, re.MULTILINE))
@@ -154,10 +156,31 @@ def test_the_assignment_vectors_are_what_the_gateway_computes() -> None:
         assert (mmh3.hash(f"{salt}:{unit}", signed=False), bucket(salt, unit)) == (int(hashed), int(number))
 
 
+def anchors(text: str) -> set[str]:
+    """What a link into a page may say behind its #, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    """Whether the file, or the heading in it, is not there."""
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return not target.exists() or (bool(anchor) and anchor not in anchors(target.read_text("utf-8")))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text("utf-8")
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
-    assert [link for link in links - anchors if not (page.parent / link.partition("#")[0]).exists()] == []
+    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")) if "://" not in link}
+    assert [link for link in sorted(links) if leads_nowhere(page, link)] == []
+
+
+@pytest.mark.parametrize(("link", "nowhere"), [("#why", False), ("#nobody", True), ("nobody.md", True)])
+def test_a_link_that_leads_nowhere_is_found(link: str, nowhere: bool) -> None:
+    assert leads_nowhere(ROOT / "README.md", link) is nowhere
+    assert leads_nowhere(ROOT / "loadtests" / "RESULTS.md", f"../README.md{link}") is nowhere
+
+
+@pytest.mark.parametrize("bench", re.findall(r"^(bench[a-z-]*|compare):", MAKEFILE, re.MULTILINE))
+def test_every_bench_has_its_latest_run(bench: str) -> None:
+    assert re.search(rf"^### Latest run\n\n`make {bench}`, 20\d\d-\d\d-\d\d, ", RESULTS, re.MULTILINE)
