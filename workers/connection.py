@@ -55,6 +55,11 @@ class Connection:
         """Part of an answer has not been taken yet; until it is, nothing is read."""
         return bool(self._unsent)
 
+    @property
+    def waits(self) -> bool:
+        """Something of what it sent, or of a frame on its way, has not been taken."""
+        return self._end > self._start or self._unwanted > 0
+
     def receive(self) -> bool:
         """Reads once what is there, while whole frames wait as far as the buffer reaches; False when the peer is gone.
 

@@ -20,11 +20,13 @@ from workers.connection import Connection
 from workers.errors import BadFrame
 from workers.service import Service, begun
 from workers.turns import Turns
-from workers.wire import FLAGS_AT, TELL
+from workers.wire import ALIVE, FLAGS_AT, HEADER, TELL
 
 MAX_CONNECTIONS: Final = 256
 FLUSH_S: Final = 2.0
 """How long an answered frame may take to leave after SIGTERM."""
+ALIVE_EVERY_S: Final = 0.1
+"""Who waits, or is about to be served, hears at most so often that the worker is at work, always before a run."""
 ORPHAN_CHECK_S: Final = 10.0
 """A worker whose control process died serves its proxies on; without any for this long it ends."""
 
@@ -65,6 +67,8 @@ class Loop:
         self._stopping = False
         self._connections: dict[int, Connection] = {}
         self._turns: Turns[Connection] = Turns()
+        self._told_s = 0.0
+        """When that was said (perf_counter)."""
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._wake_fd, self._stop_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -111,16 +115,31 @@ class Loop:
             if buffer[span[0] + FLAGS_AT] & TELL:
                 connection.send(begun(buffer, span[0]))  # that a proxy is gone shows with the answer
             started_s = perf_counter()
+            if started_s - self._told_s > ALIVE_EVERY_S:
+                self._told_s = started_s
+                self._tell_who_waits(connection)
             pieces = self._service.answer(buffer, *span, connection.slots)
             connection.used_s += perf_counter() - started_s
             if not connection.send(pieces):
                 self._drop(connection)
-            elif connection.draining:
-                self._epoll.modify(connection.fd, select.EPOLLOUT)
-            elif connection.has_frame():
+            elif not self._await_room(connection) and connection.has_frame():
                 self._turns.enter(connection)
         except BadFrame as error:
             self._reject(connection, error)
+
+    def _await_room(self, connection: Connection) -> bool:
+        """Whether the peer is to take something first; then nothing is read from it meanwhile."""
+        if not connection.draining:
+            return False
+        self._epoll.modify(connection.fd, select.EPOLLOUT)
+        return True
+
+    def _tell_who_waits(self, served: Connection) -> None:
+        """Their proxies would take the worker for hung, after long runs for others; so would that of the one served."""
+        for connection in self._connections.values():
+            if (connection is served or connection.waits) and not connection.draining:
+                connection.send([HEADER.pack(0, 0, ALIVE, 0, 0, 0)])  # that a proxy is gone shows with the answer
+                self._await_room(connection)
 
     def _handle(self, fd: int, event: int) -> None:
         connection = self._connections.get(fd)

@@ -20,6 +20,8 @@ length + payload.
                                  not run: 1 cancelled, 4 its deadline had passed)
     BEGUN      worker -> proxy   nothing; the RUN of this number, which had the flag TELL, is about to be run: if the
                                  worker dies now, of this one
+    ALIVE      worker -> proxy   nothing, and `batch` is 0; what this proxy sent has waited for what others sent, and
+                                 waits further or is run now: the worker does not hang
 
 Frames of one connection are answered in order, each with its own `batch` number. CANCEL has no answer.
 
@@ -69,6 +71,7 @@ ERROR: Final = 5
 CANCEL: Final = 6
 BEGUN: Final = 7
 ATTACH: Final = 8
+ALIVE: Final = 9
 
 SLOT: Final = 1
 """In `flags`, but of an ERROR: the sections lie in the frame's slot."""

@@ -19,6 +19,7 @@ DEPTH: Final = 2
 SLOW_US: Final = 50_000
 """A batch that waits behind one of this length had better wait in the lane, where it grows, and where requests whose
 deadline passes or whose caller leaves are still dropped: the hop is nothing to such a worker."""
+OF_NO_BATCH: Final = frozenset({wire.ATTACH, wire.ALIVE})
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ class Channel(asyncio.Protocol):
         self._on_gone = on_gone
         self._progress_s = 0.0
         """When the worker last answered, or got work after it had none (monotonic)."""
+        self._alive_s = 0.0
+        """When it last said that it is at work, be it for other proxies."""
         self._transport: asyncio.WriteTransport | None = None
         self._chunks: list[bytes] = []
         self._have = 0
@@ -88,8 +91,8 @@ class Channel(asyncio.Protocol):
             self._transport.write(wire.HEADER.pack(0, batch.number, wire.CANCEL, 0, 0, 0))
 
     def hangs(self, now_s: float, limit_s: float) -> bool:
-        """The worker has had a batch for longer than the limit; 0: never."""
-        return bool(self.in_flight) and 0 < limit_s < now_s - self._progress_s
+        """The worker has had a batch for longer than the limit, and that not for other proxies' sake; 0: never."""
+        return bool(self.in_flight) and 0 < limit_s < now_s - max(self._progress_s, self._alive_s)
 
     def busy_s(self, cost: Cost, now_s: float) -> float:
         """For how long the worker is expected to be busy with what it has."""
@@ -159,8 +162,8 @@ class Channel(asyncio.Protocol):
     def _answered(  # noqa: PLR0913 - the fields of a frame, unpacked once
         self, number: int, kind: int, flags: int, micros: int, data: bytes, start: int, stop: int
     ) -> None:
-        if kind == wire.ATTACH:
-            self._attached(accepted=bool(flags))
+        if kind in OF_NO_BATCH:
+            self._heard(kind, flags)
             return
         if not self.in_flight:
             self._close_broken("an answer to nothing")
@@ -204,6 +207,12 @@ class Channel(asyncio.Protocol):
             log.exception("an answer cannot be taken", address=self.address)
             misfit(batch, repr(error), monotonic())
             self._close_broken("an answer that cannot be taken")
+
+    def _heard(self, kind: int, flags: int) -> None:
+        if kind == wire.ALIVE:
+            self._alive_s = monotonic()
+        else:
+            self._attached(accepted=bool(flags))
 
     def _attached(self, *, accepted: bool) -> None:
         if self.slots is None or not self.slots.pending:

@@ -21,6 +21,8 @@ class Client:
     """One connection to a worker."""
 
     def __init__(self, path: Path) -> None:
+        self.told = 0
+        """How often the worker said that it works for others."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
         try:
@@ -39,9 +41,14 @@ class Client:
         self.socket.sendall(data)
 
     def receive(self) -> frames.Answer:
-        """The next frame. Raises EOFError when the worker closed the connection."""
-        header = self._exactly(wire.HEADER.size)
-        return frames.parse(header + self._exactly(wire.HEADER.unpack(header)[0]))
+        """The next frame that is about a batch. Raises EOFError when the worker closed the connection."""
+        while True:
+            header = self._exactly(wire.HEADER.size)
+            answer = frames.parse(header + self._exactly(wire.HEADER.unpack(header)[0]))
+            if answer.kind != wire.ALIVE:
+                return answer
+            assert answer == frames.Answer(wire.ALIVE, 0, 0, 0, b"")
+            self.told += 1
 
     def ask(self, data: bytes) -> frames.Answer:
         self.send(data)

@@ -132,6 +132,39 @@ def test_who_asks_hears_that_a_frame_begins_before_it_is_run(running: Running) -
         assert (client.receive().batch, running.service.batches) == (5, [5])
 
 
+def test_who_waits_hears_that_the_worker_is_at_work_for_others(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALIVE_EVERY_S", -1.0)
+    running.service.gate.clear()
+    with running.connect() as client, running.connect() as other, running.connect() as idle:
+        client.send(message(1))
+        assert running.service.entered.wait(30)
+        client.send(message(2))
+        other.send(message(3)[:-1])  # not even whole
+        running.service.gate.set()
+        assert [client.receive().batch for _ in range(2)] == [1, 2]
+        other.send(message(3)[-1:])
+        assert other.receive().batch == 3
+        assert other.told > 1, "while it waited, and before it was served"
+        idle.send(message(4))
+        assert idle.receive().batch == 4
+        assert idle.told == 1, "only before it was served"
+
+
+def test_nobody_is_told_while_runs_are_short(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "perf_counter", lambda: 1000.0 + 0.01 * len(running.service.batches))
+    with running.connect() as client, running.connect() as other:
+        client.send(message(1))
+        assert client.receive().batch == 1
+        other.send(message(2)[:-1])
+        for batch in range(3, 10):
+            client.send(message(batch))
+            assert client.receive().batch == batch
+        other.send(message(2)[-1:])
+        assert (other.receive().batch, other.told) == (2, 0)
+
+
 def test_half_a_frame_makes_nobody_wait(running: Running) -> None:
     with running.connect() as slow, running.connect() as other:
         slow.send(message(1)[:-1])

@@ -241,6 +241,20 @@ def test_a_worker_hangs_that_has_work_and_gives_no_answer() -> None:
     assert not spy.channel.has_room(exclusive=False)
 
 
+def test_a_worker_does_not_hang_that_works_for_other_proxies() -> None:
+    spy = Spy()
+    spy.send(1)  # at 5.0
+    now_s = monotonic()
+    assert spy.channel.hangs(now_s, 60.0)
+    spy.channel.data_received(frame(0, wire.ALIVE, b""))
+    assert not spy.channel.hangs(now_s, 60.0)
+    assert spy.channel.hangs(now_s + 120, 60.0), "it said so once only"
+    assert spy.told == [], "its batch is not answered"
+    spy.channel.data_received(frame(1, wire.RESULT, b""))
+    spy.channel.data_received(frame(0, wire.ALIVE, b""))
+    assert spy.told == [(1, wire.RESULT, 0, b"")]
+
+
 def test_a_batch_in_flight_can_be_cancelled_and_is_answered_all_the_same() -> None:
     spy = Spy()
     first, second = spy.send(1), spy.send(2)
