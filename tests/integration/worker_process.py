@@ -22,7 +22,7 @@ class Client:
 
     def __init__(self, path: Path) -> None:
         self.told = 0
-        """How often the worker said that it works for others."""
+        """How often the worker said that it is at work."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
         try:
